@@ -1,0 +1,1 @@
+//! The push server: apps, devices, tokens, messages, vendors, HTTP API.

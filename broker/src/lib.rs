@@ -1,0 +1,1 @@
+//! The MQTT broker: listeners, shards, durability, feed to the bridge, operations HTTP.

@@ -1,0 +1,1 @@
+//! The device and publisher library of Reveille, on rumqttc.

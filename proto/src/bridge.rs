@@ -1,0 +1,1 @@
+//! The messages of broker and bridge, as `proto/bridge.proto` describes them.

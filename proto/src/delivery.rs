@@ -1,0 +1,1 @@
+//! The states of a message on its way to one device (the funnel), and which may follow which.

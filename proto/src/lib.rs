@@ -1,0 +1,8 @@
+//! Wire formats of Reveille, without I/O: MQTT 3.1, 3.1.1 and 5.0, and the messages of broker and bridge.
+
+pub mod bridge;
+pub mod delivery;
+pub mod ids;
+pub mod mqtt;
+pub mod reason;
+pub mod topic;

@@ -1,0 +1,1 @@
+//! Fake vendors that speak the real protocols, for tests and the demo.

@@ -1,0 +1,1 @@
+//! End-to-end, kill, delivery and simulation tests, and the fake vendors.
