@@ -1,1 +1,3 @@
 //! The push server: apps, devices, tokens, messages, vendors, HTTP API.
+
+pub mod vendor;

@@ -1,0 +1,501 @@
+//! Push services: what we ask them to show, and how we read what they answer. Pure; the I/O is in `sender`.
+
+pub mod apns;
+pub mod credential;
+pub mod fcm;
+pub mod record;
+pub mod shorten;
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use reveille_proto::ids::{AppId, MessageId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub use credential::{Credential, CredentialError, Environment, Secret};
+
+/// The push services that this build knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VendorName {
+    /// Apple's push service.
+    Apns,
+    /// Google's Firebase Cloud Messaging, HTTP v1.
+    Fcm,
+    /// No network: keeps what it would send and answers as told. For demos and tests.
+    Record,
+}
+
+impl VendorName {
+    /// Every vendor, in order.
+    pub const ALL: [Self; 3] = [Self::Apns, Self::Fcm, Self::Record];
+
+    /// The lower-case name that stands in URLs, JSON and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Apns => "apns",
+            Self::Fcm => "fcm",
+            Self::Record => "record",
+        }
+    }
+}
+
+impl fmt::Display for VendorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no vendor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a vendor is one of apns, fcm and record")]
+pub struct UnknownVendor;
+
+impl FromStr for VendorName {
+    type Err = UnknownVendor;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|vendor| vendor.as_str() == text).ok_or(UnknownVendor)
+    }
+}
+
+/// A device's address at a vendor: 1 to 4,096 printable ASCII characters without a space.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DeviceToken(Box<str>);
+
+impl DeviceToken {
+    /// Longest token that is kept; the longest known (web push) have about 500 bytes.
+    pub const LENGTH_MAX: usize = 4096;
+
+    /// Checks the text once.
+    ///
+    /// # Errors
+    /// [`DeviceTokenError`] when it is empty, too long, or has a space, control or non-ASCII character.
+    pub fn parse(text: &str) -> Result<Self, DeviceTokenError> {
+        if text.is_empty() || text.len() > Self::LENGTH_MAX || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(DeviceTokenError);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The whole token, as the vendor gave it to the device.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a text is not a device token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a device token has 1 to 4,096 printable ASCII characters without spaces")]
+pub struct DeviceTokenError;
+
+impl TryFrom<String> for DeviceToken {
+    type Error = DeviceTokenError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<DeviceToken> for String {
+    fn from(token: DeviceToken) -> Self {
+        token.0.into()
+    }
+}
+
+/// Shows the first 8 characters only: a whole token lets whoever has a key push to the device.
+impl fmt::Debug for DeviceToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: String = self.0.chars().take(8).collect();
+        write!(f, "DeviceToken({shown}…)")
+    }
+}
+
+/// Who shows the push.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PushKind {
+    /// Shown by the system, even when the app does not run.
+    #[default]
+    Alert,
+    /// Handed to the app, which decides what to show.
+    Data,
+}
+
+/// How much a push may cost the device's battery.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// When the device is awake anyway.
+    Low,
+    /// The vendor's usual: an alert at once, data when convenient.
+    #[default]
+    Normal,
+    /// At once.
+    High,
+}
+
+/// One wake-up or alert handed to a vendor for one device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Push {
+    /// The message's identity; the vendor carries it to the device as `mid`.
+    pub id: MessageId,
+    /// The tenant.
+    pub app: AppId,
+    /// Where to.
+    pub token: DeviceToken,
+    /// Who shows it.
+    pub kind: PushKind,
+    /// First line of the alert.
+    pub title: Option<String>,
+    /// Text of the alert.
+    pub body: Option<String>,
+    /// The app's own fields. Vendors that carry text only get other JSON values as JSON text.
+    pub data: Map<String, Value>,
+    /// URL of a picture to show.
+    pub image: Option<String>,
+    /// Name of a sound file inside the app, or `default`.
+    pub sound: Option<String>,
+    /// The number on the app's icon; absolute, 0 clears it.
+    pub badge: Option<u32>,
+    /// Android notification channel; APNs has none and groups by it (`thread-id`).
+    pub channel: Option<String>,
+    /// The vendor's or app's category of the message.
+    pub category: Option<String>,
+    /// What opening the alert does; for Android the click action.
+    pub click: Option<String>,
+    /// A newer push with the same key replaces the older one.
+    pub collapse_key: Option<String>,
+    /// Milliseconds since 1970 after which the push is worthless; `None`: the vendor's longest.
+    pub expires_at_ms: Option<u64>,
+    /// How urgent.
+    pub priority: Priority,
+    /// The vendor's own fields, merged over the finished JSON as a merge patch (RFC 7396); `Null` for none.
+    /// The address and `mid` cannot be overridden. Each page under `docs/vendors` says where the block lands.
+    pub overrides: Value,
+}
+
+impl Push {
+    /// A push with an identity and an address, and everything else left to the defaults.
+    pub fn new(id: MessageId, app: AppId, token: DeviceToken) -> Self {
+        Self {
+            id,
+            app,
+            token,
+            kind: PushKind::default(),
+            title: None,
+            body: None,
+            data: Map::new(),
+            image: None,
+            sound: None,
+            badge: None,
+            channel: None,
+            category: None,
+            click: None,
+            collapse_key: None,
+            expires_at_ms: None,
+            priority: Priority::default(),
+            overrides: Value::Null,
+        }
+    }
+}
+
+/// What a throttle covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// This device token only.
+    Token,
+    /// The whole app at this vendor.
+    App,
+    /// The app's quota of the day.
+    Day,
+    /// One network connection to the vendor.
+    Connection,
+}
+
+/// Our reading of a vendor's answer. Reasons are the vendor's words, cut to [`REASON_MAX`] bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The vendor took it: handed over, which is not yet shown.
+    Accepted {
+        /// The vendor's own name for the push.
+        vendor_id: Option<String>,
+    },
+    /// The device token is no longer valid.
+    TokenDead {
+        /// Drop the token only if it was registered before this moment; `None`: drop it anyway.
+        since_ms: Option<u64>,
+        /// The vendor's words.
+        reason: String,
+    },
+    /// The device token belongs to another app or environment.
+    TokenMismatch {
+        /// The vendor's words.
+        reason: String,
+    },
+    /// Our login is too old: a fresh one is worth one repeat.
+    LoginExpired,
+    /// The connection may not be used for this credential any more; a new one may.
+    NewConnection {
+        /// The vendor's words.
+        reason: String,
+    },
+    /// Too much, too fast.
+    Throttled {
+        /// What must slow down.
+        scope: Scope,
+        /// How long the vendor wants us to wait.
+        after: Option<Duration>,
+        /// The vendor's words.
+        reason: String,
+    },
+    /// The vendor or the way to it had a fault that may pass.
+    Retry {
+        /// How long the vendor wants us to wait.
+        after: Option<Duration>,
+        /// The vendor's words, or ours.
+        reason: String,
+    },
+    /// This push is wrong; the device token is fine.
+    PayloadRejected {
+        /// The vendor's words, or ours.
+        reason: String,
+    },
+    /// The operator must change something: a wrong key, topic or project.
+    ConfigError {
+        /// The vendor's words, or ours.
+        reason: String,
+    },
+}
+
+/// Longest reason that a verdict carries, in bytes.
+pub const REASON_MAX: usize = 200;
+
+impl Verdict {
+    /// A short name of the variant, for metric labels and delivery records.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Accepted { .. } => "accepted",
+            Self::TokenDead { .. } => "token_dead",
+            Self::TokenMismatch { .. } => "token_mismatch",
+            Self::LoginExpired => "login_expired",
+            Self::NewConnection { .. } => "new_connection",
+            Self::Throttled { .. } => "throttled",
+            Self::Retry { .. } => "retry",
+            Self::PayloadRejected { .. } => "payload_rejected",
+            Self::ConfigError { .. } => "config_error",
+        }
+    }
+
+    /// The words that say why; empty for `Accepted`.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Accepted { .. } => "",
+            Self::LoginExpired => "login expired",
+            Self::TokenDead { reason, .. }
+            | Self::TokenMismatch { reason }
+            | Self::NewConnection { reason }
+            | Self::Throttled { reason, .. }
+            | Self::Retry { reason, .. }
+            | Self::PayloadRejected { reason }
+            | Self::ConfigError { reason } => reason,
+        }
+    }
+}
+
+/// What came back over HTTP.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// The HTTP status code.
+    pub status: u16,
+    /// The response headers.
+    pub headers: HeaderMap,
+    /// The response body, cut by the sender's bound.
+    pub body: Bytes,
+}
+
+/// Why no request could be made of a push.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CannotSend {
+    /// This push can never be sent.
+    #[error("{0}")]
+    Payload(&'static str),
+    /// No push can be sent to this device token.
+    #[error("{0}")]
+    Token(&'static str),
+    /// No push can be sent with this credential.
+    #[error("{0}")]
+    Config(&'static str),
+}
+
+/// How to come by a login.
+#[derive(Debug)]
+pub enum LoginStep {
+    /// The vendor needs none.
+    None,
+    /// Made here, without the network.
+    Made(Login),
+    /// The answer to this request holds it; see [`Vendor::read_login`].
+    Ask(http::Request<Bytes>),
+}
+
+/// What proves to a vendor who we are, for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The bearer token.
+    pub token: Secret,
+    /// When to get another one, in milliseconds since 1970. It still works for some minutes after.
+    pub renew_at_ms: u64,
+}
+
+/// One push service. Implementations are pure: no socket, no clock, no lock.
+pub trait Vendor {
+    /// How to come by a login now.
+    ///
+    /// # Errors
+    /// [`CannotSend`] when the credential's key cannot sign.
+    fn login(&self, now_ms: u64) -> Result<LoginStep, CannotSend>;
+
+    /// Reads the answer to [`LoginStep::Ask`].
+    ///
+    /// # Errors
+    /// The verdict for every push that waited for this login.
+    fn read_login(&self, answer: &Answer, now_ms: u64) -> Result<Login, Verdict>;
+
+    /// The HTTP request for one push.
+    ///
+    /// # Errors
+    /// [`CannotSend`] when the push cannot be put into the vendor's form or bounds.
+    fn request(
+        &self,
+        push: &Push,
+        login: Option<&str>,
+        now_ms: u64,
+    ) -> Result<http::Request<Bytes>, CannotSend>;
+
+    /// Reads the vendor's answer to one push.
+    fn verdict(&self, answer: &Answer, now_ms: u64) -> Verdict;
+}
+
+/// Whether an app's data field may not have this name: `aps`, `mid` and `cut` carry our own, the others Google
+/// refuses. One rule for all vendors, so that a message does not fail for some devices only.
+pub fn is_reserved_data_key(key: &str) -> bool {
+    matches!(key, "aps" | "mid" | "cut" | "from" | "gcm" | "message_type") || key.starts_with("google")
+}
+
+/// The vendor's words, cut to [`REASON_MAX`] bytes at a character boundary and without control characters.
+pub(crate) fn reason(text: &str) -> String {
+    let mut cut: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    cut.truncate(cut.floor_char_boundary(REASON_MAX));
+    cut
+}
+
+/// How long `Retry-After` asks us to wait: seconds, or an HTTP date [RFC9110-10.2.3]. At most a day.
+pub(crate) fn retry_after(headers: &HeaderMap, now_ms: u64) -> Option<Duration> {
+    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+    let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let at = httpdate::parse_http_date(text).ok()?;
+            let at = at.duration_since(std::time::UNIX_EPOCH).ok()?;
+            at.saturating_sub(Duration::from_millis(now_ms))
+        }
+    };
+    Some(wait.min(LONGEST))
+}
+
+/// A JSON merge patch [RFC7396]: objects are merged, `null` removes, everything else replaces.
+pub(crate) fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(target) = target else { return };
+    for (key, value) in patch {
+        if value.is_null() {
+            target.remove(key);
+        } else {
+            merge(target.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_vendor_reads_what_it_writes() {
+        for vendor in VendorName::ALL {
+            assert_eq!(vendor.to_string().parse(), Ok(vendor));
+            assert_eq!(serde_json::to_value(vendor).unwrap(), json!(vendor.as_str()));
+        }
+        assert_eq!("APNS".parse::<VendorName>(), Err(UnknownVendor));
+    }
+
+    #[test]
+    fn a_device_token_is_bounded_printable_and_mostly_hidden() {
+        for good in ["a", "T0:APA91b-_x", &"f".repeat(4096)] {
+            assert_eq!(DeviceToken::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "a b", "a\n", "设备", &"f".repeat(4097)] {
+            assert_eq!(DeviceToken::parse(bad), Err(DeviceTokenError), "{bad}");
+        }
+        assert!(serde_json::from_value::<DeviceToken>(json!("a b")).is_err());
+        let shown = format!("{:?}", DeviceToken::parse("0123456789abcdef").unwrap());
+        assert_eq!(shown, "DeviceToken(01234567…)");
+    }
+
+    #[test]
+    fn a_reason_is_cut_at_a_character_and_has_no_control_characters() {
+        assert_eq!(reason("a\r\nb"), "a  b");
+        let long = "令牌".repeat(100);
+        assert!(reason(&long).len() <= REASON_MAX && long.starts_with(&reason(&long)));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now_ms = 784_111_777_000; // Sun, 06 Nov 1994 08:49:37 GMT
+        let table = [
+            ("120", Some(120)),
+            (" 7 ", Some(7)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("99999999999", Some(86_400)),
+            ("soon", None),
+            ("-1", None),
+        ];
+        for (text, wanted) in table {
+            let headers = HeaderMap::from_iter([(http::header::RETRY_AFTER, text.parse().unwrap())]);
+            assert_eq!(retry_after(&headers, now_ms), wanted.map(Duration::from_secs), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_ours_and_of_the_vendors_are_reserved() {
+        for key in ["aps", "mid", "cut", "from", "gcm", "message_type", "google.x", "google"] {
+            assert!(is_reserved_data_key(key), "{key}");
+        }
+        for key in ["order", "title", "apsx", "订单", "Google"] {
+            assert!(!is_reserved_data_key(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_merge_patch_merges_replaces_and_removes() {
+        let mut target = json!({"a": {"b": 1, "c": 2}, "d": [1]});
+        merge(&mut target, &json!({"a": {"b": null, "e": {"f": 3}}, "d": "x"}));
+        assert_eq!(target, json!({"a": {"c": 2, "e": {"f": 3}}, "d": "x"}));
+    }
+}

@@ -1,0 +1,228 @@
+//! What the operator enters so that an app may push: keys and addresses, checked once.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::apns::ApnsCredential;
+use super::fcm::FcmCredential;
+use super::record::RecordCredential;
+use super::{Vendor, VendorName};
+
+/// An app's credential at one vendor, as JSON with the field `vendor`.
+///
+/// Serialising it writes the secrets too: that form is for the bridge's own store. For people there is
+/// [`Credential::summary`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "vendor", rename_all = "lowercase")]
+pub enum Credential {
+    /// Apple: a token key.
+    Apns(ApnsCredential),
+    /// Google: a service account.
+    Fcm(FcmCredential),
+    /// No network; answers as told.
+    Record(RecordCredential),
+}
+
+impl Credential {
+    /// Which vendor this is for.
+    pub fn vendor_name(&self) -> VendorName {
+        match self {
+            Self::Apns(_) => VendorName::Apns,
+            Self::Fcm(_) => VendorName::Fcm,
+            Self::Record(_) => VendorName::Record,
+        }
+    }
+
+    /// The rules of that vendor.
+    pub fn vendor(&self) -> &dyn Vendor {
+        match self {
+            Self::Apns(apns) => apns,
+            Self::Fcm(fcm) => fcm,
+            Self::Record(record) => record,
+        }
+    }
+
+    /// Checks everything that can be checked without asking the vendor. Call it before keeping a credential.
+    ///
+    /// # Errors
+    /// [`CredentialError`] names the first wrong field.
+    pub fn validate(&self) -> Result<(), CredentialError> {
+        match self {
+            Self::Apns(apns) => apns.validate(),
+            Self::Fcm(fcm) => fcm.validate(),
+            Self::Record(record) => record.validate(),
+        }
+    }
+
+    /// What may be shown: one line without a secret.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Apns(apns) => apns.summary(),
+            Self::Fcm(fcm) => fcm.summary(),
+            Self::Record(record) => record.summary(),
+        }
+    }
+}
+
+/// Which field of a credential is wrong, and how.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct CredentialError {
+    /// The JSON field.
+    pub field: &'static str,
+    /// What is wrong with it; never the value itself.
+    pub problem: &'static str,
+}
+
+impl CredentialError {
+    pub(crate) fn new(field: &'static str, problem: &'static str) -> Self {
+        Self { field, problem }
+    }
+}
+
+/// Which of Apple's two worlds the device tokens come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Environment {
+    /// Apps from the App Store and TestFlight.
+    #[default]
+    Production,
+    /// Apps started from Xcode.
+    Sandbox,
+}
+
+/// A text that never reaches a log: it is written as `***`.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides the text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself. Only for signing and for the request that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Checks an address that replaces the vendor's own: `https`, or `http` to this machine only, without
+/// path, query or user, so that a push never leaves in the clear.
+pub(super) fn check_endpoint(
+    field: &'static str,
+    text: &str,
+    https_only: bool,
+) -> Result<(), CredentialError> {
+    let uri = check_url(field, text, https_only)?;
+    match uri.path() {
+        "" | "/" if uri.query().is_none() => Ok(()),
+        _ => Err(CredentialError::new(field, "is an address without a path, such as https://host:443")),
+    }
+}
+
+/// Checks a URL that secrets are sent to.
+pub(super) fn check_url(
+    field: &'static str,
+    text: &str,
+    https_only: bool,
+) -> Result<http::Uri, CredentialError> {
+    let uri: http::Uri = text.parse().map_err(|_| CredentialError::new(field, "is not a URL"))?;
+    let host = uri.host().unwrap_or_default();
+    if host.is_empty() || uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(CredentialError::new(field, "must have a host and no user"));
+    }
+    match uri.scheme_str() {
+        Some("https") => Ok(uri),
+        Some("http") if !https_only && is_loopback(host) => Ok(uri),
+        Some("http") if !https_only => {
+            Err(CredentialError::new(field, "http is allowed to this machine only; use https"))
+        }
+        _ => Err(CredentialError::new(field, "must begin with https://")),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Checks that a PEM text holds at least one certificate.
+pub(super) fn check_ca(pem: Option<&str>) -> Result<(), CredentialError> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let Some(pem) = pem else { return Ok(()) };
+    match CertificateDer::pem_slice_iter(pem.as_bytes()).next() {
+        Some(Ok(_)) => Ok(()),
+        _ => Err(CredentialError::new("ca_pem", "holds no PEM certificate")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let secret = Secret::new("p8");
+        assert_eq!(format!("{secret:?} {secret}"), "*** ***");
+        assert_eq!(secret.reveal(), "p8");
+    }
+
+    #[test]
+    fn an_endpoint_is_https_or_local() {
+        for good in [
+            "https://push.example:2197",
+            "https://h",
+            "http://127.0.0.1:1",
+            "http://localhost:9/",
+            "http://[::1]:9",
+        ] {
+            assert_eq!(check_endpoint("endpoint", good, false), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "push.example",
+            "http://push.example",
+            "ftp://127.0.0.1",
+            "https://u:p@h",
+            "https://h/path",
+            "https://h/?q",
+            "http://10.0.0.1",
+        ] {
+            assert!(check_endpoint("endpoint", bad, false).is_err(), "{bad}");
+        }
+        assert!(check_endpoint("endpoint", "http://127.0.0.1:1", true).is_err());
+    }
+
+    #[test]
+    fn a_trusted_certificate_is_pem() {
+        assert_eq!(check_ca(None), Ok(()));
+        for bad in ["", "hello", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----"] {
+            assert_eq!(check_ca(Some(bad)).unwrap_err().field, "ca_pem", "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_vendor_or_field_is_an_error() {
+        for bad in [r#"{"vendor":"pager"}"#, r#"{"vendor":"record","answer":[]}"#, r#"{"answers":[]}"#] {
+            assert!(serde_json::from_str::<Credential>(bad).is_err(), "{bad}");
+        }
+        let record: Credential = serde_json::from_str(r#"{"vendor":"record"}"#).unwrap();
+        assert_eq!(record.vendor_name(), VendorName::Record);
+    }
+}
