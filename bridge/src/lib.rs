@@ -1,3 +1,6 @@
 //! The push server: apps, devices, tokens, messages, vendors, HTTP API.
 
+pub mod login;
+pub mod retry;
+pub mod sender;
 pub mod vendor;

@@ -355,7 +355,7 @@ pub struct Login {
 }
 
 /// One push service. Implementations are pure: no socket, no clock, no lock.
-pub trait Vendor {
+pub trait Vendor: Send + Sync {
     /// How to come by a login now.
     ///
     /// # Errors

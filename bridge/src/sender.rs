@@ -1,0 +1,365 @@
+//! The only part that talks to vendors: connections, deadlines, logins, one repeat where a vendor asks for it.
+
+mod apns_connection;
+mod apns_pool;
+mod https;
+mod recorder;
+pub(crate) mod tasks;
+mod tls;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::Request;
+use reveille_proto::ids::AppId;
+use tokio::time::Instant;
+
+use crate::login::Logins;
+use crate::vendor::apns::ApnsCredential;
+use crate::vendor::shorten::Shortened;
+use crate::vendor::{
+    Answer, CannotSend, Credential, Login, LoginStep, Push, Scope, VendorName, Verdict, reason,
+};
+
+use apns_pool::ApnsPools;
+use https::HttpsClients;
+use recorder::Recorder;
+pub use recorder::{RECORDED_MAX, RecordedPush};
+use tasks::Tasks;
+
+/// Longest answer that is read from a vendor, in bytes; the rest is cut off.
+pub const ANSWER_MAX: usize = 64 * 1024;
+
+/// Tells the time, in milliseconds since 1970. Logins are dated with it.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// The sender's deadlines.
+#[derive(Clone)]
+pub struct SenderOptions {
+    /// Name lookup, connect, TLS and the start of HTTP/2 together.
+    pub connect_deadline: Duration,
+    /// One request and its answer, with the wait for a connection or a stream. FCM wants at least 10 s.
+    pub answer_deadline: Duration,
+    /// An idle connection to APNs is asked with a PING after this time. Apple allows it after about an hour.
+    pub ping_after: Duration,
+    /// How long the answer to a PING may take.
+    pub ping_timeout: Duration,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+impl Default for SenderOptions {
+    fn default() -> Self {
+        Self {
+            connect_deadline: Duration::from_secs(10),
+            answer_deadline: Duration::from_secs(20),
+            ping_after: Duration::from_secs(60 * 60),
+            ping_timeout: Duration::from_secs(10),
+            clock: Arc::new(now_ms),
+        }
+    }
+}
+
+impl fmt::Debug for SenderOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SenderOptions")
+            .field("connect_deadline", &self.connect_deadline)
+            .field("answer_deadline", &self.answer_deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whose credential a push goes out with; for logs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CredentialKey {
+    /// The tenant.
+    pub app: AppId,
+    /// The push service.
+    pub vendor: VendorName,
+}
+
+impl fmt::Display for CredentialKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.app, self.vendor)
+    }
+}
+
+/// What became of one push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Our reading of the vendor's answer.
+    pub verdict: Verdict,
+    /// `false` when the request may have been processed although no answer came: repeating it can double the
+    /// push, which the device then drops by `mid`, and the vendor replaces by collapse id or tag.
+    pub outcome_known: bool,
+    /// From the call to the verdict.
+    pub took: Duration,
+    /// What was left out to fit the vendor's size bound.
+    pub shortened: Option<Shortened>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Lost {
+    /// The vendor surely did not process the request.
+    NotSent(String),
+    /// The vendor may have processed the request.
+    Unknown(String),
+}
+
+/// Sends pushes. Share one for the whole process; it is cheap to clone behind an `Arc`.
+pub struct Sender {
+    options: SenderOptions,
+    logins: Logins,
+    apns: ApnsPools,
+    https: Arc<HttpsClients>,
+    recorder: Recorder,
+    tasks: Tasks,
+    is_closed: AtomicBool,
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// One try: the verdict, whether the outcome is known, and what was left out.
+struct Tried {
+    verdict: Verdict,
+    outcome_known: bool,
+    shortened: Option<Shortened>,
+}
+
+impl Tried {
+    fn known(verdict: Verdict) -> Self {
+        Self { verdict, outcome_known: true, shortened: None }
+    }
+}
+
+impl Sender {
+    /// A sender without any connection yet.
+    pub fn new(options: SenderOptions) -> Self {
+        Self {
+            options,
+            logins: Logins::default(),
+            apns: ApnsPools::default(),
+            https: Arc::default(),
+            recorder: Recorder::default(),
+            tasks: Tasks::default(),
+            is_closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Hands one push to its vendor. Repeats it once after a refused login, with a new one, and once after a
+    /// refused connection, over a new one; every other repeat is the caller's.
+    pub async fn send(&self, key: &CredentialKey, credential: &Arc<Credential>, push: &Push) -> Sent {
+        let started = Instant::now();
+        let tried = if self.is_closed.load(Ordering::SeqCst) {
+            Tried::known(Verdict::Retry { after: None, reason: "the sender was closed".to_owned() })
+        } else {
+            self.try_with_login(credential, push).await
+        };
+        let took = started.elapsed();
+        let Tried { verdict, outcome_known, shortened } = tried;
+        tracing::debug!(credential = %key, message = %push.id, verdict = verdict.name(), reason = verdict.reason(), ?took, "push");
+        Sent { verdict, outcome_known, took, shortened }
+    }
+
+    /// What the record vendor got for this app, oldest first; at most [`RECORDED_MAX`].
+    pub fn recorded(&self, app: &AppId) -> Vec<RecordedPush> {
+        self.recorder.recorded(app)
+    }
+
+    /// Waits until the record vendor got so many pushes for this app, and returns them. Callers set the deadline.
+    pub async fn wait_recorded(&self, app: &AppId, count: usize) -> Vec<RecordedPush> {
+        self.recorder.wait_for(app, count).await
+    }
+
+    /// Forgets the login and the connections of a credential that was replaced or revoked. Other apps with the
+    /// same key get new ones.
+    pub fn forget(&self, credential: &Credential) {
+        self.logins.forget(credential);
+        if let Credential::Apns(apns) = credential {
+            self.apns.forget(apns);
+        }
+    }
+
+    /// Takes no more pushes and ends every connection. Pushes under way end as `Retry` with an unknown outcome,
+    /// so wait for them first.
+    pub async fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.apns.clear();
+        self.https.clear();
+        self.tasks.end().await;
+    }
+
+    async fn try_with_login(&self, credential: &Arc<Credential>, push: &Push) -> Tried {
+        let now_ms = (self.options.clock)();
+        let login = self.logins.current(credential, &self.tasks, now_ms, || self.ask_login(credential));
+        let login = match login.await {
+            Ok(login) => login,
+            Err(verdict) => return Tried::known(verdict),
+        };
+        let first = self.try_once(credential, push, login.as_ref()).await;
+        match (&first.verdict, login) {
+            (Verdict::LoginExpired, Some(refused)) => {
+                self.try_with_new_login(credential, push, &refused, first).await
+            }
+            (Verdict::NewConnection { .. }, login) => self.try_once(credential, push, login.as_ref()).await,
+            _ => first,
+        }
+    }
+
+    async fn try_with_new_login(
+        &self,
+        credential: &Arc<Credential>,
+        push: &Push,
+        refused: &Login,
+        first: Tried,
+    ) -> Tried {
+        let now_ms = (self.options.clock)();
+        let ask = || self.ask_login(credential);
+        match self.logins.after_refusal(credential, refused, &self.tasks, now_ms, ask).await {
+            Ok(Some(login)) => self.try_once(credential, push, Some(&login)).await,
+            Ok(None) => first,
+            Err(verdict) => Tried::known(verdict),
+        }
+    }
+
+    async fn try_once(&self, credential: &Credential, push: &Push, login: Option<&Login>) -> Tried {
+        let now_ms = (self.options.clock)();
+        let token = login.map(|login| login.token.reveal());
+        let request = match credential.vendor().request(push, token, now_ms) {
+            Ok(request) => request,
+            Err(error) => return Tried::known(unsendable(&error)),
+        };
+        let shortened = request.extensions().get::<Shortened>().copied();
+        let tried = self.exchange(credential, push, request).await;
+        Tried { shortened, ..tried }
+    }
+
+    async fn exchange(&self, credential: &Credential, push: &Push, request: Request<Bytes>) -> Tried {
+        let deadline = Instant::now() + self.options.answer_deadline;
+        let now_ms = (self.options.clock)();
+        let answer = match credential {
+            Credential::Apns(apns) => return self.exchange_apns(apns, request, deadline).await,
+            Credential::Fcm(fcm) => {
+                let client = self.https.client(fcm.ca_pem.as_deref(), self.options.connect_deadline);
+                match client {
+                    Ok(client) => https::exchange(&client, request, deadline).await,
+                    Err(problem) => return Tried::known(config_error(problem)),
+                }
+            }
+            Credential::Record(record) => {
+                let recorded = self.recorder.exchange(record, push, request.body(), now_ms).await;
+                recorded.map_err(|error| Lost::NotSent(format!("cannot write the record: {error}")))
+            }
+        };
+        match answer {
+            Ok(answer) => Tried::known(credential.vendor().verdict(&answer, (self.options.clock)())),
+            Err(lost) => lost.into(),
+        }
+    }
+
+    async fn exchange_apns(
+        &self,
+        apns: &ApnsCredential,
+        request: Request<Bytes>,
+        deadline: Instant,
+    ) -> Tried {
+        use crate::vendor::Vendor;
+        let pool = match self.apns.pool(apns, &self.options) {
+            Ok(pool) => pool,
+            Err(problem) => return Tried::known(config_error(problem)),
+        };
+        if let Some(rest) = pool.rest() {
+            let reason = "APNs counted too many provider token updates".to_owned();
+            return Tried::known(Verdict::Throttled { scope: Scope::Connection, after: Some(rest), reason });
+        }
+        let exchanged = match pool.exchange(&self.tasks, request, deadline).await {
+            Ok(exchanged) => exchanged,
+            Err(lost) => return lost.into(),
+        };
+        let verdict = apns.verdict(&exchanged.answer, (self.options.clock)());
+        match &verdict {
+            Verdict::Accepted { .. } => pool.clear_strikes(),
+            Verdict::NewConnection { .. } => exchanged.connection.retire(),
+            Verdict::Throttled { scope: Scope::Connection, .. } => {
+                exchanged.connection.retire();
+                pool.strike();
+            }
+            _ => {}
+        }
+        Tried::known(verdict)
+    }
+
+    /// The work of getting one login; runs in a task of its own.
+    fn ask_login(
+        &self,
+        credential: &Arc<Credential>,
+    ) -> impl Future<Output = Result<Login, Verdict>> + Send + 'static {
+        let (credential, https, options) =
+            (Arc::clone(credential), Arc::clone(&self.https), self.options.clone());
+        async move {
+            let vendor = credential.vendor();
+            let request = match vendor.login((options.clock)()) {
+                Ok(LoginStep::Made(login)) => return Ok(login),
+                Ok(LoginStep::Ask(request)) => request,
+                Ok(LoginStep::None) => return Err(config_error("this vendor has no login")),
+                Err(error) => return Err(unsendable(&error)),
+            };
+            let answer = ask(&https, &credential, request, &options).await?;
+            credential.vendor().read_login(&answer, (options.clock)())
+        }
+    }
+}
+
+async fn ask(
+    https: &HttpsClients,
+    credential: &Credential,
+    request: Request<Bytes>,
+    options: &SenderOptions,
+) -> Result<Answer, Verdict> {
+    let ca_pem = match credential {
+        Credential::Fcm(fcm) => fcm.ca_pem.as_deref(),
+        Credential::Apns(_) | Credential::Record(_) => None,
+    };
+    let client = https.client(ca_pem, options.connect_deadline).map_err(config_error)?;
+    let answer = https::exchange(&client, request, Instant::now() + options.answer_deadline).await;
+    answer.map_err(|(Lost::NotSent(why) | Lost::Unknown(why))| Verdict::Retry {
+        after: None,
+        reason: reason(&format!("login: {why}")),
+    })
+}
+
+impl From<Lost> for Tried {
+    fn from(lost: Lost) -> Self {
+        let (outcome_known, why) = match lost {
+            Lost::NotSent(why) => (true, why),
+            Lost::Unknown(why) => (false, why),
+        };
+        Self { verdict: Verdict::Retry { after: None, reason: reason(&why) }, outcome_known, shortened: None }
+    }
+}
+
+fn unsendable(error: &CannotSend) -> Verdict {
+    let reason = reason(&error.to_string());
+    match error {
+        CannotSend::Payload(_) => Verdict::PayloadRejected { reason },
+        CannotSend::Token(_) => Verdict::TokenMismatch { reason },
+        CannotSend::Config(_) => Verdict::ConfigError { reason },
+    }
+}
+
+fn config_error(problem: &str) -> Verdict {
+    Verdict::ConfigError { reason: reason(problem) }
+}
