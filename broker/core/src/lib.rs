@@ -3,4 +3,16 @@
 //! Nothing in here opens a socket or a file, reads a clock, takes a lock, spawns a task or rolls a die.
 
 pub mod change;
+pub mod counters;
+pub mod deadlines;
+pub mod global_index;
+pub mod handshake;
+pub mod io;
+pub mod limits;
 pub mod message;
+pub mod queue;
+pub mod retained;
+pub mod router;
+pub mod shard;
+pub mod shared;
+pub mod subscriptions;

@@ -1,0 +1,82 @@
+//! What a shard counts: every drop, truncation or refusal under a reason, and the usual traffic.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        /// Counts since the start, and a few gauges. Plain numbers: one thread owns them.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// Name and value of each, for metrics.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name)),*].into_iter()
+            }
+
+            /// Adds another shard's.
+            pub fn add(&mut self, other: &Counters) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+counters! {
+    /// Gauge: sessions with a network connection.
+    sessions_online;
+    /// Gauge: sessions.
+    sessions;
+    /// Gauge: subscriptions.
+    subscriptions;
+    /// Gauge: messages in queues, in flight or waiting.
+    queued_messages;
+    /// Gauge: payload and topic bytes in queues.
+    queued_bytes;
+    /// CONNECTs accepted.
+    connects;
+    /// Connections that took over a session from another connection.
+    take_overs;
+    /// Connections closed because nothing came for one and a half keep alives.
+    keep_alive_timeouts;
+    /// Connections closed because of a malformed packet or a broken rule.
+    protocol_errors;
+    /// PUBLISH packets taken.
+    publishes_received;
+    /// PUBLISH packets written.
+    publishes_sent;
+    /// Payload bytes taken.
+    payload_bytes_received;
+    /// Payload bytes written.
+    payload_bytes_sent;
+    /// Publishes without a receiver.
+    publishes_without_receiver;
+    /// Messages refused because a queue was full.
+    refused_queue_full;
+    /// Messages dropped because a queue was full and drops its oldest.
+    dropped_queue_full;
+    /// Messages that expired in a queue.
+    dropped_expired;
+    /// Messages replaced by a newer one with the same collapse key.
+    dropped_collapsed;
+    /// QoS 0 messages dropped because the reader is slow.
+    dropped_slow_reader;
+    /// Messages larger than the client accepts.
+    dropped_too_large;
+    /// Messages that went with their session.
+    dropped_session_ended;
+    /// Messages taken out of queues on request.
+    dropped_withdrawn;
+    /// Messages whose body was not in the store.
+    dropped_body_missing;
+    /// QoS 0 messages to sessions that are offline.
+    dropped_offline_qos0;
+    /// Push messages for client ids without a session.
+    directed_without_session;
+    /// Commits that the store refused.
+    commits_failed;
+    /// Wills published.
+    wills_published;
+    /// Announcements handed to the bridge's queue.
+    announcements;
+}

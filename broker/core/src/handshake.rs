@@ -1,0 +1,90 @@
+//! CONNECT before anything is known about the client: is it acceptable, and under which client identifier?
+
+use crate::limits::Limits;
+use reveille_proto::ids::ClientId;
+use reveille_proto::mqtt::{ConnAck, ConnAckProperties, Connect, Version};
+use reveille_proto::reason::ReasonCode;
+
+/// The client identifier that a CONNECT asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// This one.
+    Given(ClientId),
+    /// One that the broker picks. `[MQTT5-3.1.3-6]`, `[MQTT3-3.1.3-6]`
+    Assigned,
+}
+
+/// Checks what can be checked without knowing the client.
+///
+/// # Errors
+/// The reason code for the refusing CONNACK.
+pub fn check(connect: &Connect, limits: &Limits) -> Result<Wanted, ReasonCode> {
+    if connect.properties.authentication_method.is_some() {
+        return Err(ReasonCode::BAD_AUTHENTICATION_METHOD); // none is configured yet, [MQTT5-4.12.0-1]
+    }
+    if let Some(will) = &connect.will {
+        if will.topic.levels().count() > limits.topic_levels_max || will.topic.as_str().starts_with('$') {
+            return Err(ReasonCode::TOPIC_NAME_INVALID);
+        }
+    }
+    wanted_client_id(connect)
+}
+
+fn wanted_client_id(connect: &Connect) -> Result<Wanted, ReasonCode> {
+    if !connect.client_id.is_empty() {
+        return ClientId::parse(&connect.client_id)
+            .map(Wanted::Given)
+            .map_err(|_| ReasonCode::CLIENT_IDENTIFIER_NOT_VALID);
+    }
+    match connect.version {
+        Version::V5 => Ok(Wanted::Assigned),
+        Version::V3_1_1 if connect.clean_start => Ok(Wanted::Assigned), // [MQTT3-3.1.3-7]
+        Version::V3_1_1 | Version::V3_1 => Err(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID), // [MQTT3-3.1.3-8]
+    }
+}
+
+/// The CONNACK that refuses.
+pub fn refusal(reason: ReasonCode) -> ConnAck {
+    ConnAck { session_present: false, reason, properties: ConnAckProperties::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connect(version: Version, client_id: &'static str, clean_start: bool) -> Connect {
+        Connect {
+            version,
+            clean_start,
+            keep_alive: 60,
+            client_id: client_id.into(),
+            will: None,
+            username: None,
+            password: None,
+            properties: Default::default(),
+        }
+    }
+
+    #[test]
+    fn an_empty_client_id_is_assigned_only_where_the_standard_lets_it() {
+        let refused = Err(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID);
+        let rows = [
+            (Version::V5, "", false, Ok(Wanted::Assigned)),
+            (Version::V3_1_1, "", true, Ok(Wanted::Assigned)),
+            (Version::V3_1_1, "", false, refused.clone()),
+            (Version::V3_1, "", true, refused),
+        ];
+        for (version, id, clean, wanted) in rows {
+            assert_eq!(check(&connect(version, id, clean), &Limits::default()), wanted, "{version:?} {clean}");
+        }
+        let given = check(&connect(Version::V3_1, "设备", false), &Limits::default());
+        assert_eq!(given, Ok(Wanted::Given(ClientId::parse("设备").unwrap())));
+    }
+
+    #[test]
+    fn an_unknown_authentication_method_is_refused() {
+        let mut connect = connect(Version::V5, "a", true);
+        connect.properties.authentication_method = Some("SCRAM-SHA-256".into());
+        assert_eq!(check(&connect, &Limits::default()), Err(ReasonCode::BAD_AUTHENTICATION_METHOD));
+    }
+}

@@ -1,0 +1,326 @@
+//! What goes into a shard and what comes out: the whole interface between the rules and the shell around them.
+//!
+//! The shell calls [`crate::shard::Shard::handle`] once for each event, then drains `next_output` until `None`,
+//! then hands `take_batch` to the store when no more than one commit is on its way.
+
+use crate::change::{Announcement, Change};
+use crate::message::{Message, MessageKey, SessionKey};
+use bytestring::ByteString;
+use reveille_proto::ids::{AppId, ClientId, MessageId};
+use reveille_proto::mqtt::{Connect, Packet};
+use reveille_proto::reason::ReasonCode;
+use reveille_proto::topic::{Subscription, TopicFilter, TopicName};
+use std::sync::Arc;
+
+/// The number of a shard, below the number of shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardNo(pub u16);
+
+/// A network connection of one shard. The shell picks the index (dense, reused) and a generation that makes late
+/// events of an earlier connection with the same index harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionKey {
+    /// Place in tables.
+    pub index: u32,
+    /// Grows with each use of the index.
+    pub generation: u32,
+}
+
+/// Who a client is, as authentication found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its tenant.
+    pub app: AppId,
+    /// Whether it is the bridge, which alone may use `$push/v1/#`.
+    pub is_bridge: bool,
+}
+
+/// A CONNECT that passed [`crate::handshake`] and authentication.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// The packet.
+    pub connect: Box<Connect>,
+    /// Who it is.
+    pub identity: Identity,
+    /// Its client identifier, ours when it gave none.
+    pub client_id: ClientId,
+    /// Whether `client_id` was assigned by the broker. `[MQTT5-3.1.3-6]`
+    pub is_assigned: bool,
+    /// Where it comes from, for presence and logs.
+    pub network: ByteString,
+}
+
+/// A publish whose acknowledgement waits for others: which shard asked, and under which number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    /// Whom to tell.
+    pub shard: ShardNo,
+    /// Its number there; never used twice.
+    pub number: u64,
+}
+
+/// What one shard did with its part of a publish.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// At least one session took the message.
+    pub is_taken: bool,
+    /// At least one session refused it because its queue is full.
+    pub is_refused: bool,
+    /// The store could not keep it.
+    pub has_failed: bool,
+    /// Facts that the asking shard must commit together with its own (QoS 2 only), before anyone receives it.
+    pub changes: Vec<Change>,
+}
+
+/// One publish, or the part of it that one shard has to do.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// What.
+    pub message: Arc<Message>,
+    /// Who waits for it.
+    pub ticket: Ticket,
+    /// Where it goes.
+    pub to: Recipients,
+}
+
+/// Where a [`Delivery`] goes.
+#[derive(Clone, Debug)]
+pub enum Recipients {
+    /// Everyone who subscribed.
+    Subscribers {
+        /// Sessions with subscriptions of their own.
+        plain: bool,
+        /// Groups for which this shard was chosen.
+        groups: Vec<(ByteString, TopicFilter)>,
+        /// This shard keeps the retained message of this topic and shall update it.
+        retain: bool,
+    },
+    /// These sessions, subscribed or not (directed delivery).
+    Sessions(Vec<ClientId>),
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A client passed the handshake and authentication on a socket that this shard owns now.
+    Open {
+        /// Its key from now on.
+        connection: ConnectionKey,
+        /// What it asked for.
+        opening: Box<Opening>,
+    },
+    /// A packet came.
+    Packet {
+        /// On which connection.
+        connection: ConnectionKey,
+        /// What.
+        packet: Packet,
+    },
+    /// Bytes came that are no packet.
+    Malformed {
+        /// On which connection.
+        connection: ConnectionKey,
+        /// Why.
+        reason: ReasonCode,
+    },
+    /// The socket ended: closed by the peer, reset, or half-open.
+    Lost {
+        /// Which connection.
+        connection: ConnectionKey,
+    },
+    /// The socket took bytes: `unsent` of the connection's buffer shrank, there may be room again.
+    Drained {
+        /// Which connection.
+        connection: ConnectionKey,
+    },
+    /// A part of a publish, from this or another shard.
+    Deliver(Box<Delivery>),
+    /// The router handed a publish of this shard to that many shards; that many `Settled` will come.
+    Routed {
+        /// Which publish.
+        ticket: u64,
+        /// How many.
+        parts: u32,
+    },
+    /// A shard did its part, durably.
+    Settled {
+        /// Which publish of this shard.
+        ticket: u64,
+        /// Who did it.
+        from: ShardNo,
+        /// What it did.
+        part: Part,
+    },
+    /// A QoS 2 publish that this shard took part in is durable at the shard that asked: receivers may get it.
+    Confirmed {
+        /// Its number.
+        message: MessageKey,
+        /// `false`: the commit failed, forget it.
+        is_durable: bool,
+    },
+    /// Take a message out of queues.
+    Withdraw {
+        /// The tenant.
+        app: AppId,
+        /// Which.
+        id: MessageId,
+        /// Out of these queues; empty: out of all of this shard's.
+        client_ids: Vec<ClientId>,
+        /// Who waits for it.
+        ticket: Ticket,
+    },
+    /// The batch that `take_batch` gave is durable, or the store refused it.
+    Committed {
+        /// Which.
+        batch: u64,
+        /// How it ended.
+        outcome: Committed,
+    },
+    /// Bodies that [`Output::ReadBodies`] asked for; `None`: gone.
+    Bodies {
+        /// For whose queue.
+        session: SessionKey,
+        /// In the order asked.
+        bodies: Vec<(MessageKey, Option<Arc<Message>>)>,
+    },
+    /// Retained messages that [`Output::ReadRetained`] asked for.
+    Retained {
+        /// For whom.
+        session: SessionKey,
+        /// Under which subscription.
+        filter: TopicFilter,
+        /// What, in order.
+        messages: Vec<Arc<Message>>,
+        /// More follow after the last of them.
+        has_more: bool,
+    },
+    /// Whether a bridge has subscribed to `$push/v1/`: only then is anything announced.
+    BridgePresent(bool),
+    /// The deadline passed. Harmless at any time.
+    Tick,
+    /// The broker stops: say goodbye to every connection with this reason.
+    Shutdown(ReasonCode),
+}
+
+/// How a commit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// On disk.
+    Durable,
+    /// Not on disk, because the disk is full or broken.
+    Failed,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Bytes wait in the connection's buffer, see [`crate::shard::Shard::unsent`].
+    Write(ConnectionKey),
+    /// Write what waits if the socket takes it at once, then close. No `Lost` is expected for it.
+    Close {
+        /// Which connection.
+        connection: ConnectionKey,
+        /// Why, for logs and metrics.
+        reason: ReasonCode,
+    },
+    /// Stop reading from this connection: its unacknowledged bytes are above their bound.
+    PauseReading(ConnectionKey),
+    /// Read again.
+    ResumeReading(ConnectionKey),
+    /// Find the shards for this publish, hand each its part, answer with `Input::Routed` first.
+    Route {
+        /// What.
+        message: Arc<Message>,
+        /// Its number at this shard.
+        ticket: u64,
+        /// To whom.
+        to: RouteTo,
+    },
+    /// Tell the shard that asked.
+    Settle {
+        /// Whom, and which of its publishes.
+        ticket: Ticket,
+        /// What was done.
+        part: Part,
+    },
+    /// Tell every shard that took part in this QoS 2 publish.
+    Confirm {
+        /// Whom.
+        shard: ShardNo,
+        /// Which.
+        message: MessageKey,
+        /// How its commit ended.
+        is_durable: bool,
+    },
+    /// Every shard shall take a message out of queues; answer with `Input::Routed` first.
+    Withdraw {
+        /// The tenant.
+        app: AppId,
+        /// Which.
+        id: MessageId,
+        /// Out of these queues; empty: out of all.
+        client_ids: Vec<ClientId>,
+        /// Its number at this shard.
+        ticket: u64,
+    },
+    /// Subscriptions of this shard for the global index. Comes before the SUBACK is written.
+    Index(IndexChange),
+    /// The retained message of a topic that this shard keeps, for everyone to read.
+    Retain {
+        /// The tenant.
+        app: AppId,
+        /// The topic.
+        topic: TopicName,
+        /// What; `None` clears it.
+        message: Option<Arc<Message>>,
+    },
+    /// Read bodies from the store; answer with `Input::Bodies`.
+    ReadBodies {
+        /// For whose queue.
+        session: SessionKey,
+        /// Which.
+        keys: Vec<MessageKey>,
+    },
+    /// Read the next retained messages; answer with `Input::Retained`.
+    ReadRetained {
+        /// The tenant.
+        app: AppId,
+        /// For whom.
+        session: SessionKey,
+        /// Under which subscription.
+        filter: TopicFilter,
+        /// Only topics behind this one.
+        after: Option<TopicName>,
+    },
+}
+
+/// To whom a publish goes.
+#[derive(Clone, Debug)]
+pub enum RouteTo {
+    /// Subscribers, and the retained message when the message's retain flag is set.
+    Subscribers,
+    /// Only the members of one group: a leaving member hands over what it had not acknowledged.
+    Group(ByteString, TopicFilter),
+    /// These sessions.
+    Sessions(Vec<ClientId>),
+}
+
+/// A change of what the router must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IndexChange {
+    /// A session of this shard subscribed.
+    Subscribe(AppId, Subscription),
+    /// A session of this shard unsubscribed or ended.
+    Unsubscribe(AppId, Subscription),
+    /// A member of a shared subscription came (1) or left (-1).
+    Online(AppId, Subscription, i32),
+}
+
+/// An announcement that waits in the store for the bridge, as it was recovered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingAnnouncement {
+    /// Its number.
+    pub number: u64,
+    /// What.
+    pub announcement: Announcement,
+}

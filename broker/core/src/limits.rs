@@ -1,0 +1,95 @@
+//! Every bound of the broker with its default and its reason. Nothing in the broker grows without one of these.
+
+use std::time::Duration;
+
+/// The bounds. All are per session or per connection unless said otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one packet that a client may send. 1 MiB: larger things belong into an object store.
+    pub packet_size_max: u32,
+    /// QoS 1 and 2 messages that one client may have unacknowledged towards us (5.0 Receive Maximum). 1,024.
+    pub receive_maximum: u16,
+    /// Bytes that one client may have unacknowledged towards us before we stop reading from it. 1 MiB.
+    pub unacknowledged_bytes_max: u32,
+    /// QoS 1 and 2 messages that we have in flight towards one client, whatever more it allows. 1,024: the
+    /// acknowledgement of any of them is found by looking through so many.
+    pub in_flight_max: u16,
+    /// Topic aliases that a client may set. 64.
+    pub topic_alias_max: u16,
+    /// Topic aliases that we set towards a client, whatever more it allows. 64.
+    pub topic_alias_out_max: u16,
+    /// Subscriptions of one session. 1,024.
+    pub subscriptions_max: usize,
+    /// Filters in one SUBSCRIBE or UNSUBSCRIBE. 256.
+    pub filters_per_packet_max: usize,
+    /// Levels of a topic name or filter. 128: walking a filter tree costs by levels.
+    pub topic_levels_max: usize,
+    /// Messages in one queue. 10,000.
+    pub queue_messages_max: usize,
+    /// Bytes (payload and topic) in one queue. 64 MiB, on disk.
+    pub queue_bytes_max: u64,
+    /// How long a message waits in a queue at most; messages with a shorter expiry go earlier. 30 days.
+    pub queue_age_max: Duration,
+    /// What happens when a queue is full.
+    pub queue_full: QueueFull,
+    /// Messages and bytes in the bridge's queue: it must bear a bridge that is down for long. 4,000,000 and 4 GiB.
+    pub bridge_queue_messages_max: usize,
+    /// See above.
+    pub bridge_queue_bytes_max: u64,
+    /// Seconds that a session outlives its connection at most; also what 3.x sessions without Clean Session get.
+    /// 30 days.
+    pub session_expiry_max: u32,
+    /// Longest keep alive in seconds; a client that asks for more, or for none, gets this as Server Keep Alive in
+    /// 5.0 and is served with what it asked in 3.x. 65,535: no change.
+    pub keep_alive_max: u16,
+    /// Unsent bytes of one connection above which QoS 0 messages are dropped and others wait. 1 MiB.
+    pub unsent_bytes_max: usize,
+    /// Bodies of one online session that wait in memory beyond what is in flight. 64.
+    pub look_ahead_max: usize,
+    /// Time that an online device has to acknowledge a push candidate which names none. 3 s.
+    pub wait_ack: Duration,
+    /// Retained messages that are read in one go for a subscriber. 256.
+    pub retained_page: usize,
+    /// Acknowledged push ids that one session remembers, so that a repeated directed send is harmless. 16.
+    pub recent_pushes_max: usize,
+}
+
+/// What happens when a queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueFull {
+    /// The new message is refused: the publisher hears 0x97 when no receiver could take it.
+    #[default]
+    RefuseNewest,
+    /// The oldest message that is not in flight makes room.
+    DropOldest,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        Self {
+            packet_size_max: 1 << 20,
+            receive_maximum: 1024,
+            unacknowledged_bytes_max: 1 << 20,
+            in_flight_max: 1024,
+            topic_alias_max: 64,
+            topic_alias_out_max: 64,
+            subscriptions_max: 1024,
+            filters_per_packet_max: 256,
+            topic_levels_max: 128,
+            queue_messages_max: 10_000,
+            queue_bytes_max: 64 << 20,
+            queue_age_max: 30 * DAY,
+            queue_full: QueueFull::default(),
+            bridge_queue_messages_max: 4_000_000,
+            bridge_queue_bytes_max: 4 << 30,
+            session_expiry_max: 30 * 24 * 60 * 60,
+            keep_alive_max: u16::MAX,
+            unsent_bytes_max: 1 << 20,
+            look_ahead_max: 64,
+            wait_ack: Duration::from_secs(3),
+            retained_page: 256,
+            recent_pushes_max: 16,
+        }
+    }
+}
