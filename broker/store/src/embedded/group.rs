@@ -1,0 +1,195 @@
+//! The batches of one sync, folded together: what is written and given up again within a group is never written.
+
+use super::engine::{Engine, Space};
+use super::index::{Index, Place};
+use crate::StoreError;
+use crate::format::{encode, keys};
+use reveille_broker_core::change::{Batch, Change, Entry, Phase, SessionRecord};
+use reveille_broker_core::message::{Message, MessageKey, Seq, SessionKey};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What becomes of one key.
+pub(super) enum Op<V> {
+    /// It gets a value; `is_new` when the disk certainly has none.
+    Put { value: V, is_new: bool },
+    /// It goes.
+    Remove,
+}
+
+/// What becomes of all keys of a group.
+#[derive(Default)]
+pub(super) struct Group {
+    pub(super) others: BTreeMap<(Space, Vec<u8>), Op<Vec<u8>>>,
+    pub(super) entries: BTreeMap<(SessionKey, Seq), Op<Entry>>,
+    pub(super) bodies: BTreeMap<MessageKey, Op<Arc<Message>>>,
+}
+
+impl Group {
+    /// Whether the disk is already as it should be.
+    pub(super) fn is_empty(&self) -> bool {
+        self.others.is_empty() && self.entries.is_empty() && self.bodies.is_empty()
+    }
+
+    /// Adds the facts of a batch. Reads the engine only to find the subscriptions of a dropped session.
+    pub(super) fn add(&mut self, batch: Batch, index: &mut Index, engine: &Engine) -> Result<(), StoreError> {
+        batch.changes.into_iter().try_for_each(|change| self.change(change, index, engine))
+    }
+
+    fn change(&mut self, change: Change, index: &mut Index, engine: &Engine) -> Result<(), StoreError> {
+        match change {
+            Change::PutSession { session, record } => self.put_session(session, &record, index),
+            Change::DropSession { session } => return self.drop_session(session, index, engine),
+            Change::Subscribe { session, subscription, granted } if index.has(session) => {
+                let key = (Space::Subscriptions, keys::subscription(session, &subscription));
+                put(&mut self.others, key, encode(&(subscription, granted)), false);
+            }
+            Change::Unsubscribe { session, subscription } if index.has(session) => {
+                remove(&mut self.others, (Space::Subscriptions, keys::subscription(session, &subscription)));
+            }
+            Change::Enqueue { session, entry, message } => self.enqueue(session, entry, message, index),
+            Change::Mark { session, entry } => self.mark(session, entry, index),
+            Change::Forget { session, seq } => self.forget(session, seq, index),
+            Change::Receive { session, packet_id } => {
+                if index.receive(session, packet_id) {
+                    let key = (Space::Received, keys::received(session, packet_id).to_vec());
+                    put(&mut self.others, key, Vec::new(), true);
+                }
+            }
+            Change::Release { session, packet_id } => {
+                if index.release(session, packet_id) {
+                    remove(&mut self.others, (Space::Received, keys::received(session, packet_id).to_vec()));
+                }
+            }
+            Change::Retain { app, topic, message } => {
+                let key = (Space::Retained, keys::retained(&app, &topic));
+                match message {
+                    Some(message) => put(&mut self.others, key, encode(&*message), false),
+                    None => remove(&mut self.others, key),
+                }
+            }
+            Change::Announce { number, announcement } => {
+                let key = (Space::Announcements, keys::announcement(number).to_vec());
+                put(&mut self.others, key, encode(&announcement), true);
+            }
+            Change::Announced { number } => {
+                remove(&mut self.others, (Space::Announcements, keys::announcement(number).to_vec()));
+            }
+            Change::Subscribe { session, .. } | Change::Unsubscribe { session, .. } => ignored(session),
+        }
+        Ok(())
+    }
+
+    fn put_session(&mut self, session: SessionKey, record: &SessionRecord, index: &mut Index) {
+        let is_new = index.add_session(session);
+        put(&mut self.others, (Space::Sessions, keys::session(session).to_vec()), encode(record), is_new);
+    }
+
+    fn drop_session(
+        &mut self,
+        session: SessionKey,
+        index: &mut Index,
+        engine: &Engine,
+    ) -> Result<(), StoreError> {
+        let Some(gone) = index.drop_session(session) else {
+            return Ok(());
+        };
+        for place in gone.entries {
+            remove(&mut self.entries, (session, place.seq));
+            self.give_up_body(place, index);
+        }
+        for packet_id in gone.received {
+            remove(&mut self.others, (Space::Received, keys::received(session, packet_id).to_vec()));
+        }
+        self.drop_subscriptions(session, engine)?;
+        remove(&mut self.others, (Space::Sessions, keys::session(session).to_vec()));
+        Ok(())
+    }
+
+    fn drop_subscriptions(&mut self, session: SessionKey, engine: &Engine) -> Result<(), StoreError> {
+        let first = (Space::Subscriptions, keys::session(session).to_vec());
+        let of_session = |(space, key): &(Space, Vec<u8>)| *space == first.0 && key.starts_with(&first.1);
+        let in_group: Vec<_> = self
+            .others
+            .range(first.clone()..)
+            .map(|(key, _)| key)
+            .take_while(|key| of_session(key))
+            .cloned()
+            .collect();
+        for key in in_group {
+            self.others.remove(&key);
+        }
+        for key in engine.subscription_keys(session)? {
+            self.others.insert((Space::Subscriptions, key), Op::Remove);
+        }
+        Ok(())
+    }
+
+    fn enqueue(&mut self, session: SessionKey, entry: Entry, message: Arc<Message>, index: &mut Index) {
+        let place = Place::of(&entry);
+        let Some(replaced) = index.enqueue(session, place) else {
+            return ignored(session);
+        };
+        if place.holds_body && index.refer(place.message, message.size()) {
+            put(&mut self.bodies, place.message, message, true);
+        }
+        put(&mut self.entries, (session, entry.seq), entry, replaced.is_none());
+        if let Some(replaced) = replaced {
+            self.give_up_body(replaced, index);
+        }
+    }
+
+    fn mark(&mut self, session: SessionKey, mut entry: Entry, index: &mut Index) {
+        let Some(before) = index.mark(session, &entry) else {
+            return;
+        };
+        // The body does not change, and does not come back.
+        entry.message = before.message;
+        if !before.holds_body {
+            entry.phase = Phase::Released;
+        }
+        if entry.phase == Phase::Released {
+            self.give_up_body(before, index);
+        }
+        put(&mut self.entries, (session, entry.seq), entry, false);
+    }
+
+    fn forget(&mut self, session: SessionKey, seq: Seq, index: &mut Index) {
+        if let Some(place) = index.forget(session, seq) {
+            remove(&mut self.entries, (session, seq));
+            self.give_up_body(place, index);
+        }
+    }
+
+    /// One reference fewer to the body of this place, if it held one; the last one takes the body along.
+    fn give_up_body(&mut self, place: Place, index: &mut Index) {
+        if place.holds_body && index.unrefer(place.message) {
+            remove(&mut self.bodies, place.message);
+        }
+    }
+}
+
+fn ignored(session: SessionKey) {
+    tracing::debug!(session = session.0, "a fact about a session without a record is ignored");
+}
+
+/// `is_new`: the disk has no value under this key, as far as the facts before this group tell.
+fn put<K: Ord, V>(ops: &mut BTreeMap<K, Op<V>>, key: K, value: V, is_new: bool) {
+    let is_new = match ops.get(&key) {
+        Some(Op::Put { is_new, .. }) => *is_new,
+        Some(Op::Remove) => false,
+        None => is_new,
+    };
+    ops.insert(key, Op::Put { value, is_new });
+}
+
+fn remove<K: Ord, V>(ops: &mut BTreeMap<K, Op<V>>, key: K) {
+    match ops.get(&key) {
+        Some(Op::Put { is_new: true, .. }) => {
+            ops.remove(&key);
+        }
+        Some(Op::Put { is_new: false, .. } | Op::Remove) | None => {
+            ops.insert(key, Op::Remove);
+        }
+    }
+}
