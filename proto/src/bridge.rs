@@ -5,7 +5,10 @@
 mod generated;
 
 pub use generated::*;
-pub use prost::Message as Wire;
+pub use prost::{DecodeError, Message as Wire};
+
+/// Everything below it belongs to broker and bridge; no other identity may publish or subscribe there.
+pub const PREFIX: &str = "$push/v1/";
 
 /// bridge -> broker: [`Send`].
 pub const SEND: &str = "$push/v1/send";
@@ -66,5 +69,52 @@ impl Strategy {
             Self::VendorFirst => "vendor_first",
             Self::BothDedup => "both_dedup",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topic::TopicName;
+
+    #[test]
+    fn a_strategy_has_one_word_in_both_directions() {
+        for number in 0..5 {
+            let strategy = Strategy::try_from(number).unwrap();
+            assert_eq!(Strategy::from_name(strategy.name()), Some(strategy), "{number}");
+        }
+        assert!(Strategy::try_from(5).is_err(), "a strategy that this table does not know");
+        assert_eq!(Strategy::from_name("ONLINE_FIRST"), None);
+    }
+
+    #[test]
+    fn every_topic_is_a_topic_name() {
+        for topic in [SEND, WITHDRAW, QUEUED, UNACKED, ACKED, PRESENCE, DEVICE] {
+            assert!(topic.starts_with(PREFIX), "{topic}");
+            assert!(TopicName::parse(topic).is_ok(), "{topic}");
+        }
+        for topic in [MESSAGE, REGISTER, EVENT] {
+            assert!(!topic.starts_with(PREFIX), "a device may use {topic}");
+            assert!(TopicName::parse(topic).is_ok(), "{topic}");
+        }
+    }
+
+    #[test]
+    fn a_message_reads_what_it_writes() {
+        let send = Send {
+            message: Some(Message {
+                id: vec![7; 16].into(),
+                app: "default".into(),
+                topic: "设备/1".into(),
+                payload: "你好".into(),
+                qos: 1,
+                strategy: Strategy::BothDedup.into(),
+                alert: Some(Alert { title: "标题".into(), body: String::new() }),
+                ..Message::default()
+            }),
+            client_ids: vec!["手机-1".into(), "d2".into()],
+        };
+        assert_eq!(Send::decode(send.encode_to_vec().as_slice()), Ok(send));
+        assert!(Send::decode([0x0a, 0x7f].as_slice()).is_err(), "a length beyond the end is refused");
     }
 }
