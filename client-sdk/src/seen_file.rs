@@ -1,0 +1,275 @@
+//! The handled ids on disk: an append-only file of checked records, shortened now and then by an atomic rename.
+//!
+//! ```text
+//! header  "RVLSEEN\x01"                                       8 bytes
+//! record  id (16)  handled at, ms since 1970 (8)  CRC-32 (4)  28 bytes, big endian
+//! ```
+//! A record whose checksum is wrong and a cut last record are what power loss leaves: they are skipped, the file goes
+//! on. A file that is no such file at all is set aside as `<name>.unreadable`, and a new one begins.
+
+use crate::inbox::UnixMillis;
+use reveille_proto::ids::MessageId;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+const HEADER: &[u8; 8] = b"RVLSEEN\x01";
+const RECORD_LEN: usize = 28;
+
+/// Why the file of handled ids cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InboxError {
+    /// Another client has the file open; two clients would hide messages from each other.
+    #[error("the inbox file is in use by another client")]
+    InUse,
+    /// The disk refused.
+    #[error("the inbox file cannot be read or written")]
+    Io(#[from] io::Error),
+}
+
+/// One handled id.
+pub type Record = (MessageId, UnixMillis);
+
+/// The open file. It is locked against other clients while it lives.
+#[derive(Debug)]
+pub struct SeenFile {
+    path: PathBuf,
+    file: File,
+    /// Where the next record goes; what a failed append left behind lies beyond and is overwritten.
+    end: u64,
+    records: usize,
+}
+
+impl SeenFile {
+    /// Opens or creates the file and reads its valid records, oldest first.
+    ///
+    /// # Errors
+    /// [`InboxError`] when another client holds it or the disk refuses; never because of its contents.
+    pub fn open(path: &Path) -> Result<(Self, Vec<Record>), InboxError> {
+        let mut file = open_locked(path)?;
+        let mut content = Vec::new();
+        file.read_to_end(&mut content)?;
+        let Some(body) = content.strip_prefix(HEADER) else {
+            return Ok((Self::start_anew(path, file, &content)?, Vec::new()));
+        };
+        let whole = body.len() / RECORD_LEN;
+        let records: Vec<Record> = body.chunks_exact(RECORD_LEN).filter_map(decode).collect();
+        if records.len() < whole {
+            tracing::warn!(skipped = whole - records.len(), "damaged records in the inbox file are skipped");
+        }
+        let end = (HEADER.len() + whole * RECORD_LEN) as u64;
+        file.set_len(end)?; // cuts a torn tail
+        Ok((Self { path: path.to_owned(), file, end, records: whole }, records))
+    }
+
+    /// Appends and returns when the records are on disk.
+    ///
+    /// # Errors
+    /// The disk's answer; the records then count as not written.
+    pub fn append(&mut self, records: &[Record]) -> io::Result<()> {
+        let bytes: Vec<u8> = records.iter().flat_map(|record| encode(*record)).collect();
+        self.file.seek(SeekFrom::Start(self.end))?;
+        self.file.write_all(&bytes)?;
+        self.file.sync_data()?;
+        self.end += bytes.len() as u64;
+        self.records += records.len();
+        Ok(())
+    }
+
+    /// How many records the file holds, forgotten ones included.
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
+    /// Replaces the file by one with only these records. After a crash either the old or the new file is there.
+    ///
+    /// # Errors
+    /// The disk's answer; the old file then stays in use.
+    pub fn replace(&mut self, records: &[Record]) -> Result<(), InboxError> {
+        let beside = with_suffix(&self.path, ".new");
+        let mut file = open_locked(&beside)?;
+        let mut bytes = HEADER.to_vec();
+        bytes.extend(records.iter().flat_map(|record| encode(*record)));
+        file.set_len(0)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, &self.path)?;
+        self.file = file; // from here on the old file has no name
+        self.end = bytes.len() as u64;
+        self.records = records.len();
+        Ok(sync_directory(&self.path)?)
+    }
+
+    fn start_anew(path: &Path, mut file: File, content: &[u8]) -> Result<Self, InboxError> {
+        // A new file whose header was cut by power loss holds nothing worth keeping.
+        if !HEADER.starts_with(content) {
+            tracing::warn!("the inbox file is unreadable; it is set aside and a new one begins");
+            fs::write(with_suffix(path, ".unreadable"), content)?;
+        }
+        file.set_len(0)?;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(HEADER)?;
+        file.sync_all()?;
+        sync_directory(path)?;
+        Ok(Self { path: path.to_owned(), file, end: HEADER.len() as u64, records: 0 })
+    }
+}
+
+fn open_locked(path: &Path) -> Result<File, InboxError> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(InboxError::InUse),
+        // A file system without locks is no reason to stop an app.
+        Err(TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Makes a created or renamed name durable; needed on Unix, not possible elsewhere.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn encode((id, at): Record) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(RECORD_LEN);
+    bytes.extend_from_slice(&id.0);
+    bytes.extend_from_slice(&at.0.to_be_bytes());
+    bytes.extend_from_slice(&crc32(&bytes).to_be_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<Record> {
+    let (rest, sum) = bytes.split_last_chunk::<4>()?;
+    if crc32(rest).to_be_bytes() != *sum {
+        return None;
+    }
+    let (id, at) = rest.split_last_chunk::<8>()?;
+    Some((MessageId::from_bytes(id).ok()?, UnixMillis(u64::from_be_bytes(*at))))
+}
+
+/// CRC-32 as in IEEE 802.3, bit by bit: records are 24 bytes and rare, a table would not pay.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (0xEDB8_8320 * (sum & 1)))
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot prepare its files must fail")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record(n: u8) -> Record {
+        (MessageId([n; 16]), UnixMillis(u64::from(n)))
+    }
+
+    fn written(path: &Path, records: &[Record]) {
+        let (mut file, _) = SeenFile::open(path).unwrap();
+        file.append(records).unwrap();
+    }
+
+    #[test]
+    fn the_checksum_is_the_common_crc_32() {
+        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+    }
+
+    #[test]
+    fn what_was_appended_is_read_again_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("seen");
+        written(&path, &[record(1)]);
+        written(&path, &[record(2), record(3)]);
+        assert_eq!(SeenFile::open(&path).unwrap().1, [record(1), record(2), record(3)]);
+    }
+
+    #[test]
+    fn a_second_client_on_the_same_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("seen");
+        let first = SeenFile::open(&path).unwrap();
+        assert!(matches!(SeenFile::open(&path), Err(InboxError::InUse)));
+        drop(first);
+        assert!(SeenFile::open(&path).is_ok());
+    }
+
+    #[test]
+    fn a_replaced_file_holds_only_the_new_records_and_takes_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("seen");
+        let (mut file, _) = SeenFile::open(&path).unwrap();
+        file.append(&[record(1), record(2)]).unwrap();
+        file.replace(&[record(2)]).unwrap();
+        file.append(&[record(3)]).unwrap();
+        assert_eq!(file.records(), 2);
+        drop(file);
+        assert_eq!(SeenFile::open(&path).unwrap().1, [record(2), record(3)]);
+    }
+
+    #[test]
+    fn a_left_over_of_an_interrupted_replacement_does_no_harm() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("seen");
+        fs::write(dir.path().join("seen.new"), [7; 1_000]).unwrap();
+        written(&path, &[record(1)]);
+        let (mut file, _) = SeenFile::open(&path).unwrap();
+        file.replace(&[record(1)]).unwrap();
+        drop(file);
+        assert_eq!(SeenFile::open(&path).unwrap().1, [record(1)]);
+    }
+
+    #[test]
+    fn a_foreign_file_is_set_aside_not_destroyed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("seen");
+        fs::write(&path, b"something else entirely").unwrap();
+        assert_eq!(SeenFile::open(&path).unwrap().1, []);
+        assert_eq!(fs::read(dir.path().join("seen.unreadable")).unwrap(), b"something else entirely");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn a_file_cut_anywhere_keeps_every_whole_record_and_takes_more(cut in 0_usize..(8 + 4 * RECORD_LEN + 1)) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("seen");
+            let all: Vec<Record> = (1..5).map(record).collect();
+            written(&path, &all);
+            let content = fs::read(&path).unwrap();
+            fs::write(&path, content.get(..cut).unwrap()).unwrap();
+            let (mut file, kept) = SeenFile::open(&path).unwrap();
+            let whole = cut.saturating_sub(8) / RECORD_LEN;
+            prop_assert_eq!(&kept, all.get(..whole).unwrap());
+            file.append(&[record(9)]).unwrap();
+            drop(file);
+            let (_, again) = SeenFile::open(&path).unwrap();
+            prop_assert_eq!(again.last(), Some(&record(9)));
+            prop_assert_eq!(again.len(), whole + 1);
+        }
+
+        #[test]
+        fn a_flipped_bit_costs_one_record_and_never_yields_a_wrong_one(bit in 64_usize..(8 * (8 + 4 * RECORD_LEN))) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("seen");
+            let all: Vec<Record> = (1..5).map(record).collect();
+            written(&path, &all);
+            let mut content = fs::read(&path).unwrap();
+            *content.get_mut(bit / 8).unwrap() ^= 1 << (bit % 8);
+            fs::write(&path, content).unwrap();
+            let (_, kept) = SeenFile::open(&path).unwrap();
+            prop_assert_eq!(kept.len(), 3);
+            prop_assert!(kept.iter().all(|record| all.contains(record)));
+        }
+    }
+}
