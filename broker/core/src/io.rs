@@ -5,6 +5,7 @@
 
 use crate::change::{Announcement, Change};
 use crate::message::{Message, MessageKey, SessionKey};
+use bytes::BytesMut;
 use bytestring::ByteString;
 use reveille_proto::ids::{AppId, ClientId, MessageId};
 use reveille_proto::mqtt::{Connect, Packet};
@@ -216,10 +217,12 @@ pub enum Committed {
 pub enum Output {
     /// Bytes wait in the connection's buffer, see [`crate::shard::Shard::unsent`].
     Write(ConnectionKey),
-    /// Write what waits if the socket takes it at once, then close. No `Lost` is expected for it.
+    /// The connection is over for the rules: write what is left if the socket takes it soon, then close.
     Close {
         /// Which connection.
         connection: ConnectionKey,
+        /// The last bytes.
+        unsent: BytesMut,
         /// Why, for logs and metrics.
         reason: ReasonCode,
     },

@@ -3,6 +3,8 @@
 //! Nothing in here opens a socket or a file, reads a clock, takes a lock, spawns a task or rolls a die.
 
 pub mod change;
+mod commits;
+mod connection;
 pub mod counters;
 pub mod deadlines;
 pub mod global_index;
@@ -10,9 +12,11 @@ pub mod handshake;
 pub mod io;
 pub mod limits;
 pub mod message;
+pub mod presence;
 pub mod queue;
 pub mod retained;
 pub mod router;
+mod session;
 pub mod shard;
 pub mod shared;
 pub mod subscriptions;

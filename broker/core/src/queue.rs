@@ -20,11 +20,11 @@ use reveille_proto::bridge::Priority;
 use reveille_proto::ids::{MessageId, PacketId};
 use reveille_proto::topic::TopicFilter;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::rc::Rc;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 /// The shared subscription through which a message came, so that it can be handed over.
-pub type Group = Rc<(ByteString, TopicFilter)>;
+pub type Group = Arc<(ByteString, TopicFilter)>;
 
 /// One place.
 #[derive(Clone, Debug)]
@@ -43,14 +43,14 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// A fresh place with its body.
-    pub fn new(entry: Entry, message: Arc<Message>, is_confirmed: bool, group: Option<Group>) -> Self {
-        Self { entry, message: Some(message), is_confirmed, is_resent: false, group, is_in_flight: false }
+    /// A fresh place.
+    pub fn new(entry: Entry, message: Option<Arc<Message>>, is_confirmed: bool, group: Option<Group>) -> Self {
+        Self { entry, message, is_confirmed, is_resent: false, group, is_in_flight: false }
     }
 
-    /// A place as the store gave it back: it may have been sent before the crash, so it goes out with DUP.
-    pub fn recovered(entry: Entry) -> Self {
-        Self { entry, message: None, is_confirmed: true, is_resent: true, group: None, is_in_flight: false }
+    /// A place as the store gave it back. `may_be_sent`: the broker died while the client was connected.
+    pub fn recovered(entry: Entry, may_be_sent: bool) -> Self {
+        Self { entry, message: None, is_confirmed: true, is_resent: may_be_sent, group: None, is_in_flight: false }
     }
 
     fn priority(&self) -> Priority {
@@ -73,7 +73,7 @@ struct Pushes {
 pub struct Queue {
     slots: BTreeMap<Seq, Slot>,
     /// No waiting slot of normal priority is before this one.
-    cursor: Seq0,
+    cursor: Cursor,
     in_flight: VecDeque<(PacketId, Seq)>,
     to_resend: VecDeque<Seq>,
     bytes: u64,
@@ -82,9 +82,9 @@ pub struct Queue {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Seq0(Seq);
+struct Cursor(Seq);
 
-impl Default for Seq0 {
+impl Default for Cursor {
     fn default() -> Self {
         Self(Seq(0))
     }
@@ -265,7 +265,7 @@ impl Queue {
         }
         let waits = |slot: &Slot| !slot.is_in_flight && slot.priority() == Priority::Normal;
         if let Some((seq, _)) = self.slots.range(self.cursor.0..).find(|(_, slot)| waits(slot)) {
-            self.cursor = Seq0(*seq);
+            self.cursor = Cursor(*seq);
             return Some(*seq);
         }
         let pushes = self.pushes.as_mut()?;
@@ -312,32 +312,19 @@ impl Queue {
         }
     }
 
-    /// The bodies that are missing to send the next places, at most `limit`.
-    pub fn missing_bodies(&mut self, limit: usize) -> Vec<MessageKey> {
+    /// The places among the next ones whose bodies are not in memory, at most `limit`.
+    pub fn missing_bodies(&self, limit: usize) -> Vec<(Seq, MessageKey)> {
         let normal = self.slots.range(self.cursor.0..).map(|(seq, _)| *seq).take(limit * 2);
-        let pushes = self.pushes.as_ref();
+        let pushes = self.pushes.as_deref();
         let high = pushes.into_iter().flat_map(|pushes| pushes.high.iter().copied().take(limit));
         let low = pushes.into_iter().flat_map(|pushes| pushes.low.iter().copied().take(limit));
         let order = self.to_resend.iter().copied().take(limit).chain(high).chain(normal).chain(low);
         let is_missing = |slot: &&Slot| slot.message.is_none() && slot.entry.phase == Phase::Queued;
-        let mut keys: Vec<MessageKey> = Vec::new();
+        let mut places: Vec<(Seq, MessageKey)> = Vec::new();
         for slot in order.filter_map(|seq| self.slots.get(&seq)).filter(is_missing) {
-            if keys.len() < limit && !keys.contains(&slot.entry.message) {
-                keys.push(slot.entry.message);
-            }
-        }
-        keys
-    }
-
-    /// A body came back from the store; `None`: it is gone. Returns the places that wait for it.
-    pub fn fill(&mut self, key: MessageKey, body: Option<&Arc<Message>>, limit: usize) -> Vec<Seq> {
-        let mut places = Vec::new();
-        let first = self.to_resend.iter().copied().min().unwrap_or(self.cursor.0).min(self.cursor.0);
-        let first = self.slots.keys().next().copied().map_or(first, |oldest| oldest.max(Seq(0)).min(first));
-        for (seq, slot) in self.slots.range_mut(first..).take(limit.max(1) * 64) {
-            if slot.entry.message == key && slot.message.is_none() {
-                slot.message = body.cloned();
-                places.push(*seq);
+            let place = (slot.entry.seq, slot.entry.message);
+            if places.len() < limit && !places.contains(&place) {
+                places.push(place);
             }
         }
         places
@@ -372,6 +359,6 @@ impl Queue {
 
 /// The packet identifier of a place.
 pub fn packet_id(seq: Seq) -> PacketId {
-    let id = u16::try_from(seq.0 % 65_535).unwrap_or(0).saturating_add(1);
-    PacketId::new(id).unwrap_or_else(|| unreachable!("at least 1"))
+    let above_one = u16::try_from(seq.0 % 65_535).unwrap_or(0);
+    PacketId::from(NonZeroU16::MIN.saturating_add(above_one))
 }

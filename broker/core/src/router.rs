@@ -1,38 +1,104 @@
 //! One publish: which shards take part in it. Shared by all shards, read far more often than written.
 
 use crate::global_index::GlobalIndex;
-use crate::io::{Delivery, IndexChange, RouteTo, ShardNo, Ticket};
+use crate::io::{Delivery, IndexChange, Recipients, RouteTo, ShardNo, Ticket};
 use crate::message::Message;
-use reveille_proto::ids::AppId;
+use crate::presence::bridge_app;
+use crate::retained::Retained;
+use crate::shard::Shard;
+use reveille_proto::bridge::QUEUED;
+use reveille_proto::ids::{AppId, ClientId};
 use reveille_proto::topic::{TopicFilter, TopicName};
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// The global index and the retained messages.
+#[derive(Debug)]
 pub struct Router {
     index: GlobalIndex,
+    retained: HashMap<AppId, Retained<Arc<Message>>>,
     shards: u16,
 }
 
 impl Router {
-    /// An empty router for that many shards.
+    /// An empty router for that many shards, at most 128.
     pub fn new(shards: u16) -> Self {
-        Self { index: GlobalIndex::default(), shards }
+        Self { index: GlobalIndex::default(), retained: HashMap::new(), shards }
     }
 
     /// A shard's subscriptions changed.
-    pub fn apply(&mut self, shard: ShardNo, change: IndexChange) {
-        let _ = (shard, change, &self.index, self.shards);
+    pub fn apply(&mut self, shard: ShardNo, change: &IndexChange) {
+        match change {
+            IndexChange::Subscribe(app, subscription) => self.index.subscribe(app, subscription, shard),
+            IndexChange::Unsubscribe(app, subscription) => self.index.unsubscribe(app, subscription, shard),
+            IndexChange::Online(app, subscription, change) => {
+                self.index.member_online(app, subscription, shard, *change);
+            }
+        }
     }
 
     /// Who has to do what for this publish. Empty when nobody has.
     pub fn route(&self, message: &Arc<Message>, to: RouteTo, ticket: Ticket) -> Vec<(ShardNo, Delivery)> {
-        let _ = (message, to, ticket);
-        Vec::new()
+        let delivery = |to| Delivery { message: Arc::clone(message), ticket, to };
+        match to {
+            RouteTo::Subscribers => self.to_subscribers(message, &delivery),
+            RouteTo::Group(group, filter) => {
+                let shard = self.index.choose(&message.app, &group, &filter);
+                let groups = vec![(group, filter)];
+                let to = Recipients::Subscribers { plain: false, groups, retain: false };
+                shard.map(|shard| (shard, delivery(to))).into_iter().collect()
+            }
+            RouteTo::Sessions(client_ids) => {
+                let mut by_shard: BTreeMap<ShardNo, Vec<ClientId>> = BTreeMap::new();
+                for client_id in client_ids {
+                    let owner = Shard::owner(&message.app, &client_id, self.shards);
+                    by_shard.entry(owner).or_default().push(client_id);
+                }
+                by_shard.into_iter().map(|(shard, ids)| (shard, delivery(Recipients::Sessions(ids)))).collect()
+            }
+        }
+    }
+
+    fn to_subscribers(
+        &self,
+        message: &Arc<Message>,
+        delivery: &dyn Fn(Recipients) -> Delivery,
+    ) -> Vec<(ShardNo, Delivery)> {
+        let found = self.index.find(&message.app, &message.topic);
+        let keeper = message.retain.then(|| self.keeper(&message.app, &message.topic));
+        let mut deliveries = Vec::new();
+        for shard in (0..self.shards).map(ShardNo) {
+            let plain = found.shards.contains(shard);
+            let retain = keeper == Some(shard);
+            let mine = found.groups.iter().filter(|(_, _, chosen)| *chosen == shard);
+            let groups: Vec<_> = mine.map(|(group, filter, _)| (group.clone(), filter.clone())).collect();
+            if plain || retain || !groups.is_empty() {
+                deliveries.push((shard, delivery(Recipients::Subscribers { plain, groups, retain })));
+            }
+        }
+        deliveries
+    }
+
+    /// The shard that updates the retained message of a topic: one writer, so memory and disk agree on the last one.
+    fn keeper(&self, app: &AppId, topic: &TopicName) -> ShardNo {
+        let mut hasher = DefaultHasher::new();
+        (app, topic).hash(&mut hasher);
+        ShardNo(u16::try_from(hasher.finish() % u64::from(self.shards.max(1))).unwrap_or(0))
     }
 
     /// The retained message of a topic changed.
     pub fn retain(&mut self, app: &AppId, topic: TopicName, message: Option<Arc<Message>>) {
-        let _ = (app, topic, message);
+        match message {
+            Some(message) => {
+                self.retained.entry(app.clone()).or_default().set(topic, message);
+            }
+            None => {
+                if let Some(retained) = self.retained.get_mut(app) {
+                    retained.remove(&topic);
+                }
+            }
+        }
     }
 
     /// The next retained messages under a filter, at most `limit`, and whether more follow.
@@ -43,12 +109,16 @@ impl Router {
         after: Option<&TopicName>,
         limit: usize,
     ) -> (Vec<Arc<Message>>, bool) {
-        let _ = (app, filter, after, limit);
-        (Vec::new(), false)
+        self.retained.get(app).map_or((Vec::new(), false), |retained| retained.collect(filter, after, limit))
+    }
+
+    /// Topics with a retained message.
+    pub fn retained_len(&self) -> usize {
+        self.retained.values().map(Retained::len).sum()
     }
 
     /// Whether a bridge subscribed to `$push/v1/`.
     pub fn has_bridge(&self) -> bool {
-        false
+        TopicName::parse(QUEUED).is_ok_and(|topic| self.index.has_receivers(&bridge_app(), &topic))
     }
 }

@@ -1,12 +1,43 @@
-//! Many sessions together, owned by one thread: commands in, outputs out.
+//! Many sessions together, owned by one thread: commands in, outputs out. No session knows another one.
+//!
+//! The files below are the chapters: opening and ending connections, publishing, delivering, acknowledging,
+//! subscribing, directed delivery and announcements, deadlines, recovery.
 
-use crate::change::{Announcement, Batch, StoredSession};
+mod acknowledging;
+mod announcing;
+mod delivering;
+mod directing;
+mod ending;
+mod opening;
+mod publishing;
+mod pumping;
+mod recovering;
+mod subscribing;
+mod timing;
+
+use crate::change::{Announcement, Batch, Change, Granted};
+use crate::commits::{Commits, Ended, Wait};
+use crate::connection::Connection;
 use crate::counters::Counters;
-use crate::io::{ConnectionKey, Input, Output, ShardNo};
+use crate::deadlines::Deadlines;
+use crate::io::{Committed, ConnectionKey, Input, Output, Part, ShardNo, Ticket};
 use crate::limits::Limits;
-use crate::message::Time;
+use crate::message::{MessageKey, Seq, SessionKey, Time};
+use crate::session::Session;
+use crate::shared::SharedGroups;
+use crate::subscriptions::FilterIndex;
 use bytes::BytesMut;
-use reveille_proto::ids::{AppId, ClientId};
+use publishing::Publishing;
+use reveille_proto::bridge::Device;
+use reveille_proto::ids::{AppId, ClientId, Epoch, MessageId};
+use reveille_proto::mqtt::{Ack, Disconnect, Packet, Version};
+use reveille_proto::reason::ReasonCode;
+use reveille_proto::topic::TopicFilter;
+use slab::Slab;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+pub use announcing::start_epoch;
 
 /// Where a shard stands and what it may use.
 #[derive(Clone, Debug)]
@@ -31,7 +62,7 @@ pub struct PushRule {
     /// The tenant.
     pub app: AppId,
     /// Which topics.
-    pub filter: reveille_proto::topic::TopicFilter,
+    pub filter: TopicFilter,
     /// May hold `{topic}` and `{payload}`.
     pub title: String,
     /// May hold `{topic}` and `{payload}`.
@@ -40,63 +71,340 @@ pub struct PushRule {
     pub strategy: reveille_proto::bridge::Strategy,
 }
 
+/// Whose deadline it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Due {
+    Connection(ConnectionKey),
+    Session(SessionKey),
+}
+
 /// The sessions of one thread.
 pub struct Shard {
+    config: ShardConfig,
     counters: Counters,
+    sessions: Slab<Session>,
+    by_client: HashMap<(AppId, ClientId), u32>,
+    by_key: HashMap<SessionKey, u32>,
+    connections: Vec<Option<Connection>>,
+    subscriptions: HashMap<AppId, FilterIndex<u32, Granted>>,
+    shared: HashMap<AppId, SharedGroups<u32>>,
+    deadlines: Deadlines<Due>,
+    commits: Commits,
+    commits_retry_at: Option<Time>,
+    publishes: HashMap<u64, Publishing>,
+    unconfirmed: HashMap<MessageKey, Vec<(SessionKey, Seq)>>,
+    /// Sessions that ended and still hand messages over: how many publishes are left.
+    ending: HashMap<SessionKey, u32>,
+    handovers: HashMap<SessionKey, ending::Handover>,
+    pending_announcements: VecDeque<(u64, Announcement)>,
+    announcements_retry_at: Option<Time>,
+    acked: BTreeMap<(AppId, MessageId), Vec<Device>>,
+    outputs: VecDeque<Output>,
+    has_bridge: bool,
+    next_number: u64,
+    next_ticket: u64,
 }
 
 impl Shard {
     /// The shard that owns a session.
     pub fn owner(app: &AppId, client_id: &ClientId, shards: u16) -> ShardNo {
-        let _ = (app, client_id, shards);
-        ShardNo(0)
+        let mut hasher = DefaultHasher::new(); // fixed keys: the same in every thread and every run
+        (app, client_id).hash(&mut hasher);
+        ShardNo(u16::try_from(hasher.finish() % u64::from(shards.max(1))).unwrap_or(0))
     }
 
     /// An empty shard.
     pub fn new(config: ShardConfig) -> Self {
-        let _ = config;
-        Self { counters: Counters::default() }
-    }
-
-    /// Takes back a session that outlived the last run. Before the first `handle`.
-    pub fn recover(&mut self, stored: StoredSession, now: Time) {
-        let _ = (stored, now);
-    }
-
-    /// Takes back what the bridge has not heard. Before the first `handle`.
-    pub fn recover_announcement(&mut self, number: u64, announcement: Announcement) {
-        let _ = (number, announcement);
+        Self {
+            config,
+            counters: Counters::default(),
+            sessions: Slab::new(),
+            by_client: HashMap::new(),
+            by_key: HashMap::new(),
+            connections: Vec::new(),
+            subscriptions: HashMap::new(),
+            shared: HashMap::new(),
+            deadlines: Deadlines::default(),
+            commits: Commits::new(),
+            commits_retry_at: None,
+            publishes: HashMap::new(),
+            unconfirmed: HashMap::new(),
+            ending: HashMap::new(),
+            handovers: HashMap::new(),
+            pending_announcements: VecDeque::new(),
+            announcements_retry_at: None,
+            acked: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            has_bridge: false,
+            next_number: 1,
+            next_ticket: 1,
+        }
     }
 
     /// Something happened.
     pub fn handle(&mut self, input: Input, now: Time) {
-        let _ = (input, now);
+        match input {
+            Input::Open { connection, opening } => self.open(connection, *opening, now),
+            Input::Packet { connection, packet } => self.packet(connection, packet, now),
+            Input::Malformed { connection, reason } => self.refuse(connection, reason, now),
+            Input::Lost { connection } => self.end_connection(connection, ReasonCode::UNSPECIFIED_ERROR, true, now),
+            Input::Drained { connection } => self.pump_connection(connection, now),
+            Input::Deliver(delivery) => self.deliver(*delivery, now),
+            Input::Routed { ticket, parts } => self.routed(ticket, parts, now),
+            Input::Settled { ticket, from, part } => self.settled(ticket, from, part, now),
+            Input::Confirmed { message, is_durable } => self.confirmed(message, is_durable, now),
+            Input::Withdraw { app, id, client_ids, ticket } => self.withdraw(&app, id, &client_ids, ticket, now),
+            Input::Committed { batch, outcome } => self.committed(batch, outcome, now),
+            Input::Bodies { session, bodies } => self.bodies(session, bodies, now),
+            Input::Retained { session, filter, messages, has_more } => {
+                self.retained(session, &filter, &messages, has_more, now);
+            }
+            Input::BridgePresent(is_present) => self.bridge_present(is_present, now),
+            Input::Tick => self.tick(now),
+            Input::Shutdown(reason) => self.shutdown(reason, now),
+        }
+        self.announce_acked(now);
     }
 
     /// What to do about it; call until `None`.
     pub fn next_output(&mut self) -> Option<Output> {
-        None
+        let output = self.outputs.pop_front()?;
+        if let Output::Write(key) = &output
+            && let Some(connection) = self.connection_mut(*key)
+        {
+            connection.is_dirty = false;
+        }
+        Some(output)
     }
 
     /// When to send [`Input::Tick`] at the latest.
     pub fn deadline(&self) -> Option<Time> {
-        None
+        let wheel = self.deadlines.next_deadline().map(Time);
+        [wheel, self.commits_retry_at, self.announcements_retry_at].into_iter().flatten().min()
     }
 
     /// The facts gathered since the last call, and the number under which to report their commit.
     pub fn take_batch(&mut self) -> Option<(u64, Batch)> {
-        None
+        self.commits.take_batch()
     }
 
     /// Bytes to write to a connection's socket; the shell takes from the front what the socket took.
     /// `None` for a connection that is gone.
     pub fn unsent(&mut self, connection: ConnectionKey) -> Option<&mut BytesMut> {
-        let _ = connection;
-        None
+        self.connection_mut(connection).map(|connection| &mut connection.unsent)
+    }
+
+    /// The protocol version of a connection, to read its packets.
+    pub fn version(&self, connection: ConnectionKey) -> Option<Version> {
+        self.connection(connection).map(|connection| connection.version)
     }
 
     /// What was counted.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Sessions, with or without a connection.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    fn packet(&mut self, key: ConnectionKey, packet: Packet, now: Time) {
+        let Some(connection) = self.connection_mut(key) else { return };
+        connection.last_seen = now;
+        if !connection.is_open {
+            connection.early.push(packet); // at most one read of the socket: reading is paused until CONNACK
+            return;
+        }
+        match packet {
+            Packet::Publish(publish) => self.publish(key, *publish, now),
+            Packet::PubAck(ack) => self.puback(key, &ack, now),
+            Packet::PubRec(ack) => self.pubrec(key, &ack, now),
+            Packet::PubRel(ack) => self.pubrel(key, &ack, now),
+            Packet::PubComp(ack) => self.pubcomp(key, &ack, now),
+            Packet::Subscribe(subscribe) => self.subscribe(key, &subscribe, now),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(key, &unsubscribe, now),
+            Packet::PingReq => self.write(key, &Packet::PingResp),
+            Packet::Disconnect(disconnect) => self.disconnect(key, &disconnect, now),
+            // A second CONNECT [MQTT5-3.1.0-2], what only a server may send, and AUTH without a method [MQTT5-4.12.0-7].
+            Packet::Connect(_)
+            | Packet::ConnAck(_)
+            | Packet::SubAck(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingResp
+            | Packet::Auth(_) => self.refuse(key, ReasonCode::PROTOCOL_ERROR, now),
+        }
+    }
+
+    /// Ends a connection whose client broke a rule: 5.0 is told why. `[MQTT5-4.13.1-1]`
+    fn refuse(&mut self, key: ConnectionKey, reason: ReasonCode, now: Time) {
+        if self.connection(key).is_none() {
+            return;
+        }
+        self.counters.protocol_errors += 1;
+        self.say_goodbye(key, reason);
+        self.end_connection(key, reason, true, now);
+    }
+
+    fn say_goodbye(&mut self, key: ConnectionKey, reason: ReasonCode) {
+        let Some(connection) = self.connection(key) else { return };
+        if connection.version == Version::V5 && connection.is_open {
+            self.write(key, &Packet::Disconnect(Box::new(Disconnect::new(reason))));
+        }
+    }
+
+    fn committed(&mut self, batch: u64, outcome: Committed, now: Time) {
+        if outcome == Committed::Failed {
+            self.counters.commits_failed += 1;
+            self.commits_retry_at = Some(now + std::time::Duration::from_secs(1));
+        }
+        let Ended { settled, waits, lost } = self.commits.ended(batch, outcome);
+        for (session, seq) in lost {
+            self.drop_lost(session, seq);
+        }
+        for (ticket, part) in settled {
+            self.settle(ticket, part);
+        }
+        for wait in waits {
+            match outcome {
+                Committed::Durable => self.proceed(wait, now),
+                Committed::Failed => self.give_up(wait, now),
+            }
+        }
+    }
+
+    /// Does it now, or when all that was gathered so far is durable.
+    fn when_durable(&mut self, wait: Wait, now: Time) {
+        if let Some(wait) = self.commits.wait(wait) {
+            self.proceed(wait, now);
+        }
+    }
+
+    fn proceed(&mut self, wait: Wait, now: Time) {
+        match wait {
+            Wait::Open(key) => self.opened(key, now),
+            Wait::Packet(key, packet) => {
+                self.write(key, &packet);
+                if matches!(packet, Packet::SubAck(_)) {
+                    self.read_retained(key);
+                }
+            }
+            Wait::PubRel(key, seq) => self.write_pubrel(key, seq),
+            Wait::PubComp(key, id) => self.write(key, &Packet::PubComp(Ack::new(id, ReasonCode::SUCCESS))),
+            Wait::Publish(number) => self.publish_ended(number, true, now),
+            Wait::Confirm(session, seq) => self.confirm_place(session, seq, now),
+            Wait::Announce(number, announcement) => self.route_announcement(number, announcement, now),
+        }
+    }
+
+    /// The store refused: whoever waits hears that there is no room. `[MQTT5-4.13.2]`
+    fn give_up(&mut self, wait: Wait, now: Time) {
+        match wait {
+            Wait::Open(key) | Wait::Packet(key, _) | Wait::PubRel(key, _) | Wait::PubComp(key, _) => {
+                self.refuse(key, ReasonCode::QUOTA_EXCEEDED, now);
+            }
+            Wait::Publish(number) => self.publish_ended(number, false, now),
+            Wait::Confirm(session, seq) => self.drop_lost(session, seq),
+            Wait::Announce(number, announcement) => {
+                self.pending_announcements.push_back((number, announcement));
+            }
+        }
+    }
+
+    fn settle(&mut self, ticket: Ticket, part: Part) {
+        if ticket.number > 0 {
+            self.outputs.push_back(Output::Settle { ticket, part });
+        }
+    }
+
+    fn write(&mut self, key: ConnectionKey, packet: &Packet) {
+        if let Some(connection) = self.connection_mut(key) {
+            connection.write(packet);
+            self.touch(key);
+        }
+    }
+
+    fn touch(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connection_mut(key)
+            && !connection.is_dirty
+        {
+            connection.is_dirty = true;
+            self.outputs.push_back(Output::Write(key));
+        }
+    }
+
+    fn connection(&self, key: ConnectionKey) -> Option<&Connection> {
+        let connection = self.connections.get(key.index as usize)?.as_ref()?;
+        (connection.generation == key.generation).then_some(connection)
+    }
+
+    fn connection_mut(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
+        let connection = self.connections.get_mut(key.index as usize)?.as_mut()?;
+        (connection.generation == key.generation).then_some(connection)
+    }
+
+    /// The session of a connection, by its place.
+    fn session_at(&mut self, key: ConnectionKey) -> Option<(u32, &mut Session)> {
+        let at = self.connection(key)?.session;
+        self.sessions.get_mut(at as usize).map(|session| (at, session))
+    }
+
+    fn session(&self, at: u32) -> Option<&Session> {
+        self.sessions.get(at as usize)
+    }
+
+    fn session_mut(&mut self, at: u32) -> Option<&mut Session> {
+        self.sessions.get_mut(at as usize)
+    }
+
+    fn number(&mut self) -> u64 {
+        let count = self.next_number;
+        self.next_number += 1;
+        // 16 bits of boots over 48 bits of counting: 65,536 starts, and years at a million messages a second.
+        (self.config.boot << 48) | (count * u64::from(self.config.shards) + u64::from(self.config.no.0))
+    }
+
+    fn epoch(&mut self) -> Epoch {
+        Epoch(self.number())
+    }
+
+    /// Gives up a place in a queue, on disk too.
+    fn forget(&mut self, at: u32, seq: Seq) {
+        let Some(session) = self.sessions.get_mut(at as usize) else { return };
+        let Some(queue) = &mut session.queue else { return };
+        let Some(slot) = queue.remove(seq) else { return };
+        if queue.is_empty() {
+            session.queue = None;
+        }
+        self.counters.queued_messages = self.counters.queued_messages.saturating_sub(1);
+        self.counters.queued_bytes = self.counters.queued_bytes.saturating_sub(u64::from(slot.entry.size));
+        if session.is_durable
+            && let Some((ticket, part)) = self.commits.forget(session.key, seq)
+        {
+            self.settle(ticket, part);
+        }
+    }
+
+    /// A place that was never written: nobody was told that it exists, so it leaves memory only.
+    fn drop_lost(&mut self, session: SessionKey, seq: Seq) {
+        let Some(session) = self.by_key.get(&session).and_then(|at| self.sessions.get_mut(*at as usize)) else {
+            return;
+        };
+        let Some(queue) = &mut session.queue else { return };
+        if let Some(slot) = queue.remove(seq) {
+            self.counters.queued_messages = self.counters.queued_messages.saturating_sub(1);
+            self.counters.queued_bytes = self.counters.queued_bytes.saturating_sub(u64::from(slot.entry.size));
+        }
+        if queue.is_empty() {
+            session.queue = None;
+        }
+    }
+
+    fn put_record(&mut self, at: u32) {
+        if let Some(session) = self.sessions.get(at as usize)
+            && session.is_stored
+        {
+            self.commits.add(Change::PutSession { session: session.key, record: session.record() });
+        }
     }
 }

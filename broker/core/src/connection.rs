@@ -1,0 +1,137 @@
+//! One network connection: what the client allows, what it still has to be told, and when it was last heard.
+
+use crate::io::Opening;
+use crate::limits::Limits;
+use crate::message::Time;
+use bytes::BytesMut;
+use reveille_proto::ids::{Epoch, PacketId};
+use reveille_proto::mqtt::{Packet, Publish, PublishFrame, QoS, Version};
+use reveille_proto::reason::ReasonCode;
+use reveille_proto::topic::TopicName;
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+/// A PUBLISH of the client whose acknowledgement is not written yet. They are written in the order of the PUBLISHes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owed {
+    pub ticket: u64,
+    pub packet_id: PacketId,
+    pub qos: QoS,
+    pub size: u32,
+    pub reason: Option<ReasonCode>,
+}
+
+/// Topic aliases in both directions; absent where nobody uses them.
+#[derive(Debug, Default)]
+pub(crate) struct Aliases {
+    pub theirs: HashMap<u16, TopicName>,
+    pub ours: HashMap<TopicName, u16>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub generation: u32,
+    /// Place of its session.
+    pub session: u32,
+    pub epoch: Epoch,
+    pub version: Version,
+    /// Seconds; 0: never ends for silence.
+    pub keep_alive: u16,
+    pub last_seen: Time,
+    /// QoS 1 and 2 messages that may be in flight towards it.
+    pub window: u16,
+    /// Bytes of one packet that it accepts.
+    pub packet_size_max: u32,
+    pub topic_alias_out_max: u16,
+    pub aliases: Option<Box<Aliases>>,
+    pub unsent: BytesMut,
+    pub is_dirty: bool,
+    /// CONNACK was written.
+    pub is_open: bool,
+    /// Packets that came before CONNACK was written.
+    pub early: Vec<Packet>,
+    pub owed: VecDeque<Owed>,
+    pub owed_bytes: u32,
+    pub is_paused: bool,
+    pub wants_problem_information: bool,
+}
+
+impl Connection {
+    pub fn new(generation: u32, session: u32, epoch: Epoch, opening: &Opening, limits: &Limits, now: Time) -> Self {
+        let connect = &opening.connect;
+        let properties = &connect.properties;
+        Self {
+            generation,
+            session,
+            epoch,
+            version: connect.version,
+            keep_alive: connect.keep_alive,
+            last_seen: now,
+            window: properties.receive_maximum.unwrap_or(u16::MAX).min(limits.in_flight_max).max(1),
+            packet_size_max: properties.maximum_packet_size.unwrap_or(u32::MAX),
+            topic_alias_out_max: properties.topic_alias_maximum.unwrap_or(0).min(limits.topic_alias_out_max),
+            aliases: None,
+            unsent: BytesMut::new(),
+            is_dirty: false,
+            is_open: false,
+            early: Vec::new(),
+            owed: VecDeque::new(),
+            owed_bytes: 0,
+            is_paused: false,
+            wants_problem_information: properties.request_problem_information.unwrap_or(true),
+        }
+    }
+
+    /// When silence ends it: one and a half keep alives after the last packet that came. What we send does not
+    /// count, or a dead phone with traffic would live for ever. `[MQTT5-3.1.2-22]`
+    pub fn silent_until(&self) -> Option<Time> {
+        let limit = Duration::from_millis(u64::from(self.keep_alive) * 1500);
+        (self.keep_alive > 0).then(|| self.last_seen + limit)
+    }
+
+    /// Appends a packet. What does not fit the client's maximum is left out; only our own PUBLISH can be that
+    /// large, and that is checked before.
+    pub fn write(&mut self, packet: &Packet) {
+        let before = self.unsent.len();
+        let is_written = packet.write(self.version, &mut self.unsent).is_ok();
+        let size = self.unsent.len() - before;
+        if !is_written || u32::try_from(size).is_ok_and(|size| size > self.packet_size_max) {
+            self.unsent.truncate(before);
+        }
+    }
+
+    /// Whether a PUBLISH of that many bytes is acceptable to the client. `[MQTT5-3.1.2-24]`
+    pub fn accepts(&self, size: usize) -> bool {
+        u32::try_from(size).is_ok_and(|size| size <= self.packet_size_max)
+    }
+
+    /// Puts a topic alias in, for a client that allows them: the first topics of the connection get one.
+    pub fn alias(&mut self, publish: &mut Publish) {
+        let Some(topic) = publish.topic.clone() else { return };
+        let aliases = self.aliases.get_or_insert_default();
+        if let Some(alias) = aliases.ours.get(&topic) {
+            publish.properties.topic_alias = Some(*alias);
+            publish.topic = None;
+        } else if aliases.ours.len() < usize::from(self.topic_alias_out_max) {
+            let alias = u16::try_from(aliases.ours.len() + 1).unwrap_or(u16::MAX);
+            aliases.ours.insert(topic, alias);
+            publish.properties.topic_alias = Some(alias);
+        }
+    }
+
+    /// Takes an alias back whose PUBLISH was not written.
+    pub fn unalias(&mut self, publish: &Publish) {
+        if let (Some(topic), Some(aliases)) = (&publish.topic, &mut self.aliases) {
+            aliases.ours.remove(topic);
+        }
+    }
+
+    pub fn has_aliases_out(&self) -> bool {
+        self.topic_alias_out_max > 0 && self.version == Version::V5
+    }
+
+    pub fn write_frame(&mut self, frame: &PublishFrame, packet_id: Option<PacketId>, dup: bool, retain: bool) {
+        frame.write(packet_id, dup, retain, &mut self.unsent);
+    }
+}

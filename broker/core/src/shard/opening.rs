@@ -1,0 +1,228 @@
+//! CONNECT becomes a connection of a session: clean or resumed, new or taken over.
+
+use super::{Due, Shard};
+use crate::change::{Change, StoredWill};
+use crate::commits::Wait;
+use crate::connection::Connection;
+use crate::io::{ConnectionKey, Identity, IndexChange, Opening, Output};
+use crate::message::{Message, MessageKey, MessageProperties, SessionKey, Time};
+use crate::session::Session;
+use reveille_proto::bridge::presence::Kind;
+use reveille_proto::mqtt::{ConnAck, ConnAckProperties, Connect, Packet, PublishProperties, Version, Will};
+use reveille_proto::reason::ReasonCode;
+use std::time::Duration;
+
+/// What CONNACK will say; kept until it may be written.
+pub(super) struct Granting {
+    session_present: bool,
+    must_wait: bool,
+}
+
+impl Shard {
+    pub(super) fn open(&mut self, key: ConnectionKey, opening: Opening, now: Time) {
+        let client = (opening.identity.app.clone(), opening.client_id.clone());
+        let known = self.by_client.get(&client).copied();
+        if let Some(connection) = known.and_then(|at| self.session(at)?.connection) {
+            self.take_over(connection, now);
+        }
+        let mut granting = Granting { session_present: false, must_wait: false };
+        // The take-over ended a session that lives no longer than its connection.
+        let known = self.by_client.get(&client).copied();
+        let at = match known {
+            Some(at) if !self.must_start_clean(at, &opening.connect, now) => {
+                granting.session_present = true;
+                at
+            }
+            Some(at) => {
+                granting.must_wait = self.session(at).is_some_and(|session| session.is_stored);
+                self.end_session(at, now); // [MQTT5-3.1.2-4]
+                self.create_session(&opening)
+            }
+            None => self.create_session(&opening),
+        };
+        self.attach(key, at, &opening, granting, now);
+    }
+
+    fn must_start_clean(&self, at: u32, connect: &Connect, now: Time) -> bool {
+        let is_over = |session: &Session| session.ends_at().is_some_and(|end| end <= now);
+        connect.clean_start || self.session(at).is_none_or(is_over)
+    }
+
+    fn create_session(&mut self, opening: &Opening) -> u32 {
+        let key = SessionKey(self.number());
+        let app = opening.identity.app.clone();
+        let session = Session::new(key, app.clone(), opening.client_id.clone());
+        let at = u32::try_from(self.sessions.insert(session)).unwrap_or(u32::MAX);
+        self.by_client.insert((app, opening.client_id.clone()), at);
+        self.by_key.insert(key, at);
+        self.counters.sessions += 1;
+        at
+    }
+
+    fn attach(&mut self, key: ConnectionKey, at: u32, opening: &Opening, granting: Granting, now: Time) {
+        let epoch = self.epoch();
+        let wanted = wanted_expiry(&opening.connect);
+        let expiry = match opening.identity {
+            Identity { is_bridge: true, .. } => wanted,
+            Identity { .. } => wanted.min(self.config.limits.session_expiry_max),
+        };
+        let will_key = MessageKey(self.number());
+        let Some(session) = self.sessions.get_mut(at as usize) else { return };
+        session.epoch = epoch;
+        session.connection = Some(key);
+        session.expiry_interval = expiry;
+        session.is_bridge = opening.identity.is_bridge;
+        session.is_durable |= expiry > 0;
+        let will = opening.connect.will.as_ref().map(|will| Box::new(stored_will(session, will_key, will)));
+        let had_will = session.will.is_some();
+        session.will = will;
+        session.is_stored |= expiry > 0 || session.will.is_some();
+        let must_wait = granting.must_wait || session.will.is_some() || had_will;
+        let connection = Connection::new(key.generation, at, epoch, opening, &self.config.limits, now);
+        let connack = self.connack(opening, granting.session_present, wanted, expiry);
+        self.put_record(at);
+        self.insert_connection(key, connection);
+        self.counters.connects += 1;
+        self.counters.sessions_online += 1;
+        // CONNACK goes into the buffer now and leaves when the connection opens: nothing can overtake it.
+        if let Some(connection) = self.connection_mut(key) {
+            connection.write(&Packet::ConnAck(Box::new(connack)));
+        }
+        self.say_presence(at, Kind::Connected, ReasonCode::SUCCESS, &opening.network, now);
+        if must_wait {
+            self.outputs.push_back(Output::PauseReading(key));
+            self.when_durable(Wait::Open(key), now);
+        } else {
+            self.opened(key, now);
+        }
+    }
+
+    fn insert_connection(&mut self, key: ConnectionKey, connection: Connection) {
+        let index = key.index as usize;
+        if self.connections.len() <= index {
+            self.connections.resize_with(index + 1, || None);
+        }
+        if let Some(due) = connection.silent_until() {
+            self.deadlines.arm(Due::Connection(key), due.0);
+        }
+        if let Some(place) = self.connections.get_mut(index) {
+            *place = Some(connection);
+        }
+    }
+
+    /// CONNACK may leave: the session is as durable as it has to be.
+    pub(super) fn opened(&mut self, key: ConnectionKey, now: Time) {
+        let Some(connection) = self.connection_mut(key) else { return };
+        connection.is_open = true;
+        let early = std::mem::take(&mut connection.early);
+        self.touch(key);
+        self.outputs.push_back(Output::ResumeReading(key));
+        self.members_online(key, 1);
+        if let Some((at, session)) = self.session_at(key) {
+            session.is_loading = false;
+            session.is_reading = false;
+            self.pump(at, None, now);
+            self.read_retained(key);
+        }
+        for packet in early {
+            self.packet(key, packet, now);
+        }
+    }
+
+    pub(super) fn members_online(&mut self, key: ConnectionKey, change: i32) {
+        let Some((_, session)) = self.session_at(key) else { return };
+        let app = session.app.clone();
+        let shared = session.subscriptions.iter().filter(|(subscription, _)| subscription.group.is_some());
+        let changes: Vec<_> = shared
+            .map(|(subscription, _)| IndexChange::Online(app.clone(), subscription.clone(), change))
+            .collect();
+        self.outputs.extend(changes.into_iter().map(Output::Index));
+    }
+
+    /// The same client came on another connection. `[MQTT5-3.1.4-3]`
+    fn take_over(&mut self, old: ConnectionKey, now: Time) {
+        self.counters.take_overs += 1;
+        self.say_goodbye(old, ReasonCode::SESSION_TAKEN_OVER);
+        self.end_connection(old, ReasonCode::SESSION_TAKEN_OVER, true, now);
+    }
+
+    fn connack(&self, opening: &Opening, session_present: bool, wanted: u32, expiry: u32) -> ConnAck {
+        let limits = &self.config.limits;
+        let keep_alive = opening.connect.keep_alive;
+        let is_long = keep_alive == 0 || keep_alive > limits.keep_alive_max;
+        let properties = ConnAckProperties {
+            session_expiry_interval: (wanted != expiry).then_some(expiry),
+            receive_maximum: Some(limits.receive_maximum),
+            maximum_packet_size: Some(limits.packet_size_max),
+            assigned_client_identifier: opening.is_assigned.then(|| opening.client_id.as_str().into()),
+            topic_alias_maximum: Some(limits.topic_alias_max),
+            server_keep_alive: (is_long && limits.keep_alive_max < u16::MAX).then_some(limits.keep_alive_max),
+            ..ConnAckProperties::default()
+        };
+        ConnAck { session_present, reason: ReasonCode::SUCCESS, properties }
+    }
+
+    pub(super) fn disconnect(
+        &mut self,
+        key: ConnectionKey,
+        disconnect: &reveille_proto::mqtt::Disconnect,
+        now: Time,
+    ) {
+        let is_bridge = self.session_at(key).is_some_and(|(_, session)| session.is_bridge);
+        let limit = if is_bridge { u32::MAX } else { self.config.limits.session_expiry_max };
+        if let Some(expiry) = disconnect.session_expiry_interval {
+            let Some((_, session)) = self.session_at(key) else { return };
+            if session.expiry_interval == 0 && expiry > 0 {
+                return self.refuse(key, ReasonCode::PROTOCOL_ERROR, now); // [MQTT5-3.14.2-2]
+            }
+            session.expiry_interval = expiry.min(limit);
+        }
+        let publishes_will = disconnect.reason != ReasonCode::SUCCESS; // 0x04 and every failure, [MQTT5-3.14.4-3]
+        self.end_connection(key, disconnect.reason, publishes_will, now);
+    }
+}
+
+/// Seconds that the client wants its session to outlive the connection.
+fn wanted_expiry(connect: &Connect) -> u32 {
+    match connect.version {
+        Version::V5 => connect.properties.session_expiry_interval.unwrap_or(0),
+        Version::V3_1 | Version::V3_1_1 if connect.clean_start => 0,
+        Version::V3_1 | Version::V3_1_1 => u32::MAX,
+    }
+}
+
+/// A will with its expiry counted from 1970: publishing it moves both times to then.
+fn stored_will(session: &Session, key: MessageKey, will: &Will) -> StoredWill {
+    let expiry = will.properties.message_expiry_interval;
+    let message = Message {
+        key,
+        app: session.app.clone(),
+        topic: will.topic.clone(),
+        payload: will.payload.clone(),
+        qos: will.qos,
+        retain: will.retain,
+        accepted_at: Time(0),
+        expires_at: expiry.map(|seconds| Time(0) + Duration::from_secs(u64::from(seconds))),
+        publisher: Some(session.key),
+        properties: forwarded(&will.properties),
+        push: None,
+    };
+    StoredWill { message, delay_interval: will.delay_interval.unwrap_or(0) }
+}
+
+/// The properties that receivers get unchanged; `None` when there are none.
+pub(super) fn forwarded(properties: &PublishProperties) -> Option<Box<MessageProperties>> {
+    let forwarded = MessageProperties {
+        payload_format_indicator: properties.payload_format_indicator,
+        response_topic: properties.response_topic.clone(),
+        correlation_data: properties.correlation_data.clone(),
+        content_type: properties.content_type.clone(),
+        user_properties: properties.user_properties.clone(),
+    };
+    (forwarded != MessageProperties::default()).then(|| Box::new(forwarded))
+}
+
+/// Drops what was never stored when a session becomes clean; used by tests and recovery too.
+pub(super) fn drop_session(session: &Session) -> Option<Change> {
+    session.is_stored.then_some(Change::DropSession { session: session.key })
+}

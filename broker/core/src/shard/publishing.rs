@@ -1,0 +1,423 @@
+//! PUBLISH from a client: its rules, its way to the receivers, and its acknowledgement, never too early and in order.
+
+use super::Shard;
+use super::opening::forwarded;
+use crate::change::Change;
+use crate::commits::Wait;
+use crate::connection::Owed;
+use crate::io::{ConnectionKey, Output, Part, RouteTo, ShardNo};
+use crate::message::{Message, MessageKey, SessionKey, Time};
+use crate::session::Received;
+use reveille_proto::ids::{MessageId, PacketId};
+use reveille_proto::mqtt::{Ack, Packet, Publish, QoS, Version};
+use reveille_proto::reason::ReasonCode;
+use reveille_proto::topic::TopicName;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A publish of this shard whose receivers are not all done.
+#[derive(Debug)]
+pub(super) struct Publishing {
+    /// Who waits for the acknowledgement; `None` when the connection is gone.
+    pub connection: Option<ConnectionKey>,
+    message: Option<MessageKey>,
+    kind: Kind,
+    parts: i64,
+    is_routed: bool,
+    is_taken: bool,
+    is_refused: bool,
+    has_failed: bool,
+    /// QoS 2 only: facts of all shards, committed together with our own.
+    changes: Vec<Change>,
+    shards: Vec<ShardNo>,
+}
+
+/// What a publish is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A client's QoS 1 PUBLISH, or something that is acknowledged like one.
+    AtLeastOnce,
+    /// A client's QoS 2 PUBLISH.
+    ExactlyOnce(SessionKey, PacketId),
+    /// A will, or a message handed over: the session's record waits for it.
+    Ending(SessionKey),
+    /// An announcement to the bridge.
+    Announcement(u64, crate::change::Announcement),
+}
+
+impl Publishing {
+    fn of(connection: Option<ConnectionKey>, message: Option<MessageKey>, kind: Kind) -> Self {
+        Self {
+            connection,
+            message,
+            kind,
+            parts: 0,
+            is_routed: false,
+            is_taken: false,
+            is_refused: false,
+            has_failed: false,
+            changes: Vec::new(),
+            shards: Vec::new(),
+        }
+    }
+
+    /// A publish that no client waits for.
+    pub fn internal(message: &Message, kind: Kind) -> Self {
+        Self::of(None, Some(message.key), kind)
+    }
+
+    fn reason(&self) -> ReasonCode {
+        match (self.is_taken, self.is_refused) {
+            _ if self.has_failed => ReasonCode::QUOTA_EXCEEDED,
+            (true, _) => ReasonCode::SUCCESS,
+            (false, true) => ReasonCode::QUOTA_EXCEEDED,
+            (false, false) => ReasonCode::NO_MATCHING_SUBSCRIBERS,
+        }
+    }
+}
+
+impl Shard {
+    /// A number for a publish that this shard waits for.
+    pub(super) fn ticket(&mut self, publishing: Publishing) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.publishes.insert(ticket, publishing);
+        ticket
+    }
+
+    pub(super) fn publish(&mut self, key: ConnectionKey, mut publish: Publish, now: Time) {
+        self.counters.publishes_received += 1;
+        self.counters.payload_bytes_received += publish.payload.len() as u64;
+        if let Err(reason) = self.resolve_alias(key, &mut publish) {
+            return self.refuse(key, reason, now);
+        }
+        let Some(topic) = publish.topic.take() else { return self.refuse(key, ReasonCode::PROTOCOL_ERROR, now) };
+        if publish.qos > QoS::AtMostOnce && self.is_over_quota(key) {
+            return self.refuse(key, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, now); // [MQTT5-3.3.4-7]
+        }
+        if topic.levels().take(self.config.limits.topic_levels_max + 1).count() > self.config.limits.topic_levels_max {
+            return self.answer(key, &publish, ReasonCode::TOPIC_NAME_INVALID, now);
+        }
+        match (publish.qos, publish.packet_id) {
+            (QoS::ExactlyOnce, Some(id)) if self.is_repeated(key, id, &publish) => {}
+            _ if topic.as_str().starts_with('$') => self.publish_system(key, &publish, topic, now),
+            _ => self.publish_message(key, &publish, topic, now),
+        }
+    }
+
+    fn publish_message(&mut self, key: ConnectionKey, publish: &Publish, topic: TopicName, now: Time) {
+        let message_key = MessageKey(self.number());
+        let Some((_, session)) = self.session_at(key) else { return };
+        let expiry = publish.properties.message_expiry_interval;
+        let mut message = Message {
+            key: message_key,
+            app: session.app.clone(),
+            topic: TopicName::clone(&topic),
+            payload: publish.payload.clone(),
+            qos: publish.qos,
+            retain: publish.retain,
+            accepted_at: now,
+            expires_at: expiry.map(|seconds| now + Duration::from_secs(u64::from(seconds))),
+            publisher: Some(session.key),
+            properties: forwarded(&publish.properties),
+            push: None,
+        };
+        message.push = self.candidate(&message, now);
+        self.route(key, publish, Arc::new(message), RouteTo::Subscribers, now);
+    }
+
+    /// Sends a client's message on its way and remembers that its acknowledgement is owed.
+    pub(super) fn route(
+        &mut self,
+        key: ConnectionKey,
+        publish: &Publish,
+        message: Arc<Message>,
+        to: RouteTo,
+        now: Time,
+    ) {
+        let ticket = match self.owe(key, publish, message.key, now) {
+            Some(ticket) => ticket,
+            None if publish.qos == QoS::AtMostOnce => 0,
+            None => return,
+        };
+        self.outputs.push_back(Output::Route { message, ticket, to });
+    }
+
+    /// Owes the client an acknowledgement; `None` for QoS 0.
+    pub(super) fn owe(
+        &mut self,
+        key: ConnectionKey,
+        publish: &Publish,
+        message: MessageKey,
+        _now: Time,
+    ) -> Option<u64> {
+        let packet_id = publish.packet_id?;
+        let ticket = self.next_ticket;
+        let (_, session) = self.session_at(key)?;
+        let kind = match publish.qos {
+            QoS::ExactlyOnce => Kind::ExactlyOnce(session.key, packet_id),
+            QoS::AtMostOnce | QoS::AtLeastOnce => Kind::AtLeastOnce,
+        };
+        if publish.qos == QoS::ExactlyOnce {
+            let received = session.received.get_or_insert_default();
+            received.insert(packet_id, Received::Pending(ticket));
+        }
+        self.ticket(Publishing::of(Some(key), Some(message), kind));
+        self.owe_more(key, publish, ticket, None);
+        Some(ticket)
+    }
+
+    fn owe_more(&mut self, key: ConnectionKey, publish: &Publish, ticket: u64, reason: Option<ReasonCode>) {
+        let (bytes_max, count_max) =
+            (self.config.limits.unacknowledged_bytes_max, usize::from(self.config.limits.receive_maximum));
+        let Some(packet_id) = publish.packet_id else { return };
+        let Some(connection) = self.connection_mut(key) else { return };
+        let size = u32::try_from(publish.payload.len()).unwrap_or(u32::MAX);
+        connection.owed.push_back(Owed { ticket, packet_id, qos: publish.qos, size, reason });
+        connection.owed_bytes = connection.owed_bytes.saturating_add(size);
+        let is_full = connection.owed_bytes > bytes_max || connection.owed.len() >= count_max;
+        if is_full && !connection.is_paused {
+            connection.is_paused = true;
+            self.outputs.push_back(Output::PauseReading(key));
+        }
+    }
+
+    /// A QoS 2 packet identifier that is in use: the same message again, not a new one. `[MQTT5-4.3.3-10]`
+    fn is_repeated(&mut self, key: ConnectionKey, id: PacketId, publish: &Publish) -> bool {
+        let Some((_, session)) = self.session_at(key) else { return true };
+        let Some(received) = session.received.as_ref().and_then(|received| received.get(&id)).copied() else {
+            return false;
+        };
+        match received {
+            Received::Done => {
+                self.owe_more(key, publish, 0, Some(ReasonCode::SUCCESS));
+                self.pay(key);
+            }
+            Received::Pending(ticket) => {
+                let is_owed_here = |connection: &crate::connection::Connection| {
+                    connection.owed.iter().any(|owed| owed.ticket == ticket)
+                };
+                if !self.connection(key).is_some_and(is_owed_here) {
+                    if let Some(publishing) = self.publishes.get_mut(&ticket) {
+                        publishing.connection = Some(key);
+                    }
+                    self.owe_more(key, publish, ticket, None);
+                }
+            }
+        }
+        true
+    }
+
+    fn resolve_alias(&mut self, key: ConnectionKey, publish: &mut Publish) -> Result<(), ReasonCode> {
+        let Some(alias) = publish.properties.topic_alias.take() else { return Ok(()) };
+        if alias == 0 || alias > self.config.limits.topic_alias_max {
+            return Err(ReasonCode::TOPIC_ALIAS_INVALID); // [MQTT5-3.3.2-9]
+        }
+        let Some(connection) = self.connection_mut(key) else { return Ok(()) };
+        let aliases = connection.aliases.get_or_insert_default();
+        match &publish.topic {
+            Some(topic) => {
+                aliases.theirs.insert(alias, topic.clone());
+            }
+            None => publish.topic = aliases.theirs.get(&alias).cloned(),
+        }
+        Ok(())
+    }
+
+    /// 5.0 clients were told how much they may send; 3.x clients are slowed down instead.
+    fn is_over_quota(&self, key: ConnectionKey) -> bool {
+        let Some(connection) = self.connection(key) else { return false };
+        connection.version == Version::V5 && connection.owed.len() >= usize::from(self.config.limits.receive_maximum)
+    }
+
+    /// Answers a publish that goes nowhere. `[MQTT5-3.3.4-8]`
+    pub(super) fn answer(&mut self, key: ConnectionKey, publish: &Publish, reason: ReasonCode, now: Time) {
+        let is_v5 = self.connection(key).is_some_and(|connection| connection.version == Version::V5);
+        match publish.qos {
+            QoS::AtMostOnce => {}
+            _ if !is_v5 && reason.is_failure() => self.refuse(key, reason, now), // 3.x has no word for it
+            _ => {
+                self.owe_more(key, publish, 0, Some(reason));
+                self.pay(key);
+            }
+        }
+    }
+
+    pub(super) fn routed(&mut self, ticket: u64, parts: u32, now: Time) {
+        let Some(publishing) = self.publishes.get_mut(&ticket) else { return };
+        publishing.parts += i64::from(parts);
+        publishing.is_routed = true;
+        self.check_done(ticket, now);
+    }
+
+    pub(super) fn settled(&mut self, ticket: u64, from: ShardNo, part: Part, now: Time) {
+        let Some(publishing) = self.publishes.get_mut(&ticket) else { return };
+        publishing.parts -= 1;
+        publishing.is_taken |= part.is_taken;
+        publishing.is_refused |= part.is_refused;
+        publishing.has_failed |= part.has_failed;
+        if !part.changes.is_empty() {
+            publishing.changes.extend(part.changes);
+            publishing.shards.push(from);
+        }
+        self.check_done(ticket, now);
+    }
+
+    fn check_done(&mut self, ticket: u64, now: Time) {
+        let Some(publishing) = self.publishes.get_mut(&ticket) else { return };
+        if !publishing.is_routed || publishing.parts > 0 {
+            return;
+        }
+        if !publishing.is_taken && !publishing.is_refused {
+            self.counters.publishes_without_receiver += 1;
+        }
+        let changes = std::mem::take(&mut publishing.changes);
+        let received = match publishing.kind {
+            Kind::ExactlyOnce(session, packet_id) => Some((session, packet_id)),
+            Kind::AtLeastOnce | Kind::Ending(_) | Kind::Announcement(..) => None,
+        };
+        let receive = received.filter(|(session, _)| self.is_durable(*session));
+        if changes.is_empty() && receive.is_none() {
+            return self.publish_ended(ticket, true, now);
+        }
+        // One batch: the message exists for all receivers and its identifier is taken, or neither.
+        for change in changes {
+            self.commits.add(change);
+        }
+        if let Some((session, packet_id)) = receive {
+            self.commits.add(Change::Receive { session, packet_id });
+        }
+        self.when_durable(Wait::Publish(ticket), now);
+    }
+
+    fn is_durable(&self, session: SessionKey) -> bool {
+        let at = self.by_key.get(&session);
+        at.and_then(|at| self.session(*at)).is_some_and(|session| session.is_durable)
+    }
+
+    /// All receivers are done and the commit, where one was needed, ended.
+    pub(super) fn publish_ended(&mut self, ticket: u64, is_durable: bool, now: Time) {
+        let Some(mut publishing) = self.publishes.remove(&ticket) else { return };
+        publishing.has_failed |= !is_durable;
+        if let Some(message) = publishing.message {
+            for shard in publishing.shards.drain(..) {
+                self.outputs.push_back(Output::Confirm { shard, message, is_durable });
+            }
+        }
+        let reason = publishing.reason();
+        match publishing.kind {
+            Kind::AtLeastOnce => {}
+            Kind::ExactlyOnce(session, packet_id) => self.received(session, packet_id, reason),
+            Kind::Ending(session) => self.ending_done(session),
+            Kind::Announcement(number, announcement) => {
+                let is_told = publishing.is_taken && !publishing.has_failed;
+                self.announced(number, announcement, is_told, now);
+            }
+        }
+        if let Some(key) = publishing.connection {
+            self.acknowledge(key, ticket, reason, now);
+        }
+    }
+
+    fn received(&mut self, session: SessionKey, packet_id: PacketId, reason: ReasonCode) {
+        let at = self.by_key.get(&session).copied();
+        let Some(session) = at.and_then(|at| self.session_mut(at)) else { return };
+        let Some(received) = &mut session.received else { return };
+        if reason.is_failure() {
+            received.remove(&packet_id); // a failing PUBREC ends it, [MQTT5-4.3.3-9]
+        } else {
+            received.insert(packet_id, Received::Done);
+        }
+        if received.is_empty() {
+            session.received = None;
+        }
+    }
+
+    fn acknowledge(&mut self, key: ConnectionKey, ticket: u64, reason: ReasonCode, now: Time) {
+        let Some(connection) = self.connection_mut(key) else { return };
+        let version = connection.version;
+        let Some(owed) = connection.owed.iter_mut().find(|owed| owed.ticket == ticket) else { return };
+        owed.reason = Some(reason);
+        let is_lost = reason.is_failure() && version != Version::V5;
+        // 3.x cannot say no. A full queue must not block its publisher for ever; a broken disk must.
+        if is_lost && self.commits.is_paused {
+            return self.refuse(key, reason, now);
+        }
+        self.pay(key);
+    }
+
+    /// Writes the acknowledgements that nothing holds back any more, in the order of the PUBLISHes. `[MQTT5-4.6.0-2]`
+    fn pay(&mut self, key: ConnectionKey) {
+        let limits = &self.config.limits;
+        let (bytes_low, count_low) = (limits.unacknowledged_bytes_max / 2, usize::from(limits.receive_maximum) / 2);
+        let Some(connection) = self.connection_mut(key) else { return };
+        let mut has_written = false;
+        while let Some(Owed { reason: Some(reason), .. }) = connection.owed.front().copied() {
+            let Some(owed) = connection.owed.pop_front() else { break };
+            connection.owed_bytes = connection.owed_bytes.saturating_sub(owed.size);
+            let ack = Ack::new(owed.packet_id, reason);
+            connection.write(&if owed.qos == QoS::ExactlyOnce { Packet::PubRec(ack) } else { Packet::PubAck(ack) });
+            has_written = true;
+        }
+        let has_room = connection.owed_bytes <= bytes_low && connection.owed.len() <= count_low;
+        let resumes = connection.is_paused && has_room;
+        if resumes {
+            connection.is_paused = false;
+        }
+        if has_written {
+            self.touch(key);
+        }
+        if resumes {
+            self.outputs.push_back(Output::ResumeReading(key));
+        }
+    }
+
+    pub(super) fn pubrel(&mut self, key: ConnectionKey, ack: &Ack, now: Time) {
+        let id = ack.packet_id;
+        let Some((_, session)) = self.session_at(key) else { return };
+        let known = session.received.as_ref().and_then(|received| received.get(&id)).copied();
+        match known {
+            Some(Received::Pending(_)) => return self.refuse(key, ReasonCode::PROTOCOL_ERROR, now),
+            None => {
+                let unknown = Ack::new(id, ReasonCode::PACKET_IDENTIFIER_NOT_FOUND);
+                return self.write(key, &Packet::PubComp(unknown));
+            }
+            Some(Received::Done) => {}
+        }
+        let (session_key, is_durable) = (session.key, session.is_durable);
+        if let Some(received) = &mut session.received {
+            received.remove(&id);
+            if received.is_empty() {
+                session.received = None;
+            }
+        }
+        if is_durable {
+            // Were PUBCOMP written before this is durable, a message with the same identifier after a crash would be
+            // taken for a repetition and lost.
+            self.commits.add(Change::Release { session: session_key, packet_id: id });
+        }
+        self.when_durable(Wait::PubComp(key, id), now);
+    }
+
+    /// A message id that no other message has: UUID version 7 from the time, this run's seed and a counter.
+    pub(super) fn message_id(&mut self, now: Time) -> MessageId {
+        let count = self.number();
+        let mixed = mix(self.config.seed ^ count).to_be_bytes();
+        let counted = mix(self.config.seed.rotate_left(32).wrapping_add(count)).to_be_bytes();
+        let time = now.0.to_be_bytes();
+        let [_, _, t0, t1, t2, t3, t4, t5] = time;
+        let [a0, a1, b0, b1, b2, b3, b4, b5] = mixed;
+        let [c0, c1, ..] = counted;
+        MessageId([
+            t0, t1, t2, t3, t4, t5, 0x70 | (a0 & 0x0f), a1, 0x80 | (b0 & 0x3f), b1, b2, b3, b4, b5, c0, c1,
+        ])
+    }
+}
+
+/// SplitMix64's finalizer: neighbours become unlike each other.
+fn mix(seed: u64) -> u64 {
+    let x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}

@@ -1,0 +1,235 @@
+//! From a queue to the socket: as much as the client's receive maximum and the connection's buffer allow.
+
+use super::Shard;
+use super::delivering::{Delivering, How, publish_of};
+use crate::change::Phase;
+use crate::io::{ConnectionKey, Output};
+use crate::message::{Message, MessageKey, Seq, SessionKey, Time};
+use reveille_proto::ids::PacketId;
+use reveille_proto::mqtt::{Ack, Packet, PublishFrame, QoS, Version};
+use reveille_proto::reason::ReasonCode;
+use std::sync::Arc;
+
+/// How an attempt to write a PUBLISH ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    Yes,
+    TooLarge,
+}
+
+/// One PUBLISH about to be written.
+struct Outgoing<'a> {
+    message: &'a Message,
+    qos: QoS,
+    identifiers: &'a [u32],
+    packet_id: Option<PacketId>,
+    dup: bool,
+    retain: bool,
+}
+
+/// What stands first in a queue.
+enum Next {
+    PubRel(Seq),
+    Expired(Seq),
+    BodyMissing,
+    Publish(Seq, Arc<Message>),
+    Nothing,
+}
+
+impl Shard {
+    /// The socket took bytes: what waited for room may follow.
+    pub(super) fn pump_connection(&mut self, key: ConnectionKey, now: Time) {
+        if let Some((at, _)) = self.session_at(key) {
+            self.pump(at, None, now);
+            self.read_retained(key);
+        }
+    }
+
+    /// Sends what may be sent. `delivering` lends the frames of the message that is being given out right now.
+    pub(super) fn pump(&mut self, at: u32, mut delivering: Option<&mut Delivering>, now: Time) {
+        let Some(key) = self.session(at).and_then(|session| session.connection) else { return };
+        while self.has_window(key, at) {
+            match self.next_of(at, now) {
+                Next::Nothing => break,
+                Next::BodyMissing => return self.load_bodies(at),
+                Next::Expired(seq) => {
+                    self.forget(at, seq);
+                    self.counters.dropped_expired += 1;
+                }
+                Next::PubRel(seq) => {
+                    let sent = self.session_mut(at).and_then(|session| session.queue.as_mut()?.sent(seq));
+                    if let Some((id, _)) = sent {
+                        self.write(key, &Packet::PubRel(Ack::new(id, ReasonCode::SUCCESS)));
+                    }
+                }
+                Next::Publish(seq, message) => {
+                    self.send_place(key, at, seq, &message, delivering.as_deref_mut(), now);
+                }
+            }
+        }
+    }
+
+    fn has_window(&self, key: ConnectionKey, at: u32) -> bool {
+        let Some(connection) = self.connection(key) else { return false };
+        let in_flight = self.session(at).and_then(|session| Some(session.queue.as_ref()?.in_flight())).unwrap_or(0);
+        connection.is_open
+            && in_flight < usize::from(connection.window)
+            && connection.unsent.len() <= self.config.limits.unsent_bytes_max
+    }
+
+    fn next_of(&mut self, at: u32, now: Time) -> Next {
+        let Some(queue) = self.sessions.get_mut(at as usize).and_then(|session| session.queue.as_mut()) else {
+            return Next::Nothing;
+        };
+        let Some(seq) = queue.next() else { return Next::Nothing };
+        let Some(slot) = queue.slot_mut(seq) else { return Next::Nothing };
+        if slot.entry.phase == Phase::Released {
+            return Next::PubRel(seq);
+        }
+        let is_expired = slot.entry.expires_at.is_some_and(|end| end <= now);
+        if is_expired && !(slot.is_resent && slot.entry.qos == QoS::ExactlyOnce) {
+            return Next::Expired(seq);
+        }
+        if slot.message.is_none() {
+            slot.message = self.commits.body(slot.entry.message).cloned();
+        }
+        slot.message.clone().map_or(Next::BodyMissing, |message| Next::Publish(seq, message))
+    }
+
+    fn send_place(
+        &mut self,
+        key: ConnectionKey,
+        at: u32,
+        seq: Seq,
+        message: &Arc<Message>,
+        delivering: Option<&mut Delivering>,
+        now: Time,
+    ) {
+        let Some(queue) = self.sessions.get_mut(at as usize).and_then(|session| session.queue.as_mut()) else {
+            return;
+        };
+        let Some((id, slot)) = queue.sent(seq) else { return };
+        let identifiers = slot.entry.subscription_identifiers.clone().unwrap_or_default();
+        let outgoing = Outgoing {
+            message,
+            qos: slot.entry.qos,
+            identifiers: &identifiers,
+            packet_id: Some(id),
+            dup: slot.is_resent,
+            retain: slot.entry.retain,
+        };
+        if self.write_publish(key, &outgoing, delivering, now) == Written::TooLarge {
+            self.forget(at, seq); // [MQTT5-3.1.2-25]
+            self.counters.dropped_too_large += 1;
+        }
+    }
+
+    /// QoS 0: now or never.
+    pub(super) fn send_at_most_once(&mut self, delivering: &mut Delivering, at: u32, how: &How, now: Time) {
+        let Some(key) = self.session(at).and_then(|session| session.connection) else { return };
+        let limit = self.config.limits.unsent_bytes_max;
+        match self.connection(key) {
+            Some(connection) if !connection.is_open => self.counters.dropped_offline_qos0 += 1,
+            Some(connection) if connection.unsent.len() > limit => self.counters.dropped_slow_reader += 1,
+            Some(_) => {
+                let message = Arc::clone(&delivering.message);
+                let outgoing = Outgoing {
+                    message: &message,
+                    qos: QoS::AtMostOnce,
+                    identifiers: &how.identifiers,
+                    packet_id: None,
+                    dup: false,
+                    retain: how.retain,
+                };
+                if self.write_publish(key, &outgoing, Some(delivering), now) == Written::TooLarge {
+                    self.counters.dropped_too_large += 1;
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn write_publish(
+        &mut self,
+        key: ConnectionKey,
+        outgoing: &Outgoing<'_>,
+        delivering: Option<&mut Delivering>,
+        now: Time,
+    ) -> Written {
+        let Some(place) = self.connections.get_mut(key.index as usize) else { return Written::TooLarge };
+        let Some(connection) = place.as_mut() else { return Written::TooLarge };
+        let version = connection.version;
+        let is_own = !outgoing.identifiers.is_empty() && version == Version::V5 || connection.has_aliases_out();
+        let own;
+        let shared = match delivering {
+            Some(delivering) if !is_own && delivering.message.key == outgoing.message.key => {
+                delivering.frames.get(outgoing.message, version, outgoing.qos, now)
+            }
+            _ => {
+                let mut publish =
+                    publish_of(outgoing.message, outgoing.qos, outgoing.identifiers, version, now);
+                let plain = publish.clone();
+                if connection.has_aliases_out() {
+                    connection.alias(&mut publish);
+                }
+                own = PublishFrame::encode(version, &publish).ok();
+                let fits = own.as_ref().is_some_and(|frame| connection.accepts(frame.len()));
+                if !fits && publish.topic.is_some() && publish.properties.topic_alias.is_some() {
+                    connection.unalias(&plain);
+                }
+                own.as_ref()
+            }
+        };
+        let Some(frame) = shared.filter(|frame| connection.accepts(frame.len())) else { return Written::TooLarge };
+        connection.write_frame(frame, outgoing.packet_id, outgoing.dup, outgoing.retain);
+        self.counters.publishes_sent += 1;
+        self.counters.payload_bytes_sent += outgoing.message.payload.len() as u64;
+        self.touch(key);
+        Written::Yes
+    }
+
+    fn load_bodies(&mut self, at: u32) {
+        let limit = self.config.limits.look_ahead_max;
+        let Some(session) = self.sessions.get_mut(at as usize) else { return };
+        if session.is_loading {
+            return;
+        }
+        let Some(queue) = &session.queue else { return };
+        session.loading = queue.missing_bodies(limit);
+        session.is_loading = true;
+        let keys = session.loading.iter().map(|(_, key)| *key).collect();
+        self.outputs.push_back(Output::ReadBodies { session: session.key, keys });
+    }
+
+    pub(super) fn bodies(&mut self, key: SessionKey, bodies: Vec<(MessageKey, Option<Arc<Message>>)>, now: Time) {
+        let Some(at) = self.by_key.get(&key).copied() else {
+            return self.handover_bodies(key, &bodies, now);
+        };
+        let Some(session) = self.sessions.get_mut(at as usize) else { return };
+        let asked = std::mem::take(&mut session.loading);
+        session.is_loading = false;
+        let is_online = session.connection.is_some();
+        let mut missing = Vec::new();
+        let Some(queue) = &mut session.queue else { return };
+        for (seq, wanted) in asked {
+            let Some(slot) = queue.slot_mut(seq).filter(|slot| slot.entry.message == wanted) else { continue };
+            match bodies.iter().find(|(found, _)| *found == wanted) {
+                Some((_, Some(message))) => slot.message = Some(Arc::clone(message)),
+                Some((_, None)) if slot.message.is_none() && self.commits.body(wanted).is_none() => missing.push(seq),
+                _ => {}
+            }
+        }
+        for seq in missing {
+            self.forget(at, seq);
+            self.counters.dropped_body_missing += 1;
+        }
+        if is_online {
+            self.pump(at, None, now);
+        } else {
+            self.announce_unannounced(at, now);
+            if let Some(queue) = self.session_mut(at).and_then(|session| session.queue.as_mut()) {
+                queue.drop_bodies();
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What outlived the last run comes back, before anyone may connect.
+
+use super::Shard;
+use crate::change::{Announcement, StoredSession};
+use crate::io::{IndexChange, Output};
+use crate::message::Time;
+use crate::queue::Slot;
+use crate::session::{Received, Session};
+
+impl Shard {
+    /// Takes back a session that outlived the last run. Before the first `handle`. Drain the outputs afterwards: they
+    /// make the session routable.
+    pub fn recover(&mut self, stored: StoredSession, now: Time) {
+        let StoredSession { session: key, record, subscriptions, entries, received } = stored;
+        let mut session = Session::new(key, record.app, record.client_id);
+        session.epoch = record.epoch;
+        session.expiry_interval = record.expiry_interval;
+        // The broker died with the connection: the session is offline from now on.
+        let may_be_sent = record.offline_since.is_none();
+        session.offline_since = record.offline_since.unwrap_or(now);
+        session.is_bridge = session.app.as_str() == crate::presence::BRIDGE_APP;
+        session.is_stored = true;
+        session.is_durable = record.expiry_interval > 0;
+        session.will = record.will;
+        session.next_seq = entries.last().map_or(0, |entry| entry.seq.0 + 1);
+        session.received = (!received.is_empty())
+            .then(|| Box::new(received.into_iter().map(|id| (id, Received::Done)).collect()));
+        session.subscriptions = subscriptions;
+        session.subscriptions.sort_by(|a, b| a.0.cmp(&b.0));
+        if !entries.is_empty() {
+            self.counters.queued_messages += entries.len() as u64;
+            let queue = session.queue.get_or_insert_default();
+            for entry in entries {
+                self.counters.queued_bytes += u64::from(entry.size);
+                queue.place(Slot::recovered(entry, may_be_sent));
+            }
+        }
+        self.insert_recovered(session);
+    }
+
+    fn insert_recovered(&mut self, session: Session) {
+        let (app, key) = (session.app.clone(), session.key);
+        let client = (app.clone(), session.client_id.clone());
+        let subscriptions = session.subscriptions.clone();
+        let at = u32::try_from(self.sessions.insert(session)).unwrap_or(u32::MAX);
+        self.by_client.insert(client, at);
+        self.by_key.insert(key, at);
+        self.counters.sessions += 1;
+        for (subscription, granted) in subscriptions {
+            self.index(at, &app, &subscription, granted);
+            self.counters.subscriptions += 1;
+            self.outputs.push_back(Output::Index(IndexChange::Subscribe(app.clone(), subscription)));
+        }
+        self.arm_session(at);
+    }
+
+    /// Takes back what the bridge has not heard. Before the first `handle`.
+    pub fn recover_announcement(&mut self, number: u64, announcement: Announcement) {
+        self.pending_announcements.push_back((number, announcement));
+    }
+}
