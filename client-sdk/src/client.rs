@@ -187,6 +187,9 @@ impl Client {
 
     /// A vendor's push brought the message with this id (`mid` in its data): may it be shown?
     ///
+    /// After `Show` the app owes [`Client::handled`], also when it decides against showing: until then the socket's
+    /// copy of the message stays unacknowledged.
+    ///
     /// # Errors
     /// [`ClosedError`] when the client is closed.
     pub async fn vendor_push_received(&self, id: MessageId) -> Result<VendorPush, ClosedError> {
@@ -239,8 +242,18 @@ pub(crate) struct Handle {
     control: mpsc::Sender<Control>,
     network: watch::Receiver<NetworkState>,
     dropped: Arc<AtomicU64>,
-    /// Held for an instant by `close` and `drop` only.
-    task: Mutex<Option<JoinHandle<()>>>,
+    /// Taken by `close`, and held for that instant only.
+    task: Mutex<Option<Task>>,
+}
+
+/// The driver's task, which does not outlive its owner.
+#[derive(Debug)]
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Handle {
@@ -268,7 +281,7 @@ impl Handle {
             dropped: dropped.clone(),
         };
         let (driver, event_loop) = Driver::new(options, ends, inbox, recorder);
-        let task = Mutex::new(Some(runtime.spawn(driver.run(event_loop))));
+        let task = Mutex::new(Some(Task(runtime.spawn(driver.run(event_loop)))));
         Ok(Self { requests, control, network, dropped, task })
     }
 
@@ -291,23 +304,12 @@ impl Handle {
     }
 
     pub async fn close(&self) {
-        let Some(task) = self.take_task() else {
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut task) = task else {
             return;
         };
         if self.control.send(Control::Close).await.is_ok() {
-            let _ = task.await; // a panic in the task is reported by the runtime
-        }
-    }
-
-    fn take_task(&self) -> Option<JoinHandle<()>> {
-        self.task.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if let Some(task) = self.take_task() {
-            task.abort();
+            let _ = (&mut task.0).await; // a panic in the task is reported by the runtime
         }
     }
 }

@@ -402,6 +402,9 @@ impl Driver {
 
 impl Online {
     fn must_end(&self) -> Option<LossReason> {
+        if self.is_broken {
+            return Some(LossReason::Protocol("the broker sent more than Receive Maximum".to_owned()));
+        }
         // At most half of the identifiers are in flight, so the other half may leak before rumqttc stalls.
         (self.leaked > 0 && self.leaked >= self.ids_max / 2).then_some(LossReason::Renewed)
     }

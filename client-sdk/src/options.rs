@@ -15,6 +15,9 @@ const KEEP_ALIVE_MIN: Duration = Duration::from_secs(5);
 /// The field of CONNECT has 16 bits.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(65_535);
 
+/// No queue of this library is longer.
+const QUEUE_MAX: usize = 1_000_000;
+
 /// How to connect. [`Options::new`] has defaults for everything else.
 #[derive(Clone)]
 pub struct Options {
@@ -47,9 +50,12 @@ pub enum ConnectError {
     /// The keep alive is off limits.
     #[error("the keep alive is between 5 and 65,535 seconds")]
     KeepAlive,
-    /// A bound is zero.
-    #[error("{0} is at least 1")]
-    Zero(&'static str),
+    /// Patience with a ping.
+    #[error("the ping timeout is at most 65,535 seconds")]
+    PingTimeout,
+    /// The option of this name.
+    #[error("{0} is between 1 and 1,000,000")]
+    Bound(&'static str),
     /// The file of handled messages.
     #[error(transparent)]
     Inbox(#[from] InboxError),
@@ -181,16 +187,19 @@ impl Options {
         if !(KEEP_ALIVE_MIN..=KEEP_ALIVE_MAX).contains(&self.keep_alive) {
             return Err(ConnectError::KeepAlive);
         }
+        if self.ping_timeout > KEEP_ALIVE_MAX {
+            return Err(ConnectError::PingTimeout);
+        }
         let bounds = [
             ("receive_maximum", usize::from(self.receive_maximum)),
             ("in_flight_max", usize::from(self.in_flight_max)),
             ("outgoing_max", self.outgoing_max),
             ("incoming_max", self.incoming_max),
-            ("max_packet_size", self.max_packet_size as usize),
+            ("max_packet_size", usize::from(self.max_packet_size > 0)), // any number of bytes that is not 0
             ("inbox_limits.ids_max", self.inbox_limits.ids_max),
         ];
-        match bounds.into_iter().find(|(_, bound)| *bound == 0) {
-            Some((name, _)) => Err(ConnectError::Zero(name)),
+        match bounds.into_iter().find(|(_, bound)| !(1..=QUEUE_MAX).contains(bound)) {
+            Some((name, _)) => Err(ConnectError::Bound(name)),
             None => Ok(()),
         }
     }
@@ -252,6 +261,8 @@ mod tests {
             ("receive maximum 0", good().receive_maximum(0)),
             ("in flight 0", good().in_flight_max(0)),
             ("nothing may wait", good().outgoing_max(0)),
+            ("too much may wait", good().incoming_max(usize::MAX)),
+            ("endless patience", good().ping_timeout(Duration::MAX)),
         ] {
             assert!(bad.check().is_err(), "{name}");
         }

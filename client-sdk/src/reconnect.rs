@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
 /// The numbers behind the waiting time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
@@ -48,8 +50,9 @@ pub struct Reconnect {
 }
 
 impl Reconnect {
-    /// Starts without any failure.
+    /// Starts without any failure. No wait exceeds a day, whatever the numbers say.
     pub fn new(backoff: Backoff) -> Self {
+        let backoff = Backoff { base: backoff.base.min(DAY), cap: backoff.cap.min(DAY), ..backoff };
         Self { backoff, failures: 0, connected_at: None }
     }
 
@@ -131,6 +134,15 @@ mod tests {
         assert_eq!(reconnect.wait_max(), Duration::from_secs(1));
         reconnect.lost(Cause::TakenOver, now);
         assert_eq!(reconnect.wait_max(), Duration::from_secs(120));
+    }
+
+    #[test]
+    fn absurd_numbers_stay_within_a_day() {
+        let now = Instant::now();
+        let backoff = Backoff { base: Duration::MAX, cap: Duration::MAX, stable_after: Duration::MAX };
+        let mut reconnect = Reconnect::new(backoff);
+        reconnect.lost(Cause::TakenOver, now);
+        assert_eq!(reconnect.wait(u64::MAX), DAY);
     }
 
     #[test]

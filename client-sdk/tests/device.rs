@@ -9,8 +9,8 @@
 mod support;
 
 use reveille_client::{
-    Client, HandledError, Message, Messages, NetworkState, QoS, ReasonCode, Registration, SubscribeError,
-    VendorPush,
+    Client, HandledError, InboxLimits, Message, Messages, NetworkState, QoS, ReasonCode, Registration,
+    SubscribeError, VendorPush,
 };
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnAckProperties, ConnectReturnCode, Packet, PingReq, PubAck, PubComp, PubRel, Publish, SubAck,
@@ -96,6 +96,30 @@ async fn a_restarted_app_on_the_same_inbox_file_does_not_show_a_message_again() 
     assert_eq!(again.id(), Some(id(2)), "shown but not handled: better twice than never");
     again.handled().await.unwrap();
     assert_eq!(connection.receive_puback().await, 2);
+}
+
+#[tokio::test]
+async fn the_inbox_file_stays_small_and_keeps_the_newest_ids() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("seen");
+    let server = FakeServer::start().await;
+    let limits = InboxLimits { ids_max: 3, ..InboxLimits::default() };
+    let options = || server.options("d").inbox_file(&path).inbox_limits(limits);
+    let (client, mut messages) = Client::connect(options()).unwrap();
+    let mut connection = server.accept(false).await;
+    for n in 1..=50 {
+        connection.send(directed(n.into(), false, id(n))).await;
+        next(&mut messages).await.handled().await.unwrap();
+        assert_eq!(connection.receive_puback().await, u16::from(n));
+    }
+    client.close().await;
+    let records = (std::fs::metadata(&path).unwrap().len() - 8) / 28;
+    assert!(records <= 7, "{records} records for 3 ids");
+    let (client, _messages) = Client::connect(options()).unwrap();
+    for n in 48..=50 {
+        assert_eq!(client.vendor_push_received(id(n)).await, Ok(VendorPush::Duplicate), "{n}");
+    }
+    assert_eq!(client.vendor_push_received(id(47)).await, Ok(VendorPush::Show));
 }
 
 /// The file's lock is free as soon as the old task has ended, which an abort does not wait for.

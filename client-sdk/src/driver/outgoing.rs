@@ -18,14 +18,12 @@ use tokio::sync::oneshot;
 const FILTERS_MAX: usize = 64;
 
 /// Something to send, on its way from a handle to the driver.
-#[derive(Debug)]
 pub(crate) struct Request {
     pub kind: Kind,
     pub body: Body,
 }
 
 /// The packet of an entry, and who waits for its end. Nobody waits for what the driver itself repeats.
-#[derive(Debug)]
 pub(crate) enum Body {
     Publish { publish: Publish, waiter: Option<oneshot::Sender<Result<(), PublishError>>> },
     Subscribe { filters: Vec<(String, QoS)>, waiter: Option<oneshot::Sender<Result<QoS, SubscribeError>>> },

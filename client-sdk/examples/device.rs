@@ -1,0 +1,130 @@
+//! A device: prints what it is sent, once, and reports it as shown.
+//!
+//! `cargo run -p reveille-client --example device -- --client-id d1 --inbox /tmp/d1.seen`
+
+use clap::Parser;
+use reveille_client::{Client, Message, NetworkState, Options, QoS, Registration};
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::sync::watch;
+
+#[derive(Parser)]
+#[command(about = "A device that prints what it is sent, once")]
+struct Arguments {
+    /// Where the broker listens.
+    #[arg(long, default_value = "127.0.0.1")]
+    host: String,
+    /// Its MQTT port.
+    #[arg(long, default_value_t = 1883)]
+    port: u16,
+    /// The device's name: its MQTT client identifier.
+    #[arg(long)]
+    client_id: String,
+    /// User name, when the broker wants one.
+    #[arg(long, requires = "password")]
+    user: Option<String>,
+    /// Password to the user name.
+    #[arg(long, env = "REVEILLE_PASSWORD", hide_env_values = true, requires = "user")]
+    password: Option<String>,
+    /// Keeps the ids of handled messages, so that a restart shows nothing twice.
+    #[arg(long)]
+    inbox: Option<PathBuf>,
+    /// Vendor and device token to register, for example `fcm:abc123`.
+    #[arg(long, value_parser = vendor_and_token)]
+    token: Option<(String, String)>,
+    /// Topic filters to subscribe beside `$push/message`, which needs none.
+    #[arg(long = "subscribe")]
+    filters: Vec<String>,
+    /// Ends after so many messages.
+    #[arg(long)]
+    count: Option<usize>,
+}
+
+fn vendor_and_token(text: &str) -> Result<(String, String), String> {
+    let (vendor, token) = text.split_once(':').ok_or("wanted VENDOR:TOKEN")?;
+    Ok((vendor.to_owned(), token.to_owned()))
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("device: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let (client, mut messages) = Client::connect(options(&arguments))?;
+    let story = tokio::spawn(tell_network(client.network()));
+    if let Some((vendor, token)) = &arguments.token {
+        client.register(&Registration::new().token(vendor, token).platform(std::env::consts::OS)).await?;
+        println!("registered at {vendor}");
+    }
+    for filter in &arguments.filters {
+        let qos = client.subscribe(filter, QoS::AtLeastOnce).await?;
+        println!("subscribed to {filter} with {qos:?}");
+    }
+    let mut left = arguments.count.unwrap_or(usize::MAX);
+    while left > 0 {
+        let message = tokio::select! {
+            message = messages.recv() => message,
+            _ = tokio::signal::ctrl_c() => None,
+        };
+        let Some(message) = message else {
+            break;
+        };
+        show(&client, message).await?;
+        left -= 1;
+    }
+    client.close().await;
+    Ok(story.await?)
+}
+
+fn options(arguments: &Arguments) -> Options {
+    let mut options = Options::new(&arguments.client_id, &arguments.host, arguments.port);
+    if let (Some(user), Some(password)) = (&arguments.user, &arguments.password) {
+        options = options.credentials(user, password);
+    }
+    match &arguments.inbox {
+        Some(path) => options.inbox_file(path),
+        None => options,
+    }
+}
+
+/// The order that matters: show, then `handled`, then tell the business.
+async fn show(client: &Client, message: Message) -> Result<(), Box<dyn Error>> {
+    let text = String::from_utf8_lossy(message.payload()).into_owned();
+    match (message.title(), message.body()) {
+        (None, None) => println!("{}  {text}", message.topic()),
+        (title, body) => println!("{}  [{}] {}", message.topic(), title.unwrap_or(""), body.unwrap_or("")),
+    }
+    let id = message.id();
+    message.handled().await?;
+    if let Some(id) = id {
+        client.shown(id).await?;
+    }
+    Ok(())
+}
+
+async fn tell_network(mut network: watch::Receiver<NetworkState>) {
+    loop {
+        let state = network.borrow_and_update().clone();
+        match &state {
+            NetworkState::Connecting => {}
+            NetworkState::Online { session_present } => {
+                println!("online, session present: {session_present}")
+            }
+            NetworkState::Waiting { retry_in, reason } => {
+                println!("offline ({reason}), again in {retry_in:.1?}")
+            }
+            NetworkState::Closed => return,
+        }
+        if network.changed().await.is_err() {
+            return;
+        }
+    }
+}
