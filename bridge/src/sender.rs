@@ -126,6 +126,13 @@ pub struct Sender {
     is_closed: AtomicBool,
 }
 
+/// A sender that is dropped without [`Sender::close`] leaves no task behind either.
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.tasks.abort();
+    }
+}
+
 impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender").field("options", &self.options).finish_non_exhaustive()
@@ -148,13 +155,14 @@ impl Tried {
 impl Sender {
     /// A sender without any connection yet.
     pub fn new(options: SenderOptions) -> Self {
+        let tasks = Tasks::default();
         Self {
-            options,
             logins: Logins::default(),
             apns: ApnsPools::default(),
-            https: Arc::default(),
+            https: Arc::new(HttpsClients::new(options.connect_deadline, tasks.clone())),
             recorder: Recorder::default(),
-            tasks: Tasks::default(),
+            options,
+            tasks,
             is_closed: AtomicBool::new(false),
         }
     }
@@ -252,13 +260,10 @@ impl Sender {
         let now_ms = (self.options.clock)();
         let answer = match credential {
             Credential::Apns(apns) => return self.exchange_apns(apns, request, deadline).await,
-            Credential::Fcm(fcm) => {
-                let client = self.https.client(fcm.ca_pem.as_deref(), self.options.connect_deadline);
-                match client {
-                    Ok(client) => https::exchange(&client, request, deadline).await,
-                    Err(problem) => return Tried::known(config_error(problem)),
-                }
-            }
+            Credential::Fcm(fcm) => match self.https.client(fcm.ca_pem.as_deref()) {
+                Ok(client) => https::exchange(&client, request, deadline).await,
+                Err(problem) => return Tried::known(config_error(problem)),
+            },
             Credential::Record(record) => {
                 let recorded = self.recorder.exchange(record, push, request.body(), now_ms).await;
                 recorded.map_err(|error| Lost::NotSent(format!("cannot write the record: {error}")))
@@ -317,7 +322,7 @@ impl Sender {
                 Ok(LoginStep::None) => return Err(config_error("this vendor has no login")),
                 Err(error) => return Err(unsendable(&error)),
             };
-            let answer = ask(&https, &credential, request, &options).await?;
+            let answer = ask(&https, &credential, *request, &options).await?;
             credential.vendor().read_login(&answer, (options.clock)())
         }
     }
@@ -333,7 +338,7 @@ async fn ask(
         Credential::Fcm(fcm) => fcm.ca_pem.as_deref(),
         Credential::Apns(_) | Credential::Record(_) => None,
     };
-    let client = https.client(ca_pem, options.connect_deadline).map_err(config_error)?;
+    let client = https.client(ca_pem).map_err(config_error)?;
     let answer = https::exchange(&client, request, Instant::now() + options.answer_deadline).await;
     answer.map_err(|(Lost::NotSent(why) | Lost::Unknown(why))| Verdict::Retry {
         after: None,

@@ -342,7 +342,7 @@ pub enum LoginStep {
     /// Made here, without the network.
     Made(Login),
     /// The answer to this request holds it; see [`Vendor::read_login`].
-    Ask(http::Request<Bytes>),
+    Ask(Box<http::Request<Bytes>>),
 }
 
 /// What proves to a vendor who we are, for a while.

@@ -39,9 +39,9 @@ impl Bench {
     }
 
     /// Sends all at once and returns what became of each, in their order.
-    fn send_all(&self, pushes: &[Push]) -> JoinSet<Sent> {
+    fn send_all(&self, pushes: Vec<Push>) -> JoinSet<Sent> {
         let mut set = JoinSet::new();
-        for push in pushes.to_vec() {
+        for push in pushes {
             let bench = self.clone();
             set.spawn(async move { bench.send(&push).await });
         }
@@ -147,7 +147,7 @@ async fn one_provider_token_and_one_connection_serve_many_pushes_and_apps() {
         key: CredentialKey { app: AppId::parse("other").unwrap(), ..bench.key.clone() },
         ..bench.clone()
     };
-    let (mut a, mut b) = (bench.send_all(&pushes(50, "aa")), other_app.send_all(&pushes(50, "bb")));
+    let (mut a, mut b) = (bench.send_all(pushes(50, "aa")), other_app.send_all(pushes(50, "bb")));
     while let Some(sent) = a.join_next().await {
         assert_accepted(&[sent.unwrap()]);
     }
@@ -162,7 +162,7 @@ async fn the_first_stream_goes_alone_until_it_succeeded() {
     let fake = FakeApns::start().await.unwrap();
     fake.hold();
     let bench = Bench::new(fake.credential());
-    let sends = bench.send_all(&pushes(20, "aa"));
+    let sends = bench.send_all(pushes(20, "aa"));
     fake.wait_for(1).await;
     fake.release();
     assert_accepted(&sends.join_all().await);
@@ -175,7 +175,7 @@ async fn a_first_push_to_a_dead_token_does_not_open_the_gate() {
     let fake = FakeApns::start().await.unwrap();
     fake.answer("dead", ApnsAnswer::unregistered(1));
     let bench = Bench::new(fake.credential());
-    let sent = bench.send_all(&pushes(10, "dead")).join_all().await;
+    let sent = bench.send_all(pushes(10, "dead")).join_all().await;
     assert!(sent.iter().all(|sent| sent.verdict.name() == "token_dead"));
     assert_eq!((fake.first_stream_violations(), fake.peak_streams()), (0, 1));
 }
@@ -186,7 +186,7 @@ async fn the_stream_limit_of_the_other_side_is_kept() {
     let bench = Bench::new(fake.credential());
     assert_accepted(&[bench.send(&push(200, "aa")).await]);
     fake.hold();
-    let sends = bench.send_all(&pushes(30, "aa"));
+    let sends = bench.send_all(pushes(30, "aa"));
     assert_eq!(fake.wait_for(4).await.len(), 4);
     fake.release();
     assert_accepted(&sends.join_all().await);
@@ -200,7 +200,7 @@ async fn after_a_goaway_unprocessed_pushes_go_over_a_new_connection_without_loss
     assert_accepted(&[bench.send(&push(200, "aa")).await]);
     fake.hold();
     fake.go_away_after(10); // ten are processed, and answered after the GOAWAY
-    let sends = bench.send_all(&pushes(30, "aa"));
+    let sends = bench.send_all(pushes(30, "aa"));
     let calls = fake.wait_for(12).await; // the first push, the ten, and the first of the new connection
     assert!(calls.iter().any(|call| call.connection == 1));
     fake.release();
@@ -255,14 +255,25 @@ async fn a_push_without_an_answer_ends_at_its_deadline_and_the_connection_is_rep
 }
 
 #[tokio::test]
-async fn a_silent_connection_is_found_by_a_ping_and_closed() {
+async fn a_connection_that_answers_pings_stays_and_a_silent_one_is_replaced() {
     let fake = FakeApns::start().await.unwrap();
-    let options = SenderOptions { ping_after: Duration::from_millis(20), ..SenderOptions::default() };
+    let options = SenderOptions {
+        ping_after: Duration::from_millis(20),
+        ping_timeout: Duration::from_millis(200),
+        ..SenderOptions::default()
+    };
     let bench = Bench::with(fake.credential(), options);
     assert_accepted(&[bench.send(&push(1, "aa")).await]);
-    tokio::time::sleep(Duration::from_millis(100)).await; // several PINGs, all answered
+    fake.set_latency(Duration::from_millis(300)); // longer than several PINGs
     assert_accepted(&[bench.send(&push(2, "aa")).await]);
-    assert_eq!(fake.connections(), 1, "a connection that answers PINGs stays");
+    assert_eq!(fake.connections(), 1);
+    fake.set_latency(Duration::ZERO);
+    fake.freeze_all();
+    let sent = bench.send(&push(3, "aa")).await;
+    assert!(sent.verdict.name() == "retry" && !sent.outcome_known, "{sent:?}");
+    assert!(sent.took < Duration::from_secs(10), "long before the deadline of the answer: {sent:?}");
+    assert_accepted(&[bench.send(&push(3, "aa")).await]);
+    assert_eq!(fake.connections(), 2);
 }
 
 #[tokio::test]
@@ -406,7 +417,7 @@ async fn many_pushes_at_once_sign_in_once() {
     let fake = FakeFcm::start().await.unwrap();
     fake.hold_logins();
     let bench = Bench::new(fake.credential());
-    let sends = bench.send_all(&pushes(40, "T"));
+    let sends = bench.send_all(pushes(40, "T"));
     tokio::task::yield_now().await;
     fake.release_logins();
     assert_accepted(&sends.join_all().await);
@@ -419,7 +430,7 @@ async fn a_refused_login_is_renewed_once_for_all_and_each_push_repeated_once() {
     let bench = Bench::new(fake.credential());
     assert_accepted(&[bench.send(&push(200, "T")).await]);
     fake.expire_logins();
-    assert_accepted(&bench.send_all(&pushes(40, "T")).join_all().await);
+    assert_accepted(&bench.send_all(pushes(40, "T")).join_all().await);
     assert_eq!((fake.logins(), fake.calls().len()), (2, 41));
 }
 

@@ -11,10 +11,10 @@ use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::time::{Instant, timeout_at};
 
-use super::tasks::lock;
+use super::tasks::{Tasks, lock};
 use super::{ANSWER_MAX, Lost, tls};
 use crate::vendor::Answer;
 
@@ -27,46 +27,50 @@ const IDLE_MAX: usize = 32;
 const IDLE_FOR: Duration = Duration::from_secs(90);
 
 /// One client for each set of trusted certificates, so that nobody rides on another's trust.
-#[derive(Default)]
-pub(super) struct HttpsClients(Mutex<HashMap<Option<String>, HttpsClient>>);
+pub(super) struct HttpsClients {
+    clients: Mutex<HashMap<Option<String>, HttpsClient>>,
+    connect_deadline: Duration,
+    tasks: Tasks,
+}
 
 impl HttpsClients {
+    /// Clients whose connections are tasks of this owner.
+    pub fn new(connect_deadline: Duration, tasks: Tasks) -> Self {
+        Self { clients: Mutex::default(), connect_deadline, tasks }
+    }
+
     /// The client that trusts the public roots and these certificates.
-    pub fn client(
-        &self,
-        ca_pem: Option<&str>,
-        connect_deadline: Duration,
-    ) -> Result<HttpsClient, &'static str> {
+    pub fn client(&self, ca_pem: Option<&str>) -> Result<HttpsClient, &'static str> {
         let key = ca_pem.map(str::to_owned);
-        if let Some(client) = lock(&self.0).get(&key) {
+        if let Some(client) = lock(&self.clients).get(&key) {
             return Ok(client.clone());
         }
-        let client = new_client(ca_pem, connect_deadline)?;
-        Ok(lock(&self.0).entry(key).or_insert(client).clone())
+        let client = self.new_client(ca_pem)?;
+        Ok(lock(&self.clients).entry(key).or_insert(client).clone())
     }
 
     /// Closes idle connections; others close after their answer.
     pub fn clear(&self) {
-        lock(&self.0).clear();
+        lock(&self.clients).clear();
     }
-}
 
-fn new_client(ca_pem: Option<&str>, connect_deadline: Duration) -> Result<HttpsClient, &'static str> {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(connect_deadline));
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls::client_config(ca_pem)?)
-        .https_or_http() // http only to this machine: the credential's check saw to that
-        .enable_all_versions()
-        .wrap_connector(tcp);
-    let client = Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_FOR)
-        .pool_max_idle_per_host(IDLE_MAX)
-        .build(connector);
-    Ok(client)
+    fn new_client(&self, ca_pem: Option<&str>) -> Result<HttpsClient, &'static str> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(self.connect_deadline));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls::client_config(ca_pem)?)
+            .https_or_http() // http only to this machine: the credential's check saw to that
+            .enable_all_versions()
+            .wrap_connector(tcp);
+        let client = Client::builder(self.tasks.clone())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_FOR)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .build(connector);
+        Ok(client)
+    }
 }
 
 /// Sends one request and reads the whole answer, up to a bound, before the deadline.

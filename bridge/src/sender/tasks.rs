@@ -23,10 +23,22 @@ impl Tasks {
         set.spawn(task);
     }
 
+    /// Ends every task without waiting.
+    pub fn abort(&self) {
+        lock(&self.0).abort_all();
+    }
+
     /// Ends every task and waits until they are gone.
     pub async fn end(&self) {
         let mut set = std::mem::take(&mut *lock(&self.0));
         set.shutdown().await;
+    }
+}
+
+/// The connections of the HTTP client are tasks of the sender as well.
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        self.spawn(task);
     }
 }
 

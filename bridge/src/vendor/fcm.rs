@@ -171,7 +171,7 @@ impl Vendor for FcmCredential {
             .uri(&self.service_account.token_uri)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Bytes::from(form))
-            .map(LoginStep::Ask)
+            .map(|request| LoginStep::Ask(Box::new(request)))
             .map_err(|_| CannotSend::Config("service_account.token_uri is not a URL"))
     }
 

@@ -69,7 +69,7 @@ pub(super) fn fit(
     if let Some(json) = fits(&whole(push)) {
         return Some((json, None));
     }
-    if let Some(json) = longest_body(push, &fits) {
+    if let Some(json) = longest_body(push, fits) {
         return Some((json, Some(Shortened::Body)));
     }
     let mut parts = with_body(push, BODY_KEPT);

@@ -117,6 +117,7 @@ struct Shared {
     ignored: AtomicUsize,
     is_held: watch::Sender<bool>,
     cuts: watch::Sender<u64>,
+    freezes: watch::Sender<u64>,
 }
 
 /// The last provider token on a connection, and its `iat`.
@@ -229,6 +230,11 @@ impl FakeApns {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
     }
 
+    /// Every connection falls silent now: it stays open, but answers nothing, not even a PING.
+    pub fn freeze_all(&self) {
+        self.shared.freezes.send_modify(|freezes| *freezes += 1);
+    }
+
     /// Provider tokens made before this moment (seconds since 1970) are expired.
     pub fn expire_provider_tokens_before(&self, at_s: u64) {
         lock(&self.shared.script).tokens_before_s = at_s;
@@ -290,6 +296,7 @@ impl Shared {
             ignored: AtomicUsize::new(0),
             is_held: watch::Sender::new(false),
             cuts: watch::Sender::new(0),
+            freezes: watch::Sender::new(0),
         }
     }
 

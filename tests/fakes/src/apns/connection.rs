@@ -35,13 +35,17 @@ enum Fate {
     Cut,
 }
 
-/// Serves one connection until it ends or is cut.
+/// Serves one connection until it ends, is cut or falls silent.
 pub(super) async fn serve(shared: Arc<Shared>, number: usize, tls: TlsAcceptor, tcp: TcpStream) {
-    let mut cuts = shared.cuts.subscribe();
+    let (mut cuts, mut freezes) = (shared.cuts.subscribe(), shared.freezes.subscribe());
+    let running = run(shared, number, tls, tcp);
+    tokio::pin!(running);
     tokio::select! {
-        _ = run(shared, number, tls, tcp) => {}
-        _ = cuts.changed() => {}
+        _ = &mut running => return,
+        _ = cuts.changed() => return,
+        _ = freezes.changed() => {}
     }
+    let _ = cuts.changed().await; // `running` is not polled any more, but keeps its socket
 }
 
 async fn run(shared: Arc<Shared>, number: usize, tls: TlsAcceptor, tcp: TcpStream) -> Option<()> {

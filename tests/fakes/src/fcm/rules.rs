@@ -139,7 +139,7 @@ fn check_android(android: &Map<String, Value>) -> Result<(), (&'static str, &'st
     }
     if let Some(ttl) = android.get("ttl") {
         let seconds = ttl.as_str().and_then(|ttl| ttl.strip_suffix('s')?.parse::<u64>().ok());
-        if !seconds.is_some_and(|seconds| seconds <= TTL_MAX_S) {
+        if seconds.is_none_or(|seconds| seconds > TTL_MAX_S) {
             return Err(("message.android.ttl", "not 0s to 2419200s"));
         }
     }
