@@ -1,0 +1,315 @@
+//! Devices: one install of an app each, known by its MQTT client id; aliases, tags, attributes, presence.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reveille_proto::bridge::presence::Kind;
+use reveille_proto::bridge::{self as wire};
+use reveille_proto::ids::{AppId, Epoch};
+use serde::{Deserialize, Serialize};
+
+use crate::store::{Order, Space, StoreError, Tx, keys};
+use crate::tokens::Token;
+
+/// Longest client id that the bridge keeps, in bytes. Longer ones can use the broker, but not be pushed to.
+pub const DEVICE_ID_MAX: usize = 1024;
+/// Tags of one device at most.
+pub const TAGS_MAX: usize = 100;
+/// Alias types of one device at most.
+pub const ALIASES_MAX: usize = 10;
+/// Longest tag or alias, in bytes.
+pub const LABEL_MAX: usize = 256;
+/// Longest attribute, in bytes.
+pub const ATTRIBUTE_MAX: usize = 64;
+
+/// One install of an app.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// The MQTT client id.
+    pub id: String,
+    /// The business's names for it, by type, such as `user` -> `42`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub alias: BTreeMap<String, String>,
+    /// Labels.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags: BTreeSet<String>,
+    /// What the device says of itself.
+    #[serde(default)]
+    pub attributes: Attributes,
+    /// Its addresses at vendors, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<Token>,
+    /// When it was first seen, in milliseconds since 1970.
+    pub created_at_ms: u64,
+    /// When it last changed, in milliseconds since 1970.
+    pub updated_at_ms: u64,
+}
+
+/// What a device says of itself, each at most [`ATTRIBUTE_MAX`] bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributes {
+    /// Such as `ios` or `android`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// The app's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_version: Option<String>,
+    /// Such as `zh-CN`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// Such as `Asia/Shanghai`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+}
+
+impl Attributes {
+    /// Takes what the other says and keeps what it does not.
+    pub fn update(&mut self, other: Self) {
+        for (own, new) in [
+            (&mut self.platform, other.platform),
+            (&mut self.app_version, other.app_version),
+            (&mut self.language, other.language),
+            (&mut self.timezone, other.timezone),
+        ] {
+            if new.is_some() {
+                *own = new;
+            }
+        }
+    }
+
+    /// The name of an attribute that is too long.
+    pub fn too_long(&self) -> Option<&'static str> {
+        [
+            ("platform", &self.platform),
+            ("app_version", &self.app_version),
+            ("language", &self.language),
+            ("timezone", &self.timezone),
+        ]
+        .into_iter()
+        .find(|(_, value)| value.as_ref().is_some_and(|text| text.len() > ATTRIBUTE_MAX))
+        .map(|(name, _)| name)
+    }
+}
+
+/// Whether the bridge can keep a device under this id.
+pub fn is_device_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= DEVICE_ID_MAX && !id.contains('\0')
+}
+
+/// Whether a text can be a tag, an alias or an alias type.
+pub fn is_label(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LABEL_MAX && !text.chars().any(char::is_control)
+}
+
+/// A device by its id.
+pub(crate) fn load(tx: &Tx<'_>, app: &AppId, id: &str) -> Result<Option<Device>, StoreError> {
+    tx.load(Space::Devices, &keys::device(app, id))
+}
+
+/// A device by its id, or one without anything.
+pub(crate) fn load_or_new(tx: &Tx<'_>, app: &AppId, id: &str) -> Result<Device, StoreError> {
+    let new = || Device { id: id.to_owned(), created_at_ms: tx.now_ms(), ..Device::default() };
+    Ok(load(tx, app, id)?.unwrap_or_else(new))
+}
+
+/// Writes a device and its places in the indexes.
+pub(crate) fn save(tx: &mut Tx<'_>, app: &AppId, device: &Device) -> Result<(), StoreError> {
+    let old = load(tx, app, &device.id)?;
+    if old.is_none() {
+        count(tx, app, 1)?;
+    }
+    let was = old.as_ref().map(|old| indexes(app, old)).unwrap_or_default();
+    let is = indexes(app, device);
+    for gone in was.difference(&is) {
+        tx.remove(Space::Devices, keys::member(gone, &device.id));
+    }
+    for new in is.difference(&was) {
+        tx.put(Space::Devices, keys::member(new, &device.id), Vec::new());
+    }
+    let mut device = device.clone();
+    device.updated_at_ms = tx.now_ms();
+    let key = keys::device(app, &device.id);
+    tx.save(Space::Devices, key, &device)
+}
+
+/// Removes a device with its tokens and its places in the indexes. `false` when there was none.
+pub(crate) fn remove(tx: &mut Tx<'_>, app: &AppId, id: &str) -> Result<bool, StoreError> {
+    let Some(device) = load(tx, app, id)? else { return Ok(false) };
+    for index in indexes(app, &device) {
+        tx.remove(Space::Devices, keys::member(&index, id));
+    }
+    for token in &device.tokens {
+        tx.remove(Space::Devices, keys::token_owner(app, token.vendor, token.token.as_str()));
+    }
+    tx.remove(Space::Devices, keys::device(app, id));
+    count(tx, app, -1)?;
+    Ok(true)
+}
+
+fn indexes(app: &AppId, device: &Device) -> BTreeSet<Vec<u8>> {
+    let aliases = device.alias.iter().map(|(kind, alias)| keys::alias(app, kind, alias));
+    aliases.chain(device.tags.iter().map(|tag| keys::tag(app, tag))).collect()
+}
+
+fn count(tx: &mut Tx<'_>, app: &AppId, change: i64) -> Result<(), StoreError> {
+    let count = device_count(tx, app)?.saturating_add_signed(change);
+    tx.save(Space::Apps, keys::device_count(app), &count)
+}
+
+/// How many devices an app has.
+pub(crate) fn device_count(tx: &Tx<'_>, app: &AppId) -> Result<u64, StoreError> {
+    Ok(tx.load(Space::Apps, &keys::device_count(app))?.unwrap_or(0))
+}
+
+/// The ids in an index or in the list of devices, in order, after a given one.
+pub(crate) fn ids_after(
+    tx: &Tx<'_>,
+    index: &[u8],
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<String>, StoreError> {
+    let after = after.map(|after| keys::member(index, after));
+    let found = tx.scan(Space::Devices, index, after.as_deref(), Order::Forward, limit)?;
+    Ok(found.iter().filter_map(|(key, _)| keys::text_after(key, index)).collect())
+}
+
+/// What is known about a device's network connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    /// The number of the network connection that this is about; the newer one wins.
+    pub epoch: u64,
+    /// Whether it is up.
+    pub online: bool,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// Whether the session is gone, with its queue.
+    #[serde(default)]
+    pub is_expired: bool,
+    /// MQTT 5 reason code of the end.
+    #[serde(default)]
+    pub reason: u32,
+    /// Seconds between packets at most.
+    #[serde(default)]
+    pub keep_alive_s: u32,
+    /// How long the session outlives the connection, in seconds.
+    #[serde(default)]
+    pub session_expiry_s: u32,
+    /// 3, 4 or 5.
+    #[serde(default)]
+    pub protocol_level: u32,
+    /// The source address as the broker saw it.
+    #[serde(default)]
+    pub network: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct BrokerStart {
+    epoch: u64,
+    at_ms: u64,
+}
+
+/// What is known about a device's connection; `None` when it never connected.
+pub(crate) fn presence(tx: &Tx<'_>, app: &AppId, device: &str) -> Result<Option<Presence>, StoreError> {
+    let Some(mut presence) = tx.load::<Presence>(Space::Devices, &keys::presence(app, device))? else {
+        return Ok(None);
+    };
+    let start = tx.load::<BrokerStart>(Space::Devices, &keys::broker_start())?.unwrap_or_default();
+    if presence.online && presence.epoch < start.epoch {
+        (presence.online, presence.since_ms) = (false, start.at_ms);
+    }
+    Ok(Some(presence))
+}
+
+/// Takes a fact of the broker's; one that is older than what is known changes nothing.
+pub(crate) fn note_presence(tx: &mut Tx<'_>, app: &AppId, fact: wire::Presence) -> Result<(), StoreError> {
+    if fact.kind() == Kind::BrokerStarted {
+        let known = tx.load::<BrokerStart>(Space::Devices, &keys::broker_start())?.unwrap_or_default();
+        if Epoch(fact.epoch) > Epoch(known.epoch) {
+            let start = BrokerStart { epoch: fact.epoch, at_ms: fact.at_ms };
+            tx.save(Space::Devices, keys::broker_start(), &start)?;
+        }
+        return Ok(());
+    }
+    let key = keys::presence(app, &fact.client_id);
+    let known = tx.load::<Presence>(Space::Devices, &key)?;
+    match after(known, fact) {
+        Some(new) => tx.save(Space::Devices, key, &new),
+        None => Ok(()),
+    }
+}
+
+/// What is known after a fact about one device; `None` when it changes nothing. Of two facts about one epoch the
+/// end wins, whichever came first: a connection does not begin again.
+fn after(known: Option<Presence>, fact: wire::Presence) -> Option<Presence> {
+    let kind = fact.kind();
+    let known = known.unwrap_or_default();
+    let is_news = match kind {
+        Kind::Connected => fact.epoch > known.epoch,
+        Kind::Disconnected => fact.epoch > known.epoch || (fact.epoch == known.epoch && known.online),
+        Kind::Expired => fact.epoch >= known.epoch && !(fact.epoch == known.epoch && known.is_expired),
+        Kind::BrokerStarted => false,
+    };
+    if !is_news {
+        return None;
+    }
+    let online = kind == Kind::Connected;
+    let keep = |new: u32, old: u32| if online { new } else { old };
+    Some(Presence {
+        epoch: fact.epoch,
+        online,
+        since_ms: if known.epoch == fact.epoch && !known.online { known.since_ms } else { fact.at_ms },
+        is_expired: kind == Kind::Expired,
+        reason: if online { 0 } else { fact.reason },
+        keep_alive_s: keep(fact.keep_alive_s, known.keep_alive_s),
+        session_expiry_s: keep(fact.session_expiry_s, known.session_expiry_s),
+        protocol_level: keep(fact.protocol_level, known.protocol_level),
+        network: if online { fact.network } else { known.network },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fact(kind: Kind, epoch: u64) -> wire::Presence {
+        wire::Presence { kind: kind.into(), epoch, at_ms: epoch * 10, keep_alive_s: 60, ..Default::default() }
+    }
+
+    #[test]
+    fn an_older_epoch_changes_nothing_and_the_end_of_an_epoch_is_final() {
+        let online = after(None, fact(Kind::Connected, 5)).unwrap();
+        assert!(online.online);
+        assert_eq!(after(Some(online.clone()), fact(Kind::Disconnected, 4)), None);
+        assert_eq!(after(Some(online.clone()), fact(Kind::Connected, 5)), None);
+        let offline = after(Some(online), fact(Kind::Disconnected, 5)).unwrap();
+        assert_eq!((offline.online, offline.keep_alive_s), (false, 60));
+        assert_eq!(after(Some(offline.clone()), fact(Kind::Connected, 5)), None);
+        assert!(after(Some(offline), fact(Kind::Expired, 5)).unwrap().is_expired);
+    }
+
+    proptest! {
+        #[test]
+        fn presence_is_the_same_whatever_order_the_facts_arrive_in_and_however_often(
+            facts in prop::collection::vec((0_u8..3, 1_u64..6), 1..20),
+            seed in any::<u64>(),
+        ) {
+            let kind = |n: u8| [Kind::Connected, Kind::Disconnected, Kind::Expired][usize::from(n)];
+            let all = |order: &[(u8, u64)]| {
+                let mut known = None;
+                for (n, epoch) in order {
+                    if let Some(new) = after(known.clone(), fact(kind(*n), *epoch)) {
+                        known = Some(new);
+                    }
+                }
+                known.map(|p| (p.epoch, p.online, p.is_expired))
+            };
+            let mut shuffled = facts.clone();
+            shuffled.extend(facts.iter().copied());
+            let count = shuffled.len();
+            for at in 0..count {
+                shuffled.swap(at, (seed as usize).wrapping_mul(31).wrapping_add(at * 7) % count);
+            }
+            prop_assert_eq!(all(&facts), all(&shuffled));
+        }
+    }
+}

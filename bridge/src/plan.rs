@@ -1,0 +1,296 @@
+//! What to do next for one message and one device. Pure.
+//!
+//! Facts come in any order and any number of times; the same facts always lead to the same end. At most one alert
+//! reaches the device's vendors, and none is left unsent while a live device token exists and the strategy wants it.
+//!
+//! ```text
+//!  broker:  Untold -> Told -> Missed | Silent -> Acked          (Acked is final)
+//!  push:    None -> Queued -> Submitted -> Accepted             (Accepted is final)
+//!                     ^          |  `----> None  (token refused, another may be tried)
+//!                     `----------'  `----> Lost  (no way left)
+//! ```
+
+use reveille_proto::bridge::Strategy;
+use serde::{Deserialize, Serialize};
+
+use crate::vendor::VendorName;
+
+/// What the broker was told and what it said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Broker {
+    /// Nothing yet.
+    #[default]
+    Untold,
+    /// It has the message, or will have it: the outbox is durable.
+    Told,
+    /// The device did not take it: offline (`queued`), or no acknowledgement in time (`unacked`).
+    Missed {
+        /// The network connection that this is about; 0 when the device has no session.
+        epoch: u64,
+    },
+    /// No word came in time, as when the broker is down.
+    Silent,
+    /// The device has it.
+    Acked,
+}
+
+/// What the vendors were asked and what they said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Push {
+    /// Nothing yet.
+    #[default]
+    None,
+    /// Waits for its turn.
+    Queued(VendorName),
+    /// Under way; after a crash the outcome is unknown and it is repeated under the same id.
+    Submitted(VendorName),
+    /// The vendor has it.
+    Accepted(VendorName),
+    /// Every way was tried, or the outcome of one stayed unknown.
+    Lost,
+}
+
+/// Why a delivery ends without its device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It took the message over the socket before the vendor was called.
+    DrainedOnline,
+    /// The message was withdrawn.
+    Recalled,
+    /// Its time is over.
+    Expired,
+    /// The vendors did not take it.
+    VendorsRefused,
+    /// Neither a session nor a live device token.
+    Unreachable,
+}
+
+/// Everything known about one message on its way to one device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The broker's side.
+    pub broker: Broker,
+    /// The vendors' side.
+    pub push: Push,
+    /// When a push first became due, in milliseconds since 1970.
+    #[serde(default)]
+    pub due_since_ms: Option<u64>,
+    /// Set once: nothing more is done.
+    #[serde(default)]
+    pub ended: Option<Reason>,
+}
+
+/// Something that happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The message was handed to the broker.
+    Told,
+    /// The broker queued it for an offline device, or has no session for it (epoch 0).
+    Queued {
+        /// Of the device's last network connection.
+        epoch: u64,
+    },
+    /// The device did not acknowledge in time.
+    Unacked {
+        /// Of the network connection it was sent over.
+        epoch: u64,
+    },
+    /// The device acknowledged.
+    Acked,
+    /// The broker said nothing in time.
+    Silent,
+    /// A push waits for its turn at this vendor.
+    PushQueued(VendorName),
+    /// The vendor is being called.
+    Submitted,
+    /// The vendor took it.
+    Accepted,
+    /// It is tried again later.
+    Postponed,
+    /// This device token is of no use for it; another may be.
+    Refused,
+    /// No vendor will take it.
+    Lost,
+    /// The end that [`Action::End`] asked for.
+    Ended(Reason),
+}
+
+/// What to know besides the facts.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// How the message may reach this device.
+    pub strategy: Strategy,
+    /// How long a device that came back may take to drain before its vendor is called, in milliseconds.
+    pub wait_ack_ms: u64,
+    /// When the message is worthless, in milliseconds since 1970.
+    pub expires_at_ms: Option<u64>,
+    /// Whether it was withdrawn.
+    pub is_recalled: bool,
+    /// The epoch of the device's network connection, when it is up.
+    pub online_epoch: Option<u64>,
+    /// The vendors with a live device token that did not refuse this message, best first.
+    pub vendors: &'a [VendorName],
+    /// Now, in milliseconds since 1970.
+    pub now_ms: u64,
+}
+
+/// The next thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Put it into the device's queue at the broker.
+    SendToBroker,
+    /// Call a vendor, the first that can.
+    PushToVendor(Vec<VendorName>),
+    /// Look again at this moment; `None`: only an event changes anything.
+    Wait(Option<u64>),
+    /// Nothing more is to be done, and the device does not have it.
+    End(Reason),
+    /// Nothing more is to be done: the device or its vendor has it.
+    Done,
+}
+
+impl Facts {
+    /// Takes an event. Repeated and older ones change nothing.
+    pub fn apply(&mut self, event: Event, now_ms: u64) {
+        match event {
+            Event::Acked => self.broker = Broker::Acked,
+            Event::Told if self.broker == Broker::Untold => self.broker = Broker::Told,
+            Event::Queued { epoch } | Event::Unacked { epoch } => self.miss(epoch, now_ms),
+            Event::Silent if matches!(self.broker, Broker::Untold | Broker::Told) => {
+                self.broker = Broker::Silent;
+                self.due_since_ms.get_or_insert(now_ms);
+            }
+            Event::Ended(reason) if self.ended.is_none() => self.ended = Some(reason),
+            Event::Told | Event::Silent | Event::Ended(_) => {}
+            Event::PushQueued(_)
+            | Event::Submitted
+            | Event::Accepted
+            | Event::Postponed
+            | Event::Refused
+            | Event::Lost => self.push = self.push.after(event),
+        }
+    }
+
+    fn miss(&mut self, epoch: u64, now_ms: u64) {
+        self.broker = match self.broker {
+            Broker::Acked => return,
+            Broker::Missed { epoch: known } if known >= epoch => return,
+            Broker::Untold | Broker::Told | Broker::Silent | Broker::Missed { .. } => Broker::Missed { epoch },
+        };
+        self.due_since_ms.get_or_insert(now_ms);
+    }
+}
+
+impl Push {
+    fn after(self, event: Event) -> Self {
+        match (self, event) {
+            (Self::None, Event::PushQueued(vendor)) => Self::Queued(vendor),
+            (Self::Queued(vendor), Event::Submitted) => Self::Submitted(vendor),
+            (Self::Submitted(vendor), Event::Accepted) => Self::Accepted(vendor),
+            (Self::Submitted(vendor), Event::Postponed) => Self::Queued(vendor),
+            (Self::Submitted(_) | Self::Queued(_), Event::Refused) => Self::None,
+            (Self::Submitted(_) | Self::Queued(_) | Self::None, Event::Lost) => Self::Lost,
+            (other, _) => other,
+        }
+    }
+}
+
+/// What to do next. Ask again after each action was done and its event applied.
+pub fn next(facts: &Facts, view: &View<'_>) -> Action {
+    if facts.broker == Broker::Acked {
+        return match facts.push {
+            Push::Queued(_) if facts.ended.is_none() => Action::End(Reason::DrainedOnline),
+            Push::None | Push::Queued(_) | Push::Submitted(_) | Push::Accepted(_) | Push::Lost => Action::Done,
+        };
+    }
+    if facts.ended.is_some() {
+        return Action::Done;
+    }
+    match facts.push {
+        Push::Submitted(_) => return Action::Wait(None), // the outcome comes, whatever happens meanwhile
+        Push::Accepted(_) if wants_broker(facts, view) => return Action::SendToBroker,
+        Push::Accepted(_) => return Action::Done,
+        Push::None | Push::Queued(_) | Push::Lost => {}
+    }
+    if view.is_recalled {
+        return Action::End(Reason::Recalled);
+    }
+    if view.expires_at_ms.is_some_and(|end| end <= view.now_ms) {
+        return Action::End(Reason::Expired);
+    }
+    if wants_broker(facts, view) {
+        return Action::SendToBroker;
+    }
+    if facts.push == Push::Lost {
+        return after_loss(facts, view);
+    }
+    if wants_push(facts, view.strategy) {
+        return push_now_or_later(facts, view);
+    }
+    no_push(facts)
+}
+
+/// `vendor_first` tells the broker once the vendor has spoken, or when there is none to ask.
+fn wants_broker(facts: &Facts, view: &View<'_>) -> bool {
+    let is_untold = facts.broker == Broker::Untold;
+    match view.strategy {
+        Strategy::OnlineFirst | Strategy::OnlineOnly | Strategy::BothDedup => is_untold,
+        Strategy::VendorOnly => false,
+        Strategy::VendorFirst => {
+            let vendor_spoke = matches!(facts.push, Push::Accepted(_) | Push::Lost);
+            is_untold && (vendor_spoke || view.vendors.is_empty())
+        }
+    }
+}
+
+fn wants_push(facts: &Facts, strategy: Strategy) -> bool {
+    match strategy {
+        Strategy::VendorOnly | Strategy::VendorFirst | Strategy::BothDedup => true,
+        Strategy::OnlineOnly => false,
+        Strategy::OnlineFirst => matches!(facts.broker, Broker::Missed { .. } | Broker::Silent),
+    }
+}
+
+fn push_now_or_later(facts: &Facts, view: &View<'_>) -> Action {
+    if view.vendors.is_empty() {
+        return match (view.strategy, facts.push) {
+            // Its token vanished while it waited: what the device's own queue holds may still reach it.
+            (Strategy::VendorOnly, _) => Action::End(Reason::Unreachable),
+            (_, _) => no_push(facts),
+        };
+    }
+    match draining_until(facts, view) {
+        Some(until) if until > view.now_ms => Action::Wait(Some(until)),
+        Some(_) | None => Action::PushToVendor(view.vendors.to_vec()),
+    }
+}
+
+/// A device that came back since it missed the message is draining its queue right now: it gets `wait_ack_ms` for
+/// it, once, so that a device that flaps is not left without its alert.
+fn draining_until(facts: &Facts, view: &View<'_>) -> Option<u64> {
+    let Broker::Missed { epoch } = facts.broker else { return None };
+    let came_back = epoch > 0 && view.online_epoch.is_some_and(|online| online > epoch);
+    let due_since_ms = facts.due_since_ms?;
+    (came_back && view.strategy == Strategy::OnlineFirst).then(|| due_since_ms.saturating_add(view.wait_ack_ms))
+}
+
+fn no_push(facts: &Facts) -> Action {
+    match facts.broker {
+        Broker::Missed { epoch: 0 } => Action::End(Reason::Unreachable),
+        Broker::Untold | Broker::Told | Broker::Missed { .. } | Broker::Silent | Broker::Acked => Action::Wait(None),
+    }
+}
+
+fn after_loss(facts: &Facts, view: &View<'_>) -> Action {
+    match facts.broker {
+        _ if view.strategy == Strategy::VendorOnly => Action::End(Reason::VendorsRefused),
+        Broker::Untold | Broker::Told => Action::Wait(None), // it may be online
+        Broker::Missed { .. } | Broker::Silent | Broker::Acked => Action::End(Reason::VendorsRefused),
+    }
+}
+
+#[cfg(test)]
+mod tests;

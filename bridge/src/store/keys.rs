@@ -1,0 +1,214 @@
+//! Where each record stands. Texts end with NUL, which no id may hold; numbers are big-endian so that they sort.
+
+use reveille_proto::ids::{AppId, MessageId};
+
+use crate::vendor::VendorName;
+
+fn text(key: &mut Vec<u8>, text: &str) {
+    key.extend_from_slice(text.as_bytes());
+    key.push(0);
+}
+
+fn key(kind: u8, texts: &[&str]) -> Vec<u8> {
+    let mut key = vec![kind];
+    for part in texts {
+        text(&mut key, part);
+    }
+    key
+}
+
+/// `apps`: the app itself.
+pub fn app(app: &AppId) -> Vec<u8> {
+    key(b'a', &[app.as_str()])
+}
+
+/// `apps`: every app.
+pub fn apps() -> Vec<u8> {
+    vec![b'a']
+}
+
+/// `apps`: an API key by its public half.
+pub fn api_key(id: &str) -> Vec<u8> {
+    key(b'k', &[id])
+}
+
+/// `apps`: set once the first admin key was made.
+pub fn first_admin() -> Vec<u8> {
+    vec![b'f']
+}
+
+/// `apps`: an app's credential.
+pub fn credential(app: &AppId, vendor: VendorName) -> Vec<u8> {
+    key(b'c', &[app.as_str(), vendor.as_str()])
+}
+
+/// `apps`: how many devices an app has.
+pub fn device_count(app: &AppId) -> Vec<u8> {
+    key(b'n', &[app.as_str()])
+}
+
+/// `devices`: one device.
+pub fn device(app: &AppId, device: &str) -> Vec<u8> {
+    key(b'd', &[app.as_str(), device])
+}
+
+/// `devices`: every device of an app.
+pub fn devices(app: &AppId) -> Vec<u8> {
+    key(b'd', &[app.as_str()])
+}
+
+/// `devices`: what is known about a device's connection.
+pub fn presence(app: &AppId, device: &str) -> Vec<u8> {
+    key(b'p', &[app.as_str(), device])
+}
+
+/// `devices`: the epoch of the broker's last start.
+pub fn broker_start() -> Vec<u8> {
+    vec![b'b']
+}
+
+/// `devices`: who owns a device token.
+pub fn token_owner(app: &AppId, vendor: VendorName, token: &str) -> Vec<u8> {
+    key(b't', &[app.as_str(), vendor.as_str(), token])
+}
+
+/// `devices`: the devices with an alias.
+pub fn alias(app: &AppId, kind: &str, alias: &str) -> Vec<u8> {
+    key(b'l', &[app.as_str(), kind, alias])
+}
+
+/// `devices`: the devices with a tag.
+pub fn tag(app: &AppId, tag: &str) -> Vec<u8> {
+    key(b'g', &[app.as_str(), tag])
+}
+
+/// One device in an index.
+pub fn member(index: &[u8], device: &str) -> Vec<u8> {
+    let mut key = index.to_vec();
+    text(&mut key, device);
+    key
+}
+
+/// The text that stands behind a prefix, up to its NUL.
+pub fn text_after(key: &[u8], prefix: &[u8]) -> Option<String> {
+    let rest = key.strip_prefix(prefix)?;
+    let rest = rest.strip_suffix(&[0]).unwrap_or(rest);
+    String::from_utf8(rest.to_vec()).ok()
+}
+
+fn of_message(kind: u8, app: &AppId, id: MessageId) -> Vec<u8> {
+    let mut key = key(kind, &[app.as_str()]);
+    key.extend_from_slice(&id.0);
+    key
+}
+
+/// `messages`: one message.
+pub fn message(app: &AppId, id: MessageId) -> Vec<u8> {
+    of_message(b'm', app, id)
+}
+
+/// `messages`: every message of an app, oldest first.
+pub fn messages(app: &AppId) -> Vec<u8> {
+    key(b'm', &[app.as_str()])
+}
+
+/// `messages`: its funnel counts.
+pub fn funnel(app: &AppId, id: MessageId) -> Vec<u8> {
+    of_message(b'n', app, id)
+}
+
+/// `messages`: the deliveries of a message.
+pub fn deliveries(app: &AppId, id: MessageId) -> Vec<u8> {
+    of_message(b'v', app, id)
+}
+
+/// `messages`: one delivery.
+pub fn delivery(app: &AppId, id: MessageId, device: &str) -> Vec<u8> {
+    member(&deliveries(app, id), device)
+}
+
+/// `messages`: a request that was done already.
+pub fn idempotency(app: &AppId, api_key: &str, header: &str) -> Vec<u8> {
+    key(b'i', &[app.as_str(), api_key, header])
+}
+
+/// `queues`: what waits for the broker, in order.
+pub fn outbox() -> Vec<u8> {
+    vec![b'o']
+}
+
+/// `queues`: one entry of it.
+pub fn outbox_entry(number: u64) -> Vec<u8> {
+    let mut key = outbox();
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// `queues`: what waits for a moment, earliest first.
+pub fn checks() -> Vec<u8> {
+    vec![b'c']
+}
+
+/// `queues`: one of them.
+pub fn check(due_ms: u64, number: u64) -> Vec<u8> {
+    let mut key = checks();
+    key.extend_from_slice(&due_ms.to_be_bytes());
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// `queues`: the last number given.
+pub fn last_number() -> Vec<u8> {
+    vec![b'n']
+}
+
+/// `queues`: every job.
+pub fn jobs() -> Vec<u8> {
+    vec![b'j']
+}
+
+/// `queues`: the job of a message.
+pub fn job(app: &AppId, id: MessageId) -> Vec<u8> {
+    of_message(b'j', app, id)
+}
+
+/// `queues`: every push that waits for any vendor.
+pub fn pushes() -> Vec<u8> {
+    vec![b'q']
+}
+
+/// `queues`: the pushes of one app at one vendor, earliest first.
+pub fn lane(app: &AppId, vendor: VendorName) -> Vec<u8> {
+    key(b'q', &[app.as_str(), vendor.as_str()])
+}
+
+/// `queues`: one of them.
+pub fn push(app: &AppId, vendor: VendorName, due_ms: u64, id: MessageId, device: &str) -> Vec<u8> {
+    let mut key = lane(app, vendor);
+    key.extend_from_slice(&due_ms.to_be_bytes());
+    key.extend_from_slice(&id.0);
+    text(&mut key, device);
+    key
+}
+
+/// The number in 8 bytes that stand at a place of a key.
+pub fn number_at(key: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(at..at.checked_add(8)?)?.try_into().ok()?))
+}
+
+/// What a key of [`push`] holds behind the lane: due, message, device.
+pub fn parse_push(key: &[u8], lane: &[u8]) -> Option<(u64, MessageId, String)> {
+    let rest = key.strip_prefix(lane)?;
+    let due_ms = number_at(rest, 0)?;
+    let id = MessageId::from_bytes(rest.get(8..24)?).ok()?;
+    let device = text_after(rest, rest.get(..24)?)?;
+    Some((due_ms, id, device))
+}
+
+/// The lane that a key of [`push`] stands in.
+pub fn parse_lane(key: &[u8]) -> Option<(AppId, VendorName)> {
+    let mut parts = key.strip_prefix(b"q")?.split(|byte| *byte == 0);
+    let app = AppId::parse(std::str::from_utf8(parts.next()?).ok()?).ok()?;
+    let vendor = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
+    Some((app, vendor))
+}

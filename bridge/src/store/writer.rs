@@ -1,0 +1,153 @@
+//! The thread that owns all writes: runs what waits, syncs once, then tells everyone.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use fjall::PersistMode;
+use reveille_proto::ids::AppId;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::tx::{Overlay, Tx};
+use super::{Engine, Job, StoreError};
+use crate::sender::Clock;
+use crate::sender::tasks::lock;
+use crate::vendor::VendorName;
+
+/// Writes in one group at most, so that the first does not wait for ever.
+const GROUP_MAX: usize = 1024;
+
+/// The queue of one app at one vendor.
+pub(crate) type Lane = (AppId, VendorName);
+
+/// Who waits for work that was written.
+#[derive(Default)]
+pub(crate) struct Wakes {
+    /// Something waits for the broker.
+    pub outbox: Notify,
+    /// Something waits for a moment.
+    pub checks: Notify,
+    /// An audience waits to be expanded, or a message to be ended.
+    pub jobs: Notify,
+    /// Some lane of [`Wakes::take_lanes`] has work.
+    pub pushes: Notify,
+    lanes: Mutex<BTreeSet<Lane>>,
+}
+
+impl Wakes {
+    /// The lanes that got work since the last call.
+    pub fn take_lanes(&self) -> BTreeSet<Lane> {
+        std::mem::take(&mut *lock(&self.lanes))
+    }
+
+    fn wake(&self, touched: Touched) {
+        if touched.outbox {
+            self.outbox.notify_one();
+        }
+        if touched.checks {
+            self.checks.notify_one();
+        }
+        if touched.jobs {
+            self.jobs.notify_one();
+        }
+        if !touched.lanes.is_empty() {
+            lock(&self.lanes).extend(touched.lanes);
+            self.pushes.notify_one();
+        }
+    }
+}
+
+/// Which queues a write changed.
+#[derive(Default)]
+pub(crate) struct Touched {
+    /// The broker's.
+    pub outbox: bool,
+    /// Moments.
+    pub checks: bool,
+    /// Jobs.
+    pub jobs: bool,
+    /// Vendors'.
+    pub lanes: BTreeSet<Lane>,
+}
+
+impl Touched {
+    fn add(&mut self, other: Touched) {
+        self.outbox |= other.outbox;
+        self.checks |= other.checks;
+        self.jobs |= other.jobs;
+        self.lanes.extend(other.lanes);
+    }
+}
+
+type Told = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// The writes that become durable together.
+pub(super) struct Round<'a> {
+    engine: &'a Engine,
+    now_ms: u64,
+    overlay: Overlay,
+    touched: Touched,
+    waiting: Vec<Told>,
+}
+
+impl<'a> Round<'a> {
+    fn new(engine: &'a Engine, now_ms: u64) -> Self {
+        Self { engine, now_ms, overlay: Overlay::new(), touched: Touched::default(), waiting: Vec::new() }
+    }
+
+    /// Runs one write; its changes join the group unless it failed.
+    pub fn run<T, E>(
+        &mut self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
+        done: oneshot::Sender<Result<T, E>>,
+    ) where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let mut tx = Tx::writing(self.engine, &self.overlay, self.now_ms);
+        let result = work(&mut tx);
+        let (changes, touched) = tx.into_changes();
+        if result.is_ok() {
+            self.overlay.extend(changes);
+            self.touched.add(touched);
+        }
+        // An error is told after the commit too: it may rest on what this group wrote.
+        self.waiting.push(Box::new(move |committed| {
+            let _ = done.send(committed.map_err(E::from).and(result)); // nobody waits any more: fine
+        }));
+    }
+
+    fn commit(self, wakes: &Wakes) {
+        let Self { engine, overlay, touched, waiting, .. } = self;
+        let mut batch = engine.db.batch().durability(Some(PersistMode::SyncData));
+        for ((space, key), value) in overlay {
+            match value {
+                Some(value) => batch.insert(engine.space(space), key, value),
+                None => batch.remove(engine.space(space), key),
+            }
+        }
+        let result = batch.commit().map_err(|error| {
+            tracing::error!(%error, "the bridge's store does not take writes any more");
+            StoreError::Engine(Arc::new(error))
+        });
+        for told in waiting {
+            told(result.clone());
+        }
+        if result.is_ok() {
+            wakes.wake(touched);
+        }
+    }
+}
+
+/// Runs until every handle of the store is gone.
+pub(super) fn run(engine: &Engine, mut inbox: mpsc::Receiver<Job>, wakes: &Wakes, clock: &Clock) {
+    while let Some(first) = inbox.blocking_recv() {
+        let mut round = Round::new(engine, (clock)());
+        first(&mut round);
+        while round.waiting.len() < GROUP_MAX
+            && let Ok(job) = inbox.try_recv()
+        {
+            job(&mut round);
+        }
+        round.commit(wakes);
+    }
+}
