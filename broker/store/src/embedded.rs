@@ -12,6 +12,7 @@ mod directory;
 mod engine;
 mod group;
 mod index;
+mod janitor;
 mod recovery;
 
 use crate::{Commit, READ_MAX, Store, StoreError};
@@ -74,7 +75,7 @@ impl Embedded {
         let engine = RwLock::new(Ok(engine));
         let shared = Arc::new(Shared { directory: directory.to_owned(), engine_directory, options, engine });
         let (mailbox, commands) = mpsc::channel();
-        let committer = Committer::new(Arc::clone(&shared), index);
+        let committer = Committer::new(Arc::clone(&shared), index)?;
         let thread =
             thread::Builder::new().name("store".to_owned()).spawn(move || committer.run(&commands))?;
         Ok(Self { shared, mailbox, committer: Mutex::new(Some(thread)), boot })

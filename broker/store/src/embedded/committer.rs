@@ -15,6 +15,7 @@
 use super::engine::{Engine, WriteError};
 use super::group::Group;
 use super::index::Index;
+use super::janitor::Janitor;
 use super::{Shared, directory};
 use crate::StoreError;
 use crate::commit::{Ending, end};
@@ -46,6 +47,7 @@ pub(super) struct Committer {
     shared: Arc<Shared>,
     index: Index,
     state: State,
+    janitor: Janitor,
 }
 
 enum State {
@@ -66,8 +68,9 @@ enum Room {
 }
 
 impl Committer {
-    pub(super) fn new(shared: Arc<Shared>, index: Index) -> Self {
-        Self { shared, index, state: State::Good }
+    pub(super) fn new(shared: Arc<Shared>, index: Index) -> Result<Self, StoreError> {
+        let janitor = Janitor::start(Arc::clone(&shared))?;
+        Ok(Self { shared, index, state: State::Good, janitor })
     }
 
     /// Works until it is told to close, or nobody is left to tell it anything.
@@ -81,6 +84,7 @@ impl Committer {
             self.commit(batches);
             closed = close;
         }
+        self.janitor.stop();
         self.shared.close_engine();
         if let Some(answer) = closed {
             let _ = answer.send(());
@@ -118,7 +122,12 @@ impl Committer {
         for batch in batches {
             group.add(batch, &mut self.index, engine).map_err(WriteError::Unknown)?;
         }
-        if group.is_empty() { Ok(()) } else { engine.write(&group) }
+        if group.is_empty() {
+            return Ok(());
+        }
+        engine.write(&group)?;
+        self.janitor.look(engine.body_space(), self.index.live_bytes());
+        Ok(())
     }
 
     /// What we remember is ahead of the disk now; nothing is written until it was read anew.

@@ -190,6 +190,20 @@ impl Engine {
         self.database.persist(PersistMode::SyncData).map_err(error)
     }
 
+    /// Bytes of the bodies on disk, given up or not, without those that are in memory still.
+    pub(super) fn body_space(&self) -> u64 {
+        self.space(Space::Messages).disk_space()
+    }
+
+    /// Writes the bodies on disk anew without those that were given up. Reads all of them, so it lasts.
+    pub(super) fn compact_bodies(&self) -> Result<(), StoreError> {
+        let bodies = self.space(Space::Messages);
+        // Removals that are only in memory free nothing.
+        bodies.rotate_memtable().map_err(error)?;
+        self.wait_while(|| bodies.sealed_memtable_count() > 0).map_err(error)?;
+        bodies.major_compact().map_err(error)
+    }
+
     /// Removes keys that nothing refers to. Not synced: they would be found again.
     pub(super) fn remove(&self, keys: &[(Space, Vec<u8>)]) -> Result<(), StoreError> {
         for chunk in keys.chunks(4_096) {
@@ -219,7 +233,12 @@ impl Engine {
         let is_behind = |space: &Keyspace| {
             space.sealed_memtable_count() >= SEALED_MAX || space.l0_table_count() >= FRESH_RUNS_MAX
         };
-        while self.spaces.iter().any(is_behind) {
+        self.wait_while(|| self.spaces.iter().any(is_behind))
+    }
+
+    /// Waits for the engine's worker.
+    fn wait_while(&self, is_behind: impl Fn() -> bool) -> Result<(), fjall::Error> {
+        while is_behind() {
             // Fails once the worker died, which would otherwise be waited for for ever.
             self.database.persist(PersistMode::Buffer)?;
             thread::sleep(WORKER_POLL);

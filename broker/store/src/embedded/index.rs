@@ -11,6 +11,9 @@ use reveille_broker_core::message::{MessageKey, Seq, SessionKey};
 use reveille_proto::ids::PacketId;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+/// Below so many places memory is not given back: a queue that drains fills again.
+const KEPT_CAPACITY: usize = 64;
+
 #[derive(Default)]
 pub(super) struct Index {
     sessions: HashMap<SessionKey, Places>,
@@ -98,11 +101,15 @@ impl Index {
 
     pub(super) fn forget(&mut self, session: SessionKey, seq: Seq) -> Option<Place> {
         let queue = &mut self.sessions.get_mut(&session)?.entries;
-        if queue.front().is_some_and(|first| first.seq == seq) {
-            return queue.pop_front();
+        let at = match queue.front() {
+            Some(first) if first.seq == seq => 0,
+            _ => queue.binary_search_by_key(&seq, |known| known.seq).ok()?,
+        };
+        let gone = queue.remove(at);
+        if queue.capacity() > KEPT_CAPACITY && queue.len() < queue.capacity() / 4 {
+            queue.shrink_to(queue.len() * 2);
         }
-        let at = queue.binary_search_by_key(&seq, |known| known.seq).ok()?;
-        queue.remove(at)
+        gone
     }
 
     /// `true` when it was not in use.
@@ -135,6 +142,9 @@ impl Index {
         let (is_last, size) = (body.references == 0, body.size);
         if is_last {
             self.bodies.remove(&message);
+            if self.bodies.capacity() > KEPT_CAPACITY && self.bodies.len() < self.bodies.capacity() / 4 {
+                self.bodies.shrink_to(self.bodies.len() * 2);
+            }
             self.live_bytes = self.live_bytes.saturating_sub(u64::from(size));
         }
         is_last
