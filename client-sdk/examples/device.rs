@@ -1,6 +1,6 @@
 //! A device: prints what it is sent, once, and reports it as shown.
 //!
-//! `cargo run -p reveille-client --example device -- --client-id d1 --inbox /tmp/d1.seen`
+//! `cargo run -p reveille-client --example device -- --client-id d1 --inbox d1.seen`
 
 use clap::Parser;
 use reveille_client::{Client, Message, NetworkState, Options, QoS, Registration};
