@@ -4,7 +4,7 @@ use crate::io::Opening;
 use crate::limits::Limits;
 use crate::message::Time;
 use bytes::BytesMut;
-use reveille_proto::ids::{Epoch, PacketId};
+use reveille_proto::ids::PacketId;
 use reveille_proto::mqtt::{Packet, Publish, PublishFrame, QoS, Version};
 use reveille_proto::reason::ReasonCode;
 use reveille_proto::topic::TopicName;
@@ -34,7 +34,6 @@ pub(crate) struct Connection {
     pub generation: u32,
     /// Place of its session.
     pub session: u32,
-    pub epoch: Epoch,
     pub version: Version,
     /// Seconds; 0: never ends for silence.
     pub keep_alive: u16,
@@ -54,17 +53,15 @@ pub(crate) struct Connection {
     pub owed: VecDeque<Owed>,
     pub owed_bytes: u32,
     pub is_paused: bool,
-    pub wants_problem_information: bool,
 }
 
 impl Connection {
-    pub fn new(generation: u32, session: u32, epoch: Epoch, opening: &Opening, limits: &Limits, now: Time) -> Self {
+    pub fn new(generation: u32, session: u32, opening: &Opening, limits: &Limits, now: Time) -> Self {
         let connect = &opening.connect;
         let properties = &connect.properties;
         Self {
             generation,
             session,
-            epoch,
             version: connect.version,
             keep_alive: connect.keep_alive,
             last_seen: now,
@@ -79,7 +76,6 @@ impl Connection {
             owed: VecDeque::new(),
             owed_bytes: 0,
             is_paused: false,
-            wants_problem_information: properties.request_problem_information.unwrap_or(true),
         }
     }
 

@@ -78,7 +78,7 @@ impl Shard {
         session.will = will;
         session.is_stored |= expiry > 0 || session.will.is_some();
         let must_wait = granting.must_wait || session.will.is_some() || had_will;
-        let connection = Connection::new(key.generation, at, epoch, opening, &self.config.limits, now);
+        let connection = Connection::new(key.generation, at, opening, &self.config.limits, now);
         let connack = self.connack(opening, granting.session_present, wanted, expiry);
         self.put_record(at);
         self.insert_connection(key, connection);
