@@ -3,11 +3,56 @@
 //! [`read`] is the only way in, [`Packet::write`] the only way out; a PUBLISH to many receivers goes out as a
 //! [`PublishFrame`] that they share.
 
+mod ack;
+mod auth;
+mod connack;
+mod connect;
+mod disconnect;
+mod fixed_header;
+mod packet;
+mod properties;
+mod publish;
+mod suback;
+mod subscribe;
+mod unsubscribe;
+mod wire;
+
 use crate::ids::PacketId;
 use crate::reason::ReasonCode;
-use crate::topic::{TopicFilter, TopicName};
+use crate::topic::TopicName;
 use bytes::Bytes;
 use bytestring::ByteString;
+use packet::reason_of;
+
+pub use packet::{read, version_of_connect};
+pub use publish::PublishFrame;
+
+/// Why the bytes are no packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {reason}")]
+pub struct Malformed {
+    /// What the standard wants as answer, in CONNACK or DISCONNECT.
+    pub reason: ReasonCode,
+    /// The rule that is broken, in words.
+    pub what: &'static str,
+}
+
+impl Malformed {
+    /// The bytes cannot be read by the rules of the standard.
+    const fn packet(what: &'static str) -> Self {
+        Self { reason: ReasonCode::MALFORMED_PACKET, what }
+    }
+
+    /// The bytes can be read and say what the standard does not allow.
+    const fn protocol(what: &'static str) -> Self {
+        Self { reason: ReasonCode::PROTOCOL_ERROR, what }
+    }
+}
+
+/// A packet whose fields do not fit the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a field does not fit the format of its packet")]
+pub struct TooLarge;
 
 /// The protocol level in CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -312,7 +357,12 @@ pub struct Disconnect {
 impl Disconnect {
     /// The usual one: only a reason.
     pub fn new(reason: ReasonCode) -> Self {
-        Self { reason, session_expiry_interval: None, server_reference: None, properties: ReasonProperties::default() }
+        Self {
+            reason,
+            session_expiry_interval: None,
+            server_reference: None,
+            properties: ReasonProperties::default(),
+        }
     }
 }
 
