@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use tx::{Order, Tx};
+pub(crate) use tx::{Order, Tx, decode};
 pub(crate) use writer::{Lane, Wakes};
 
 use crate::sender::tasks::lock;

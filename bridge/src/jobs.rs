@@ -1,0 +1,187 @@
+//! Work on whole audiences, a chunk at a time: find the devices, end what is left, forget what is history.
+//!
+//! A job's place is written together with the work of its chunk, so after a crash it goes on where it stopped.
+
+use std::collections::BTreeMap;
+
+use reveille_proto::bridge::{SEND_TARGETS_MAX, Strategy};
+use reveille_proto::ids::{AppId, MessageId};
+use serde::{Deserialize, Serialize};
+
+use crate::audience::Cursor;
+use crate::deliveries::{self, Case};
+use crate::messages::{self, Message, app_text, id_text};
+use crate::plan::Push;
+use crate::queues::{self, Check, Out};
+use crate::rules::Rules;
+use crate::store::{Order, Space, StoreError, Tx, decode, keys};
+
+/// Deliveries in one transaction at most, so that others get their turn.
+const CHUNK: usize = 1000;
+/// Bytes of client ids in one `Send` at most, so that a packet stays far below a broker's bound.
+const SEND_BYTES_MAX: usize = 256 * 1024;
+
+/// Work on the deliveries of one message. A message has one job at a time; a later one takes the place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Job {
+    #[serde(with = "app_text")]
+    pub app: AppId,
+    #[serde(with = "id_text")]
+    pub message: MessageId,
+    pub task: Task,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Task {
+    /// Find the devices and begin their deliveries.
+    Expand(Cursor),
+    /// End what is in flight, after this device: the message was withdrawn or has expired.
+    End(Option<String>),
+    /// Remove the deliveries, and then the message.
+    Forget,
+}
+
+/// Begins a job, in place of the message's job so far.
+pub(crate) fn begin(tx: &mut Tx<'_>, app: &AppId, message: MessageId, task: Task) -> Result<(), StoreError> {
+    let job = Job { app: app.clone(), message, task };
+    tx.touched().jobs = true;
+    tx.save(Space::Queues, keys::job(app, message), &job)
+}
+
+/// The jobs after a key.
+pub(crate) fn list(tx: &Tx<'_>, limit: usize) -> Result<Vec<Job>, StoreError> {
+    let found = tx.scan(Space::Queues, &keys::jobs(), None, Order::Forward, limit)?;
+    found.iter().map(|(_, value)| decode(value)).collect()
+}
+
+/// Does the next chunk of a message's job. `false` when there is none, or no more.
+pub(crate) fn step(tx: &mut Tx<'_>, rules: &Rules, app: &AppId, id: MessageId) -> Result<bool, StoreError> {
+    let Some(job) = tx.load::<Job>(Space::Queues, &keys::job(app, id))? else { return Ok(false) };
+    let Some(message) = messages::load(tx, app, id)? else {
+        tx.remove(Space::Queues, keys::job(app, id));
+        return Ok(false);
+    };
+    let next = match job.task {
+        Task::Expand(cursor) => expand(tx, rules, message, &cursor)?,
+        Task::End(after) => end(tx, &message, after.as_deref())?,
+        Task::Forget => forget(tx, &message)?,
+    };
+    match next {
+        Some(task) => begin(tx, app, id, task).map(|()| true),
+        None => {
+            tx.remove(Space::Queues, keys::job(app, id));
+            Ok(false)
+        }
+    }
+}
+
+fn expand(tx: &mut Tx<'_>, rules: &Rules, mut message: Message, cursor: &Cursor) -> Result<Option<Task>, StoreError> {
+    let (ids, next) = message.audience.chunk(tx, &message.app, cursor, CHUNK)?;
+    let mut for_broker: BTreeMap<&'static str, (Strategy, Vec<String>)> = BTreeMap::new();
+    for id in ids {
+        let mut case = Case::load(tx, &message, &id)?;
+        if case.is_known() {
+            continue; // in another part of the audience too
+        }
+        case.settle(tx)?;
+        if case.to_broker {
+            let strategy = case.delivery.strategy;
+            for_broker.entry(strategy.name()).or_insert((strategy, Vec::new())).1.push(id);
+        }
+    }
+    for (strategy, devices) in for_broker.into_values() {
+        hand_to_broker(tx, rules, &message, strategy, devices)?;
+    }
+    if next.is_none() {
+        message.is_expanded = true;
+        messages::save(tx, &message)?;
+    }
+    Ok(next.map(Task::Expand))
+}
+
+/// Writes the outbox entries for some devices, and looks later whether the broker said anything.
+pub(crate) fn hand_to_broker(
+    tx: &mut Tx<'_>,
+    rules: &Rules,
+    message: &Message,
+    strategy: Strategy,
+    devices: Vec<String>,
+) -> Result<(), StoreError> {
+    let (app, id) = (&message.app, message.id);
+    for devices in packets(devices) {
+        let out = Out::Send { app: app.clone(), message: id, strategy, devices: devices.clone() };
+        queues::tell_broker(tx, &out)?;
+        if matches!(strategy, Strategy::OnlineFirst) {
+            let silent_at_ms =
+                tx.now_ms().saturating_add(message.wait_ack_ms).saturating_add(rules.broker_silence_ms);
+            queues::check_at(tx, silent_at_ms, &Check::Silence { app: app.clone(), message: id, devices })?;
+        }
+    }
+    Ok(())
+}
+
+fn packets(devices: Vec<String>) -> Vec<Vec<String>> {
+    let mut packets: Vec<Vec<String>> = Vec::new();
+    let mut bytes = 0;
+    for device in devices {
+        let is_full = packets.last().is_none_or(|packet| packet.len() >= SEND_TARGETS_MAX);
+        if is_full || bytes + device.len() > SEND_BYTES_MAX {
+            packets.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += device.len();
+        if let Some(packet) = packets.last_mut() {
+            packet.push(device);
+        }
+    }
+    packets
+}
+
+fn end(tx: &mut Tx<'_>, message: &Message, after: Option<&str>) -> Result<Option<Task>, StoreError> {
+    let found = deliveries::list(tx, &message.app, message.id, after, CHUNK)?;
+    let last = found.last().map(|(device, _)| device.clone());
+    let is_last = found.len() < CHUNK;
+    for (device, delivery) in found {
+        if delivery.bucket == deliveries::Bucket::InFlight {
+            Case::load(tx, message, &device)?.settle(tx)?; // the plan sees that it is over
+        }
+    }
+    Ok(if is_last { None } else { Some(Task::End(last)) })
+}
+
+fn forget(tx: &mut Tx<'_>, message: &Message) -> Result<Option<Task>, StoreError> {
+    let (app, id) = (&message.app, message.id);
+    let found = deliveries::list(tx, app, id, None, CHUNK)?;
+    let is_last = found.len() < CHUNK;
+    for (device, delivery) in found {
+        if let (Push::Queued(vendor) | Push::Submitted(vendor), Some(waiting)) =
+            (delivery.facts.push, delivery.waiting(id, &device))
+        {
+            queues::remove_push(tx, &(app.clone(), vendor), &waiting);
+        }
+        tx.remove(Space::Messages, keys::delivery(app, id, &device));
+    }
+    if !is_last {
+        return Ok(Some(Task::Forget));
+    }
+    tx.remove(Space::Messages, keys::funnel(app, id));
+    tx.remove(Space::Messages, keys::message(app, id));
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_are_bounded_in_devices_and_bytes_and_lose_nobody() {
+        for (count, length, wanted) in [(0, 1, 0), (4096, 1, 1), (4097, 1, 2), (600, 1024, 3)] {
+            let devices: Vec<_> = (0..count).map(|n| format!("{n:0length$}")).collect();
+            let packets = packets(devices.clone());
+            assert_eq!(packets.len(), wanted, "{count} of {length} bytes");
+            assert_eq!(packets.concat(), devices);
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! Messages: what the business asked to tell, and what the wire says of it.
+
+use std::collections::BTreeMap;
+
+use reveille_proto::bridge::{self as wire, Strategy};
+use reveille_proto::ids::{AppId, MessageId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::audience::Audience;
+use crate::store::{Order, Space, StoreError, Tx, decode, keys};
+use crate::vendor::{DeviceToken, Priority, Push, PushKind, VendorName};
+
+/// A message on its way to any number of devices.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// Its identity across socket and vendors.
+    #[serde(with = "id_text")]
+    pub id: MessageId,
+    /// The tenant.
+    #[serde(with = "app_text")]
+    pub app: AppId,
+    /// Who sent it, and how.
+    pub origin: Origin,
+    /// What it says; `None` while only acknowledgements of it are known.
+    pub content: Option<Content>,
+    /// How it may reach a device.
+    #[serde(with = "strategy_text")]
+    pub strategy: Strategy,
+    /// The same, for devices whose first device token is at this vendor.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_vendor: BTreeMap<VendorName, String>,
+    /// How long an online device may take to acknowledge, in milliseconds.
+    pub wait_ack_ms: u64,
+    /// When it was accepted, in milliseconds since 1970.
+    pub accepted_at_ms: u64,
+    /// When it is worthless, in milliseconds since 1970.
+    pub expires_at_ms: Option<u64>,
+    /// A newer message with the same key replaces an older queued one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collapse_key: Option<String>,
+    /// How urgent.
+    #[serde(default)]
+    pub priority: Priority,
+    /// The vendors' own fields.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub overrides: BTreeMap<VendorName, Value>,
+    /// Whom it is for; empty for a message that came over MQTT.
+    #[serde(default)]
+    pub audience: Audience,
+    /// Whether every device of the audience is known.
+    pub is_expanded: bool,
+    /// When it was withdrawn, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recalled_at_ms: Option<u64>,
+    /// The sender's own id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The sender's name for a group of messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<String>,
+}
+
+/// How a message came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// By the HTTP API.
+    Http,
+    /// A publisher's message on this MQTT topic; empty when only its acknowledgements are known.
+    Mqtt {
+        /// The topic.
+        topic: String,
+    },
+}
+
+/// What a message says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Content {
+    /// What the system shows; without it the message is for the app only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notification: Option<Notification>,
+    /// The app's own fields.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub data: Map<String, Value>,
+}
+
+/// An alert as the sender describes it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notification {
+    /// First line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// URL of a picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// A sound file of the app, or `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sound: Option<String>,
+    /// The number on the app's icon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub badge: Option<u32>,
+    /// Android notification channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// The vendor's or app's category.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    /// What opening it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub click: Option<Click>,
+}
+
+/// What opening an alert does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Click {
+    /// What is opened.
+    pub url: String,
+}
+
+impl Message {
+    /// The strategy for a device whose first device token is at this vendor.
+    pub fn strategy_at(&self, vendor: Option<VendorName>) -> Strategy {
+        let by_vendor = vendor.and_then(|vendor| self.by_vendor.get(&vendor));
+        by_vendor.and_then(|name| Strategy::from_name(name)).unwrap_or(self.strategy)
+    }
+
+    /// The push for one device.
+    pub fn push(&self, vendor: VendorName, token: DeviceToken) -> Push {
+        let content = self.content.clone().unwrap_or_default();
+        let mut push = Push::new(self.id, self.app.clone(), token);
+        push.kind = if content.notification.is_some() { PushKind::Alert } else { PushKind::Data };
+        let notification = content.notification.unwrap_or_default();
+        push.title = notification.title;
+        push.body = notification.body;
+        push.image = notification.image;
+        push.sound = notification.sound;
+        push.badge = notification.badge;
+        push.channel = notification.channel;
+        push.category = notification.category;
+        push.click = notification.click.map(|click| click.url);
+        push.data = content.data;
+        push.collapse_key = self.collapse_key.clone();
+        push.expires_at_ms = self.expires_at_ms;
+        push.priority = self.priority;
+        push.overrides = self.overrides.get(&vendor).cloned().unwrap_or_default();
+        push
+    }
+
+    /// The message for the broker, with the payload that devices read.
+    pub fn to_wire(&self, strategy: Strategy) -> wire::Message {
+        let priority = match self.priority {
+            Priority::Low => wire::Priority::Low,
+            Priority::Normal => wire::Priority::Normal,
+            Priority::High => wire::Priority::High,
+        };
+        wire::Message {
+            id: self.id.0.to_vec().into(),
+            app: self.app.as_str().to_owned(),
+            topic: wire::MESSAGE.to_owned(),
+            payload: self.payload().to_string().into_bytes().into(),
+            qos: 1,
+            accepted_at_ms: self.accepted_at_ms,
+            expires_at_ms: self.expires_at_ms.unwrap_or(0),
+            priority: priority.into(),
+            collapse_key: self.collapse_key.clone().unwrap_or_default(),
+            strategy: strategy.into(),
+            wait_ack_ms: u32::try_from(self.wait_ack_ms).unwrap_or(u32::MAX),
+            alert: None,
+            content_type: "application/json".to_owned(),
+        }
+    }
+
+    /// What a device reads on `$push/message`.
+    pub fn payload(&self) -> Value {
+        let content = self.content.clone().unwrap_or_default();
+        let notification = content.notification.unwrap_or_default();
+        let mut payload = Map::new();
+        payload.insert("id".to_owned(), self.id.to_string().into());
+        for (name, value) in [
+            ("title", notification.title.map(Value::from)),
+            ("body", notification.body.map(Value::from)),
+            ("data", (!content.data.is_empty()).then_some(Value::Object(content.data))),
+            ("sent_at_ms", Some(self.accepted_at_ms.into())),
+            ("expires_at_ms", self.expires_at_ms.map(Value::from)),
+            ("collapse_key", self.collapse_key.clone().map(Value::from)),
+        ] {
+            if let Some(value) = value {
+                payload.insert(name.to_owned(), value);
+            }
+        }
+        Value::Object(payload)
+    }
+
+    /// A message that a publisher sent over MQTT, as the broker reports it; `None` when it has no alert to show.
+    pub fn from_wire(app: &AppId, id: MessageId, message: wire::Message, wait_ack_ms: u64) -> Option<Self> {
+        let (strategy, priority) = (message.strategy(), message.priority());
+        let alert = message.alert?;
+        let text = |text: String| (!text.is_empty()).then_some(text);
+        let notification = Notification { title: text(alert.title), body: text(alert.body), ..Notification::default() };
+        Some(Self {
+            content: Some(Content { notification: Some(notification), data: Map::new() }),
+            origin: Origin::Mqtt { topic: message.topic },
+            strategy,
+            wait_ack_ms: if message.wait_ack_ms == 0 { wait_ack_ms } else { message.wait_ack_ms.into() },
+            accepted_at_ms: message.accepted_at_ms,
+            expires_at_ms: (message.expires_at_ms > 0).then_some(message.expires_at_ms),
+            collapse_key: text(message.collapse_key),
+            priority: match priority {
+                wire::Priority::Low => Priority::Low,
+                wire::Priority::Normal => Priority::Normal,
+                wire::Priority::High => Priority::High,
+            },
+            ..Self::unknown(app, id, message.accepted_at_ms)
+        })
+    }
+
+    /// A message of which only an acknowledgement is known. It may be that the word of its queueing comes later.
+    pub fn unknown(app: &AppId, id: MessageId, at_ms: u64) -> Self {
+        Self {
+            id,
+            app: app.clone(),
+            origin: Origin::Mqtt { topic: String::new() },
+            content: None,
+            strategy: Strategy::OnlineFirst,
+            by_vendor: BTreeMap::new(),
+            wait_ack_ms: 0,
+            accepted_at_ms: at_ms,
+            expires_at_ms: None,
+            collapse_key: None,
+            priority: Priority::Normal,
+            overrides: BTreeMap::new(),
+            audience: Audience::default(),
+            is_expanded: true,
+            recalled_at_ms: None,
+            reference: None,
+            campaign: None,
+        }
+    }
+}
+
+/// A new message id: a UUID, version 7.
+pub(crate) fn new_id() -> MessageId {
+    MessageId(uuid::Uuid::now_v7().into_bytes())
+}
+
+/// A message by its id.
+pub(crate) fn load(tx: &Tx<'_>, app: &AppId, id: MessageId) -> Result<Option<Message>, StoreError> {
+    tx.load(Space::Messages, &keys::message(app, id))
+}
+
+/// Writes a message.
+pub(crate) fn save(tx: &mut Tx<'_>, message: &Message) -> Result<(), StoreError> {
+    tx.save(Space::Messages, keys::message(&message.app, message.id), message)
+}
+
+/// An app's messages, newest first, older than a given one.
+pub(crate) fn list(
+    tx: &Tx<'_>,
+    app: &AppId,
+    before: Option<MessageId>,
+    limit: usize,
+) -> Result<Vec<Message>, StoreError> {
+    let before = before.map(|id| keys::message(app, id));
+    let found = tx.scan(Space::Messages, &keys::messages(app), before.as_deref(), Order::Backward, limit)?;
+    found.iter().map(|(_, value)| decode(value)).collect()
+}
+
+macro_rules! as_text {
+    ($module:ident, $type:ty, $read:expr, $write:expr) => {
+        /// Writes the value as the text that people know.
+        pub(crate) mod $module {
+            use super::*;
+
+            /// Writes the text.
+            pub fn serialize<S: serde::Serializer>(value: &$type, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(&$write(value))
+            }
+
+            /// Reads the text.
+            pub fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                $read(&text).ok_or_else(|| serde::de::Error::custom("not a known value"))
+            }
+        }
+    };
+}
+as_text!(id_text, MessageId, |text: &str| MessageId::parse(text).ok(), |id: &MessageId| id.to_string());
+as_text!(app_text, AppId, |text: &str| AppId::parse(text).ok(), |app: &AppId| app.to_string());
+as_text!(strategy_text, Strategy, Strategy::from_name, |strategy: &Strategy| strategy.name());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_device_reads_only_the_fields_that_the_message_has() {
+        let app = AppId::default();
+        let id = MessageId([7; 16]);
+        let mut message = Message::unknown(&app, id, 5);
+        assert_eq!(message.payload(), json!({"id": id.to_string(), "sent_at_ms": 5}));
+        message.content = serde_json::from_value(json!({"notification": {"title": "到了"}, "data": {"order": 7}})).ok();
+        message.collapse_key = Some("k".to_owned());
+        message.expires_at_ms = Some(9);
+        let wanted = json!({"id": id.to_string(), "title": "到了", "data": {"order": 7}, "sent_at_ms": 5,
+            "expires_at_ms": 9, "collapse_key": "k"});
+        assert_eq!(message.payload(), wanted);
+        let kept: Message = serde_json::from_value(serde_json::to_value(&message).unwrap()).unwrap();
+        assert_eq!(kept, message);
+    }
+
+    #[test]
+    fn a_publisher_s_message_without_an_alert_is_not_pushed() {
+        let app = AppId::default();
+        let id = MessageId([7; 16]);
+        assert_eq!(Message::from_wire(&app, id, wire::Message::default(), 1), None);
+        let alert = Some(wire::Alert { title: "t".to_owned(), body: String::new() });
+        let wired = wire::Message { alert, topic: "设备/1".to_owned(), ..Default::default() };
+        let message = Message::from_wire(&app, id, wired, 3_000).unwrap();
+        assert_eq!((message.wait_ack_ms, message.expires_at_ms), (3_000, None));
+        let push = message.push(VendorName::Apns, DeviceToken::parse("t").unwrap());
+        assert_eq!((push.kind, push.title.as_deref(), push.body), (PushKind::Alert, Some("t"), None));
+    }
+}

@@ -1,0 +1,16 @@
+//! The figures that the bridge's decisions rest on, from the configuration.
+
+/// Figures for transactions; all in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// How long an online device may take to acknowledge, unless the message says otherwise.
+    pub wait_ack_ms: u64,
+    /// After this time beyond `wait_ack_ms` without a word from the broker a push is due.
+    pub broker_silence_ms: u64,
+    /// How long a message is kept after its end.
+    pub retention_ms: u64,
+    /// How long an answer is replayed.
+    pub idempotency_ms: u64,
+    /// Attempts for one push at most; `None`: the vendor's usual.
+    pub attempts_max: Option<u32>,
+}
