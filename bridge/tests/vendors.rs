@@ -162,11 +162,15 @@ async fn the_first_stream_goes_alone_until_it_succeeded() {
     let fake = FakeApns::start().await.unwrap();
     fake.hold();
     let bench = Bench::new(fake.credential());
-    let sends = bench.send_all(pushes(20, "aa"));
+    let first = bench.send_all(pushes(1, "aa"));
     fake.wait_for(1).await;
+    let others = bench.send_all(pushes(20, "bb")); // the first one is open, its answer held back
+    tokio::time::sleep(Duration::from_millis(50)).await; // time to do it wrong
+    assert_eq!(fake.calls().len(), 1);
     fake.release();
-    assert_accepted(&sends.join_all().await);
-    assert_eq!((fake.calls().len(), fake.first_stream_violations()), (20, 0));
+    assert_accepted(&first.join_all().await);
+    assert_accepted(&others.join_all().await);
+    assert_eq!((fake.calls().len(), fake.first_stream_violations()), (21, 0));
     assert!(fake.peak_streams() > 1, "after the first success pushes go side by side");
 }
 

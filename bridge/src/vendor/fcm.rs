@@ -29,6 +29,8 @@ pub const THROTTLE_WAIT: Duration = Duration::from_secs(60);
 pub const RENEW_BEFORE: Duration = Duration::from_secs(5 * 60);
 
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+/// What an assertion is for. Google wants its own address here even when a proxy stands before it.
+const AUDIENCE: &str = "https://oauth2.googleapis.com/token";
 const LOGIN_LIFE_S: u64 = 3600;
 
 /// An app's service account at Google.
@@ -62,7 +64,7 @@ pub struct ServiceAccount {
 }
 
 fn default_token_uri() -> String {
-    "https://oauth2.googleapis.com/token".to_owned()
+    AUDIENCE.to_owned()
 }
 
 #[derive(Serialize)]
@@ -148,13 +150,8 @@ impl FcmCredential {
             EncodingKey::from_rsa_pem(account.private_key.reveal().as_bytes()).map_err(|_| NOT_A_KEY)?;
         let header = Header { kid: Some(account.private_key_id.clone()), ..Header::new(Algorithm::RS256) };
         let iat = now_ms / 1000;
-        let claims = Claims {
-            iss: &account.client_email,
-            scope: SCOPE,
-            aud: &account.token_uri,
-            iat,
-            exp: iat + LOGIN_LIFE_S,
-        };
+        let claims =
+            Claims { iss: &account.client_email, scope: SCOPE, aud: AUDIENCE, iat, exp: iat + LOGIN_LIFE_S };
         jsonwebtoken::encode(&header, &claims, &key).map_err(|_| NOT_A_KEY)
     }
 }

@@ -160,7 +160,6 @@ impl FakeFcm {
             email: "push@fake-project.iam.gserviceaccount.com".to_owned(),
             key_id: "fakekey0123456789".to_owned(),
             project_id: "fake-project".to_owned(),
-            token_uri: format!("{endpoint}/token"),
             public_key: DecodingKey::from_rsa_pem(PUBLIC_KEY.as_bytes())?,
         };
         let shared = Arc::new(Shared {
@@ -189,7 +188,7 @@ impl FakeFcm {
             "service_account": {
                 "type": "service_account", "project_id": account.project_id, "private_key_id": account.key_id,
                 "private_key": PRIVATE_KEY, "client_email": account.email, "client_id": "1",
-                "token_uri": account.token_uri,
+                "token_uri": format!("{}/token", self.endpoint()),
             },
             "endpoint": self.endpoint(),
         });

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
@@ -19,6 +21,7 @@ pub(crate) struct ServerTls {
 pub(crate) fn server_tls(protocols: &[&[u8]]) -> Result<ServerTls, FakeError> {
     let ca_key = KeyPair::generate()?;
     let mut ca = CertificateParams::new(Vec::new())?;
+    ca.distinguished_name = name("Reveille fake authority");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     let ca_pem = ca.self_signed(&ca_key)?.pem();
@@ -26,7 +29,9 @@ pub(crate) fn server_tls(protocols: &[&[u8]]) -> Result<ServerTls, FakeError> {
 
     let key = KeyPair::generate()?;
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let certificate = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
+    let mut server = CertificateParams::new(names)?;
+    server.distinguished_name = name("Reveille fake vendor");
+    let certificate = server.signed_by(&key, &issuer)?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
@@ -36,4 +41,11 @@ pub(crate) fn server_tls(protocols: &[&[u8]]) -> Result<ServerTls, FakeError> {
         )?;
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(ServerTls { config: Arc::new(config), ca_pem })
+}
+
+/// The two names must differ: OpenSSL takes a certificate whose issuer has its own name for self-signed.
+fn name(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    name
 }

@@ -6,6 +6,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+/// What an assertion must be for, wherever the login service listens.
+const AUDIENCE: &str = "https://oauth2.googleapis.com/token";
 const MESSAGE_MAX: usize = 4096;
 const TTL_MAX_S: u64 = 2_419_200;
 const SCOPES: [&str; 2] =
@@ -46,7 +48,6 @@ pub(super) struct Account {
     pub email: String,
     pub key_id: String,
     pub project_id: String,
-    pub token_uri: String,
     pub public_key: DecodingKey,
 }
 
@@ -81,12 +82,12 @@ pub(super) fn check_login(
         return Err("wrong algorithm or key id");
     }
     let mut rules = Validation::new(Algorithm::RS256);
-    rules.set_audience(&[&account.token_uri]);
+    rules.set_audience(&[AUDIENCE]);
     let decoded = jsonwebtoken::decode::<Claims>(&assertion, &account.public_key, &rules);
     let claims = decoded.map_err(|_| "wrong signature, audience or claims")?.claims;
     let is_dated = claims.iat <= now_s + 60 && claims.exp > claims.iat && claims.exp - claims.iat <= 3600;
     let is_ours = claims.iss == account.email && SCOPES.contains(&claims.scope.as_str());
-    if is_dated && is_ours && claims.aud == account.token_uri { Ok(()) } else { Err("wrong claims") }
+    if is_dated && is_ours && claims.aud == AUDIENCE { Ok(()) } else { Err("wrong claims") }
 }
 
 /// The shape of a message for one device; the device token and the message.
