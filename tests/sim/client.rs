@@ -92,6 +92,12 @@ impl Client {
         self.is_subscribed
     }
 
+    fn trace(&self, what: &dyn std::fmt::Debug) {
+        if std::env::var_os("SIM_TRACE").is_some() {
+            println!("{} {what:?}", self.name);
+        }
+    }
+
     pub fn heard_acked(&self, id: &str, device: &str) -> bool {
         self.acked.contains(&(id.to_owned(), device.to_owned()))
     }
@@ -148,6 +154,7 @@ impl Client {
     }
 
     pub fn was_cut(&mut self) {
+        self.trace(&"cut");
         self.at = None;
         self.is_connected = false;
         self.answers.clear();
@@ -155,6 +162,7 @@ impl Client {
 
     fn send(&mut self, world: &mut World, packet: &Packet) {
         if let Some(at) = self.at.filter(|_| self.is_connected) {
+            self.trace(&("->", packet));
             world.send(at, packet, self.version());
         }
     }
@@ -202,7 +210,7 @@ impl Client {
     fn publish(&mut self, world: &mut World, dice: &mut Dice) {
         let qos = 1 + dice.below(2) as u8;
         let topic = format!("设备/{}", dice.below(3));
-        let id = format!("{}|{}", self.name, self.count);
+        let id = format!("{}|{qos}|{}", self.name, self.count);
         self.count += 1;
         self.published.push(Published { id: id.clone(), qos, is_acknowledged: false });
         self.send_publish(world, topic, id.clone().into_bytes(), qos, id);
@@ -282,6 +290,7 @@ impl Client {
     }
 
     fn take(&mut self, world: &mut World, packet: Packet) {
+        self.trace(&("<-", &packet));
         if !self.is_connected {
             let Packet::ConnAck(connack) = packet else { panic!("{}: {packet:?} before CONNACK", self.name) };
             assert_eq!(connack.reason, ReasonCode::SUCCESS, "{}", self.name);

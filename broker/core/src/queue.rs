@@ -305,9 +305,10 @@ impl Queue {
         self.clear_due();
     }
 
-    /// Bodies leave memory; they are read again when they are needed. For durable sessions only.
+    /// Bodies leave memory; they are read again when they are needed. For durable sessions only. What is not confirmed
+    /// stays: the store does not have it yet.
     pub fn drop_bodies(&mut self) {
-        for slot in self.slots.values_mut() {
+        for slot in self.slots.values_mut().filter(|slot| slot.is_confirmed) {
             slot.message = None;
         }
     }
@@ -319,7 +320,9 @@ impl Queue {
         let high = pushes.into_iter().flat_map(|pushes| pushes.high.iter().copied().take(limit));
         let low = pushes.into_iter().flat_map(|pushes| pushes.low.iter().copied().take(limit));
         let order = self.to_resend.iter().copied().take(limit).chain(high).chain(normal).chain(low);
-        let is_missing = |slot: &&Slot| slot.message.is_none() && slot.entry.phase == Phase::Queued;
+        let is_missing = |slot: &&Slot| {
+            slot.message.is_none() && slot.is_confirmed && slot.entry.phase == Phase::Queued
+        };
         let mut places: Vec<(Seq, MessageKey)> = Vec::new();
         for slot in order.filter_map(|seq| self.slots.get(&seq)).filter(is_missing) {
             let place = (slot.entry.seq, slot.entry.message);

@@ -194,8 +194,17 @@ impl Shard {
         if session.is_loading {
             return;
         }
-        let Some(queue) = &session.queue else { return };
-        session.loading = queue.missing_bodies(limit);
+        let Some(queue) = &mut session.queue else { return };
+        let mut unread = queue.missing_bodies(limit);
+        // What the store does not have yet must not be asked for: the answer would be that it is gone.
+        unread.retain(|(seq, key)| match (self.commits.body(*key), queue.slot_mut(*seq)) {
+            (Some(body), Some(slot)) => {
+                slot.message = Some(Arc::clone(body));
+                false
+            }
+            _ => true,
+        });
+        session.loading = unread;
         session.is_loading = true;
         let keys = session.loading.iter().map(|(_, key)| *key).collect();
         self.outputs.push_back(Output::ReadBodies { session: session.key, keys });
