@@ -234,13 +234,14 @@ fn ack(version: Version, codes: &'static [u8]) -> impl Strategy<Value = Ack> {
 }
 
 fn subscription_options(version: Version) -> impl Strategy<Value = SubscriptionOptions> {
-    let handling = [RetainHandling::Always, RetainHandling::IfNew, RetainHandling::Never];
-    let rest = on_5(version, (any::<bool>(), any::<bool>(), 0usize..3));
-    (qos(), rest).prop_map(move |(qos, (no_local, retain_as_published, retain))| SubscriptionOptions {
+    let handling =
+        prop::sample::select(&[RetainHandling::Always, RetainHandling::IfNew, RetainHandling::Never][..]);
+    let rest = on_5(version, (any::<bool>(), any::<bool>(), handling));
+    (qos(), rest).prop_map(|(qos, (no_local, retain_as_published, retain_handling))| SubscriptionOptions {
         qos,
         no_local,
         retain_as_published,
-        retain_handling: handling[retain],
+        retain_handling,
     })
 }
 
