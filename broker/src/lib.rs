@@ -1,1 +1,33 @@
 //! The MQTT broker: listeners, shards, durability, feed to the bridge, operations HTTP.
+//!
+//! The rules are in `reveille-broker-core`; this is the shell around them, which does all input and output.
+//! [`start`] runs it, [`Config`] describes it.
+//!
+//! ```text
+//! listener -> handshake -> (mailbox) -> host: driver -> rules -> router -> (mailbox) -> rules -> socket
+//!                                                          \-> store -> commit ends -> rules -> acknowledgement
+//! ```
+
+mod auth;
+mod bodies;
+mod clock;
+pub mod config;
+mod connections;
+mod driver;
+mod handshake;
+mod health;
+mod host;
+mod http;
+mod listener;
+mod mailbox;
+mod metrics;
+mod rules;
+mod server;
+mod shard_thread;
+mod shared;
+mod transport;
+
+pub use auth::BRIDGE_USER;
+pub use config::{Config, ConfigError, Secret};
+pub use health::Failure;
+pub use server::{Broker, StartError, start, start_on};

@@ -1,0 +1,268 @@
+//! The configuration of the broker: one struct, one place for defaults, unknown keys are errors.
+//!
+//! `docs/configuration.md` explains each key to operators.
+
+mod limits;
+
+pub use limits::{LimitsConfig, QueueFullConfig};
+
+use reveille_broker_core::shard;
+use reveille_proto::bridge::Strategy;
+use reveille_proto::ids::AppId;
+use reveille_proto::topic::TopicFilter;
+use serde::Deserialize;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// As many shards as the router's index can tell apart.
+const SHARDS_MAX: u16 = 128;
+
+/// The table `[broker]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where devices and servers connect with MQTT. Port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Where the bridge connects; keep it on loopback.
+    pub internal: SocketAddr,
+    /// The bridge's password there; without one nobody can log in there.
+    pub internal_password: Option<Secret>,
+    /// Where health checks and metrics are served; absent: nowhere.
+    pub http: Option<SocketAddr>,
+    /// Threads that own sessions, at most 128; 0: one for each core.
+    pub shards: u16,
+    /// Whether clients without a user name may connect, into the app `default`. When absent: only on a loopback
+    /// address, and only while there are no users.
+    pub allow_anonymous: Option<bool>,
+    /// Who may connect.
+    pub users: Vec<User>,
+    /// What makes a message a push candidate without its publisher's help.
+    pub push_rules: Vec<PushRule>,
+    /// Every bound.
+    pub limits: LimitsConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self {
+            listen: SocketAddr::new(LOOPBACK, 1883),
+            internal: SocketAddr::new(LOOPBACK, 0),
+            internal_password: None,
+            http: None,
+            shards: 0,
+            allow_anonymous: None,
+            users: Vec::new(),
+            push_rules: Vec::new(),
+            limits: LimitsConfig::default(),
+        }
+    }
+}
+
+/// A credential.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// The MQTT user name.
+    pub name: String,
+    /// The MQTT password.
+    pub password: Secret,
+    /// The app that the user belongs to.
+    #[serde(default = "default_app")]
+    pub app: String,
+}
+
+/// Messages on topics under `filter` are push candidates.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PushRule {
+    /// The app whose messages these are.
+    #[serde(default = "default_app")]
+    pub app: String,
+    /// Which topics.
+    pub filter: String,
+    /// Title of the alert; may hold `{topic}` and `{payload}`.
+    pub title: String,
+    /// Text of the alert; may hold `{topic}` and `{payload}`.
+    pub body: String,
+    /// How the message may reach a device.
+    #[serde(default)]
+    pub strategy: StrategyName,
+}
+
+fn default_app() -> String {
+    AppId::DEFAULT.to_owned()
+}
+
+/// The strategies by their names in configuration files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "each variant is the strategy of the same name in bridge.proto")]
+pub enum StrategyName {
+    #[default]
+    OnlineFirst,
+    VendorOnly,
+    OnlineOnly,
+    VendorFirst,
+    BothDedup,
+}
+
+/// A text that no log and no error shows.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the one comparison that it is for.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Why a configuration cannot be used. Names the key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A broker for everyone must be asked for.
+    #[error(
+        "{listen} can be reached from other machines and there are no users: add [[broker.users]], set \
+         allow_anonymous = true to let everyone in, or listen on 127.0.0.1"
+    )]
+    OpenToAll {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// An app id that is none.
+    #[error("{key}: {app:?} is no app id, it has 1 to 64 characters out of a-z, 0-9, - and _")]
+    App {
+        /// Where.
+        key: &'static str,
+        /// What stands there.
+        app: String,
+    },
+    /// A user without a name, or two with one name.
+    #[error("users: the name {name:?} is empty or occurs twice")]
+    UserName {
+        /// The name.
+        name: String,
+    },
+    /// A user without a password.
+    #[error("users: {name:?} has an empty password")]
+    EmptyPassword {
+        /// Whose.
+        name: String,
+    },
+    /// The bridge without a password.
+    #[error("internal_password is empty")]
+    EmptyInternalPassword,
+    /// A push rule's filter.
+    #[error("push_rules: {filter:?} is no topic filter: {error}")]
+    Filter {
+        /// The text.
+        filter: String,
+        /// Why.
+        error: reveille_proto::topic::TopicError,
+    },
+    /// More threads than the router can tell apart.
+    #[error("shards is at most {SHARDS_MAX}")]
+    Shards,
+    /// A bound outside its range.
+    #[error("limits.{key} must be {range}")]
+    Limit {
+        /// Which.
+        key: &'static str,
+        /// What is allowed.
+        range: &'static str,
+    },
+}
+
+impl Config {
+    /// Checks what types cannot say.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first key that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if !self.listen.ip().is_loopback() && self.users.is_empty() && self.allow_anonymous != Some(true) {
+            return Err(ConfigError::OpenToAll { listen: self.listen });
+        }
+        if self.internal_password.as_ref().is_some_and(|password| password.reveal().is_empty()) {
+            return Err(ConfigError::EmptyInternalPassword);
+        }
+        for (at, user) in self.users.iter().enumerate() {
+            let is_again = self.users.iter().take(at).any(|other| other.name == user.name);
+            if user.name.is_empty() || is_again {
+                return Err(ConfigError::UserName { name: user.name.clone() });
+            }
+            if user.password.reveal().is_empty() {
+                return Err(ConfigError::EmptyPassword { name: user.name.clone() });
+            }
+            parse_app("users.app", &user.app)?;
+        }
+        self.push_rules.iter().try_for_each(|rule| rule.parse().map(drop))?;
+        if self.shards > SHARDS_MAX {
+            return Err(ConfigError::Shards);
+        }
+        self.limits.check()
+    }
+
+    /// Whether clients without a user name may connect.
+    pub(crate) fn admits_anonymous(&self) -> bool {
+        self.allow_anonymous.unwrap_or_else(|| self.listen.ip().is_loopback() && self.users.is_empty())
+    }
+
+    /// How many threads own sessions: at least 1.
+    pub(crate) fn shard_count(&self) -> u16 {
+        if self.shards > 0 {
+            return self.shards.min(SHARDS_MAX);
+        }
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        u16::try_from(cores).unwrap_or(SHARDS_MAX).min(SHARDS_MAX)
+    }
+
+    /// The push rules as the rules of the broker know them; those that do not parse were refused by [`Config::check`].
+    pub(crate) fn core_push_rules(&self) -> Vec<shard::PushRule> {
+        self.push_rules.iter().filter_map(|rule| rule.parse().ok()).collect()
+    }
+}
+
+impl PushRule {
+    fn parse(&self) -> Result<shard::PushRule, ConfigError> {
+        let bad_filter = |error| ConfigError::Filter { filter: self.filter.clone(), error };
+        Ok(shard::PushRule {
+            app: parse_app("push_rules.app", &self.app)?,
+            filter: TopicFilter::parse(self.filter.as_str()).map_err(bad_filter)?,
+            title: self.title.clone(),
+            body: self.body.clone(),
+            strategy: self.strategy.into(),
+        })
+    }
+}
+
+impl From<StrategyName> for Strategy {
+    fn from(name: StrategyName) -> Self {
+        match name {
+            StrategyName::OnlineFirst => Self::OnlineFirst,
+            StrategyName::VendorOnly => Self::VendorOnly,
+            StrategyName::OnlineOnly => Self::OnlineOnly,
+            StrategyName::VendorFirst => Self::VendorFirst,
+            StrategyName::BothDedup => Self::BothDedup,
+        }
+    }
+}
+
+pub(crate) fn parse_app(key: &'static str, app: &str) -> Result<AppId, ConfigError> {
+    AppId::parse(app).map_err(|_| ConfigError::App { key, app: app.to_owned() })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! The table `[broker.limits]`: the bounds of the core with units in their names, and those of the shell.
+
+use super::ConfigError;
+use reveille_broker_core::limits::{Limits, QueueFull};
+use serde::Deserialize;
+use std::time::Duration;
+
+/// Every bound that an operator can move.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Network connections at once, all listeners together. 1,000,000; the file descriptors bound it too.
+    pub connections_max: usize,
+    /// CONNECTs that one shard waits for at once. 1,024: beyond it new sockets are closed at once.
+    pub handshakes_max: usize,
+    /// Milliseconds from accepting a socket to a whole CONNECT. 10,000.
+    pub connect_deadline_ms: u64,
+    /// See [`Limits::packet_size_max`].
+    pub packet_size_max_bytes: u32,
+    /// See [`Limits::receive_maximum`].
+    pub receive_maximum: u16,
+    /// See [`Limits::unacknowledged_bytes_max`].
+    pub unacknowledged_max_bytes: u32,
+    /// See [`Limits::in_flight_max`].
+    pub in_flight_max: u16,
+    /// See [`Limits::topic_alias_max`].
+    pub topic_alias_max: u16,
+    /// See [`Limits::topic_alias_out_max`].
+    pub topic_alias_out_max: u16,
+    /// See [`Limits::subscriptions_max`].
+    pub subscriptions_max: usize,
+    /// See [`Limits::filters_per_packet_max`].
+    pub filters_per_packet_max: usize,
+    /// See [`Limits::topic_levels_max`].
+    pub topic_levels_max: usize,
+    /// See [`Limits::queue_messages_max`].
+    pub queue_messages_max: usize,
+    /// See [`Limits::queue_bytes_max`].
+    pub queue_max_bytes: u64,
+    /// See [`Limits::queue_age_max`].
+    pub queue_age_max_s: u64,
+    /// See [`Limits::queue_full`].
+    pub queue_full: QueueFullConfig,
+    /// See [`Limits::bridge_queue_messages_max`].
+    pub bridge_queue_messages_max: usize,
+    /// See [`Limits::bridge_queue_bytes_max`].
+    pub bridge_queue_max_bytes: u64,
+    /// See [`Limits::session_expiry_max`].
+    pub session_expiry_max_s: u32,
+    /// See [`Limits::keep_alive_max`].
+    pub keep_alive_max_s: u16,
+    /// See [`Limits::unsent_bytes_max`].
+    pub unsent_max_bytes: usize,
+    /// See [`Limits::look_ahead_max`].
+    pub look_ahead_max: usize,
+    /// See [`Limits::wait_ack`].
+    pub wait_ack_ms: u64,
+    /// See [`Limits::retained_page`].
+    pub retained_page: usize,
+    /// See [`Limits::recent_pushes_max`].
+    pub recent_pushes_max: usize,
+}
+
+/// What happens when a queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueFullConfig {
+    /// The new message is refused.
+    RefuseNewest,
+    /// The oldest waiting message makes room.
+    DropOldest,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        let core = Limits::default();
+        Self {
+            connections_max: 1_000_000,
+            handshakes_max: 1024,
+            connect_deadline_ms: 10_000,
+            packet_size_max_bytes: core.packet_size_max,
+            receive_maximum: core.receive_maximum,
+            unacknowledged_max_bytes: core.unacknowledged_bytes_max,
+            in_flight_max: core.in_flight_max,
+            topic_alias_max: core.topic_alias_max,
+            topic_alias_out_max: core.topic_alias_out_max,
+            subscriptions_max: core.subscriptions_max,
+            filters_per_packet_max: core.filters_per_packet_max,
+            topic_levels_max: core.topic_levels_max,
+            queue_messages_max: core.queue_messages_max,
+            queue_max_bytes: core.queue_bytes_max,
+            queue_age_max_s: core.queue_age_max.as_secs(),
+            queue_full: match core.queue_full {
+                QueueFull::RefuseNewest => QueueFullConfig::RefuseNewest,
+                QueueFull::DropOldest => QueueFullConfig::DropOldest,
+            },
+            bridge_queue_messages_max: core.bridge_queue_messages_max,
+            bridge_queue_max_bytes: core.bridge_queue_bytes_max,
+            session_expiry_max_s: core.session_expiry_max,
+            keep_alive_max_s: core.keep_alive_max,
+            unsent_max_bytes: core.unsent_bytes_max,
+            look_ahead_max: core.look_ahead_max,
+            wait_ack_ms: u64::try_from(core.wait_ack.as_millis()).unwrap_or(u64::MAX),
+            retained_page: core.retained_page,
+            recent_pushes_max: core.recent_pushes_max,
+        }
+    }
+}
+
+impl LimitsConfig {
+    /// The bounds as the core knows them.
+    pub(crate) fn core(&self) -> Limits {
+        Limits {
+            packet_size_max: self.packet_size_max_bytes,
+            receive_maximum: self.receive_maximum,
+            unacknowledged_bytes_max: self.unacknowledged_max_bytes,
+            in_flight_max: self.in_flight_max,
+            topic_alias_max: self.topic_alias_max,
+            topic_alias_out_max: self.topic_alias_out_max,
+            subscriptions_max: self.subscriptions_max,
+            filters_per_packet_max: self.filters_per_packet_max,
+            topic_levels_max: self.topic_levels_max,
+            queue_messages_max: self.queue_messages_max,
+            queue_bytes_max: self.queue_max_bytes,
+            queue_age_max: Duration::from_secs(self.queue_age_max_s),
+            queue_full: match self.queue_full {
+                QueueFullConfig::RefuseNewest => QueueFull::RefuseNewest,
+                QueueFullConfig::DropOldest => QueueFull::DropOldest,
+            },
+            bridge_queue_messages_max: self.bridge_queue_messages_max,
+            bridge_queue_bytes_max: self.bridge_queue_max_bytes,
+            session_expiry_max: self.session_expiry_max_s,
+            keep_alive_max: self.keep_alive_max_s,
+            unsent_bytes_max: self.unsent_max_bytes,
+            look_ahead_max: self.look_ahead_max,
+            wait_ack: Duration::from_millis(self.wait_ack_ms),
+            retained_page: self.retained_page,
+            recent_pushes_max: self.recent_pushes_max,
+        }
+    }
+
+    /// A bound of zero would stop the broker from doing anything; a few have ceilings from the wire or the disk.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let not_zero = [
+            ("connections_max", self.connections_max != 0),
+            ("handshakes_max", self.handshakes_max != 0),
+            ("connect_deadline_ms", self.connect_deadline_ms != 0),
+            ("receive_maximum", self.receive_maximum != 0),
+            ("unacknowledged_max_bytes", self.unacknowledged_max_bytes != 0),
+            ("in_flight_max", self.in_flight_max != 0),
+            ("subscriptions_max", self.subscriptions_max != 0),
+            ("filters_per_packet_max", self.filters_per_packet_max != 0),
+            ("topic_levels_max", self.topic_levels_max != 0),
+            ("queue_messages_max", self.queue_messages_max != 0),
+            ("queue_max_bytes", self.queue_max_bytes != 0),
+            ("queue_age_max_s", self.queue_age_max_s != 0),
+            ("bridge_queue_messages_max", self.bridge_queue_messages_max != 0),
+            ("bridge_queue_max_bytes", self.bridge_queue_max_bytes != 0),
+            ("keep_alive_max_s", self.keep_alive_max_s != 0),
+            ("unsent_max_bytes", self.unsent_max_bytes != 0),
+            ("look_ahead_max", self.look_ahead_max != 0),
+            ("retained_page", self.retained_page != 0),
+        ];
+        if let Some((key, _)) = not_zero.into_iter().find(|(_, is_fine)| !is_fine) {
+            return Err(ConfigError::Limit { key, range: "at least 1" });
+        }
+        // The largest packet that the variable byte integer of the fixed header can announce. [MQTT5-1.5.5]
+        if !(1_024..=268_435_455).contains(&self.packet_size_max_bytes) {
+            return Err(ConfigError::Limit { key: "packet_size_max_bytes", range: "1024 to 268435455" });
+        }
+        if self.look_ahead_max > reveille_broker_store::READ_MAX {
+            return Err(ConfigError::Limit { key: "look_ahead_max", range: "at most 1024" });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! The sockets of one shard: keys for the rules, gates for the readers, write halves for the end of the turn.
+
+use reveille_broker_core::io::ConnectionKey;
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::task::AbortHandle;
+
+/// Whether a connection is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Yes.
+    #[default]
+    Open,
+    /// Not now: its unacknowledged bytes are above their bound.
+    Paused,
+    /// Never again.
+    Closed,
+}
+
+/// Between the rules, which say whether a connection is read, and its driver, which reads.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    reading: Cell<Reading>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Gate {
+    /// What the rules said last.
+    pub(crate) fn reading(&self) -> Reading {
+        self.reading.get()
+    }
+
+    /// Changes it and wakes the driver. A closed gate stays closed.
+    pub(crate) fn set(&self, reading: Reading) {
+        if self.reading.get() == Reading::Closed || self.reading.get() == reading {
+            return;
+        }
+        self.reading.set(reading);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// The driver waits.
+    pub(crate) fn park(&self, context: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+            *waker = Some(context.waker().clone());
+        }
+    }
+}
+
+/// One socket, as the shard sees it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    generation: u32,
+    /// To write to it. Shared with the task that waits while it would block.
+    pub(crate) writer: Rc<OwnedWriteHalf>,
+    /// Its reader's gate.
+    pub(crate) gate: Rc<Gate>,
+    /// Its bytes are written when the turn ends.
+    pub(crate) is_dirty: bool,
+    /// The task that waits until the socket takes bytes again.
+    pub(crate) blocked: Option<AbortHandle>,
+}
+
+/// All sockets of a shard. Bounded by the number of connections that the listeners admit.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    slots: Slab<Slot>,
+    generation: u32,
+}
+
+impl Connections {
+    /// A new socket.
+    pub(crate) fn insert(&mut self, writer: OwnedWriteHalf, gate: Rc<Gate>) -> ConnectionKey {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let slot = Slot { generation, writer: Rc::new(writer), gate, is_dirty: false, blocked: None };
+        let index = u32::try_from(self.slots.insert(slot)).unwrap_or(u32::MAX); // file descriptors end far earlier
+        ConnectionKey { index, generation }
+    }
+
+    /// One that still is what the key says.
+    pub(crate) fn get_mut(&mut self, key: ConnectionKey) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(usize::try_from(key.index).ok()?)?;
+        (slot.generation == key.generation).then_some(slot)
+    }
+
+    /// It is closed: its reader hears of it, its waiting task ends.
+    pub(crate) fn remove(&mut self, key: ConnectionKey) -> Option<Slot> {
+        self.get_mut(key)?;
+        let slot = self.slots.try_remove(usize::try_from(key.index).ok()?)?;
+        slot.gate.set(Reading::Closed);
+        if let Some(task) = &slot.blocked {
+            task.abort();
+        }
+        Some(slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::{TcpListener, TcpStream};
+
+    async fn writer() -> OwnedWriteHalf {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, _server) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        client.unwrap().into_split().1
+    }
+
+    #[tokio::test]
+    async fn a_late_event_of_an_earlier_connection_finds_nothing() {
+        let mut connections = Connections::default();
+        let gate = Rc::new(Gate::default());
+        let first = connections.insert(writer().await, Rc::clone(&gate));
+        assert!(connections.remove(first).is_some());
+        assert_eq!(gate.reading(), Reading::Closed);
+        let second = connections.insert(writer().await, Rc::default());
+        assert_eq!(second.index, first.index, "the index is used again");
+        assert!(connections.get_mut(first).is_none());
+        assert!(connections.remove(first).is_none());
+        assert!(connections.get_mut(second).is_some());
+    }
+
+    #[test]
+    fn a_closed_gate_stays_closed() {
+        let gate = Gate::default();
+        for (set, wanted) in [
+            (Reading::Paused, Reading::Paused),
+            (Reading::Open, Reading::Open),
+            (Reading::Closed, Reading::Closed),
+            (Reading::Open, Reading::Closed),
+            (Reading::Paused, Reading::Closed),
+        ] {
+            gate.set(set);
+            assert_eq!(gate.reading(), wanted, "{set:?}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The reader of one connection. It waits without a buffer, borrows the shard's, and keeps only an incomplete packet.
+
+use crate::connections::{Gate, Reading};
+use crate::health::Connected;
+use crate::host::{Host, READ_BYTES};
+use bytes::BytesMut;
+use reveille_broker_core::io::{ConnectionKey, Input};
+use reveille_proto::mqtt::{self, Version};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+/// How long a closed connection may still send before the socket is gone. Closing with unread bytes would reset the
+/// connection, and the reset overtakes the goodbye that says why.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Reads whose bytes are thrown away meanwhile.
+const LINGER_READS: usize = 16;
+
+/// A socket's read half and what it needs.
+pub(crate) struct Driver {
+    /// The shard.
+    pub(crate) host: Rc<Host>,
+    /// Its name there.
+    pub(crate) connection: ConnectionKey,
+    /// Whether the rules want it read.
+    pub(crate) gate: Rc<Gate>,
+    /// The socket.
+    pub(crate) reader: OwnedReadHalf,
+    /// Of the CONNECT.
+    pub(crate) version: Version,
+    /// Bytes that came and are no whole packet yet, or wait for the gate. At most one packet and one read.
+    pub(crate) unread: BytesMut,
+    /// The gate closed before all of `unread` was taken.
+    pub(crate) is_held_up: bool,
+    /// Counts the socket until it is gone.
+    pub(crate) connected: Connected,
+}
+
+/// How one step of reading ended.
+enum Step {
+    /// Bytes came; `true`: as many as fit, so more probably wait.
+    Came(bool),
+    /// The rules closed the connection.
+    Closed,
+    /// The peer or the network did.
+    Lost,
+}
+
+/// Reads until the connection ends, by whomever.
+pub(crate) async fn drive(mut driver: Driver) {
+    loop {
+        driver.take_packets();
+        if driver.host.shared.mailboxes.is_full() {
+            driver.host.shared.mailboxes.room().await;
+        }
+        match poll_fn(|context| driver.poll_step(context)).await {
+            Step::Came(true) => {
+                driver.take_packets();
+                yield_now().await; // whoever sends without a pause gets one read a round, like everyone else
+            }
+            Step::Came(false) => {}
+            Step::Closed => return driver.linger().await,
+            Step::Lost => return driver.host.lost(driver.connection),
+        }
+    }
+}
+
+impl Driver {
+    fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+        match self.gate.reading() {
+            Reading::Closed => return Poll::Ready(Step::Closed),
+            Reading::Paused => {
+                self.gate.park(context);
+                return Poll::Pending;
+            }
+            Reading::Open if self.is_held_up => return Poll::Ready(Step::Came(false)),
+            Reading::Open => {}
+        }
+        let mut scratch = self.host.scratch.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut scratch);
+        let Poll::Ready(result) = Pin::new(&mut self.reader).poll_read(context, &mut buffer) else {
+            self.gate.park(context);
+            return Poll::Pending;
+        };
+        let came = buffer.filled();
+        if result.is_err() || came.is_empty() {
+            return Poll::Ready(Step::Lost);
+        }
+        self.unread.extend_from_slice(came);
+        Poll::Ready(Step::Came(came.len() == READ_BYTES))
+    }
+
+    /// Hands every whole packet to the rules, until the gate closes.
+    fn take_packets(&mut self) {
+        self.is_held_up = false;
+        let mut has_taken = false;
+        let max = self.host.shared.limits.packet_size_max;
+        while !self.unread.is_empty() {
+            if self.gate.reading() != Reading::Open {
+                self.is_held_up = true;
+                return;
+            }
+            let connection = self.connection;
+            match mqtt::read(&mut self.unread, Some(self.version), max) {
+                Ok(Some(packet)) => self.host.feed(Input::Packet { connection, packet }),
+                Ok(None) => break,
+                Err(malformed) => {
+                    self.host.feed(Input::Malformed { connection, reason: malformed.reason });
+                    self.gate.set(Reading::Closed); // nothing after it can be told apart
+                }
+            }
+            has_taken = true;
+        }
+        if self.unread.is_empty() {
+            self.unread = BytesMut::new();
+        } else if has_taken {
+            // The packets before share the allocation for as long as their payloads live: the tail gets its own.
+            self.unread = BytesMut::from(self.unread.as_ref());
+        }
+    }
+
+    /// Reads what the peer still sends, for a while, so that it gets to read our last packet.
+    async fn linger(mut self) {
+        self.unread = BytesMut::new();
+        let draining = async {
+            for _ in 0..LINGER_READS {
+                let is_over = poll_fn(|context| self.poll_drop(context)).await;
+                if is_over {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(LINGER, draining).await;
+        drop(self.connected);
+    }
+
+    fn poll_drop(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        let mut scratch = self.host.scratch.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut scratch);
+        let result = ready!(Pin::new(&mut self.reader).poll_read(context, &mut buffer));
+        Poll::Ready(result.is_err() || buffer.filled().is_empty())
+    }
+}

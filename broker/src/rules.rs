@@ -1,0 +1,260 @@
+//! The rules of one shard with everything that their outputs touch: no task, no waiting, one call a packet.
+
+use crate::bodies::{Read, Reads};
+use crate::connections::{Connections, Reading};
+use crate::mailbox::Command;
+use crate::shared::Shared;
+use bytes::{Buf, BytesMut};
+use reveille_broker_core::io::{ConnectionKey, IndexChange, Input, Output, RouteTo, ShardNo, Ticket};
+use reveille_broker_core::message::Message;
+use reveille_broker_core::shard::Shard;
+use reveille_proto::ids::{AppId, ClientId, MessageId};
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::net::tcp::OwnedWriteHalf;
+
+/// A shard and what belongs to it on its thread.
+pub(crate) struct Rules {
+    shared: Shared,
+    /// The state machine.
+    pub(crate) shard: Shard,
+    /// Its sockets.
+    pub(crate) connections: Connections,
+    /// Its reads from the store.
+    pub(crate) reads: Reads,
+    /// Inputs that outputs led to, handled after the drain that made them. Empty between calls.
+    follow_ups: VecDeque<Input>,
+    /// Commands for other shards, handed over when the turn ends.
+    outgoing: Vec<Vec<Command>>,
+    /// Connections to write to when the turn ends.
+    pub(crate) dirty: Vec<ConnectionKey>,
+    /// Goodbyes that a socket did not take at once.
+    pub(crate) goodbyes: Vec<Goodbye>,
+    /// Outputs of the recovery, which wait until every shard has recovered.
+    held: Vec<Output>,
+}
+
+/// Bytes for a socket that is closed once it took them.
+pub(crate) struct Goodbye {
+    /// The socket.
+    pub(crate) writer: Rc<OwnedWriteHalf>,
+    /// What it did not take yet.
+    pub(crate) rest: BytesMut,
+}
+
+/// How far a write got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    /// Nothing waits any more; so many bytes went.
+    All(usize),
+    /// The socket would block; so many bytes went.
+    Blocked(usize),
+    /// The socket is broken.
+    Broken,
+    /// There is no such connection.
+    Gone,
+}
+
+impl Rules {
+    /// Around a fresh shard.
+    pub(crate) fn new(shared: Shared, shard: Shard, reads: Reads) -> Self {
+        let outgoing = (0..shared.mailboxes.count()).map(|_| Vec::new()).collect();
+        Self {
+            shared,
+            shard,
+            connections: Connections::default(),
+            reads,
+            follow_ups: VecDeque::new(),
+            outgoing,
+            dirty: Vec::new(),
+            goodbyes: Vec::new(),
+            held: Vec::new(),
+        }
+    }
+
+    /// While the store gives back what it kept: subscriptions become routable at once, the rest waits.
+    pub(crate) fn hold_outputs(&mut self) {
+        while let Some(output) = self.shard.next_output() {
+            match output {
+                Output::Index(change) => self.index(change),
+                other => self.held.push(other),
+            }
+        }
+    }
+
+    /// Every shard has recovered: does what waited for it.
+    pub(crate) fn release_outputs(&mut self) {
+        for output in std::mem::take(&mut self.held) {
+            self.act(output);
+        }
+        let has_bridge = self.shared.read_router().has_bridge();
+        self.feed(Input::BridgePresent(has_bridge));
+    }
+
+    /// Something happened: handles it, does what follows from it, and what follows from that on this shard.
+    pub(crate) fn feed(&mut self, input: Input) {
+        self.follow_ups.push_back(input);
+        while let Some(input) = self.follow_ups.pop_front() {
+            self.shard.handle(input, self.shared.clock.now());
+            while let Some(output) = self.shard.next_output() {
+                self.act(output);
+            }
+        }
+    }
+
+    /// A socket ended by itself, or its bytes cannot be written any more.
+    pub(crate) fn lost(&mut self, connection: ConnectionKey) {
+        if self.connections.remove(connection).is_some() {
+            self.feed(Input::Lost { connection });
+        }
+    }
+
+    fn act(&mut self, output: Output) {
+        match output {
+            Output::Write(connection) => self.mark_dirty(connection),
+            Output::Close { connection, unsent, reason: _ } => self.close(connection, unsent),
+            Output::PauseReading(connection) => self.set_reading(connection, Reading::Paused),
+            Output::ResumeReading(connection) => self.set_reading(connection, Reading::Open),
+            Output::Route { message, ticket, to } => self.route(&message, ticket, to),
+            Output::Settle { ticket, part } => {
+                let settled = Input::Settled { ticket: ticket.number, from: self.shared.no, part };
+                self.send(ticket.shard, settled);
+            }
+            Output::Confirm { shard, message, is_durable } => {
+                self.send(shard, Input::Confirmed { message, is_durable });
+            }
+            Output::Withdraw { app, id, client_ids, ticket } => self.withdraw(&app, id, client_ids, ticket),
+            Output::Index(change) => self.index(change),
+            Output::Retain { app, topic, message } => self.shared.write_router().retain(&app, topic, message),
+            Output::ReadBodies { session, keys } => self.reads.ask(Read { session, keys }),
+            Output::ReadRetained { app, session, filter, after } => {
+                let page = self.shared.limits.retained_page;
+                let (messages, has_more) =
+                    self.shared.read_router().retained(&app, &filter, after.as_ref(), page);
+                self.follow_ups.push_back(Input::Retained { session, filter, messages, has_more });
+            }
+        }
+    }
+
+    fn mark_dirty(&mut self, connection: ConnectionKey) {
+        let Some(slot) = self.connections.get_mut(connection) else { return };
+        if !slot.is_dirty && slot.blocked.is_none() {
+            slot.is_dirty = true;
+            self.dirty.push(connection);
+        }
+    }
+
+    fn set_reading(&mut self, connection: ConnectionKey, reading: Reading) {
+        if let Some(slot) = self.connections.get_mut(connection) {
+            slot.gate.set(reading);
+        }
+    }
+
+    /// Writes what the socket takes now; the rest has a deadline. Dropping the write half says goodbye in TCP.
+    fn close(&mut self, connection: ConnectionKey, mut rest: BytesMut) {
+        let Some(slot) = self.connections.remove(connection) else { return };
+        if !rest.is_empty()
+            && slot.blocked.is_none()
+            && let Ok(taken) = slot.writer.try_write(&rest)
+        {
+            rest.advance(taken);
+        }
+        if !rest.is_empty() {
+            self.goodbyes.push(Goodbye { writer: slot.writer, rest });
+        }
+    }
+
+    fn route(&mut self, message: &Arc<Message>, ticket: u64, to: RouteTo) {
+        let asker = Ticket { shard: self.shared.no, number: ticket };
+        let parts = self.shared.read_router().route(message, to, asker);
+        self.follow_ups
+            .push_back(Input::Routed { ticket, parts: u32::try_from(parts.len()).unwrap_or(u32::MAX) });
+        for (shard, delivery) in parts {
+            self.send(shard, Input::Deliver(Box::new(delivery)));
+        }
+    }
+
+    /// To every shard, or only to those that own one of the sessions: an empty list would mean all of them.
+    fn withdraw(&mut self, app: &AppId, id: MessageId, client_ids: Vec<ClientId>, number: u64) {
+        let count = self.shared.mailboxes.count();
+        let ticket = Ticket { shard: self.shared.no, number };
+        let is_for_all = client_ids.is_empty();
+        let mut by_shard: Vec<Vec<ClientId>> = (0..count).map(|_| Vec::new()).collect();
+        for client_id in client_ids {
+            let owner = Shard::owner(app, &client_id, count);
+            if let Some(list) = by_shard.get_mut(usize::from(owner.0)) {
+                list.push(client_id);
+            }
+        }
+        let concerned = (0..).zip(by_shard).filter(|(_, list)| is_for_all || !list.is_empty());
+        let concerned: Vec<(u16, Vec<ClientId>)> = concerned.collect();
+        let parts = u32::try_from(concerned.len()).unwrap_or(u32::MAX);
+        self.follow_ups.push_back(Input::Routed { ticket: number, parts });
+        for (no, client_ids) in concerned {
+            self.send(ShardNo(no), Input::Withdraw { app: app.clone(), id, client_ids, ticket });
+        }
+    }
+
+    /// The others look at the router themselves when they hear of the change: two changes that cross on their way
+    /// end in the same state everywhere.
+    fn index(&mut self, change: IndexChange) {
+        let (before, after) = {
+            let mut router = self.shared.write_router();
+            let before = router.has_bridge();
+            router.apply(self.shared.no, &change);
+            (before, router.has_bridge())
+        };
+        if before == after {
+            return;
+        }
+        for no in 0..self.shared.mailboxes.count() {
+            if no == self.shared.no.0 {
+                self.follow_ups.push_back(Input::BridgePresent(after));
+            } else if let Some(commands) = self.outgoing.get_mut(usize::from(no)) {
+                commands.push(Command::BridgeChanged);
+            }
+        }
+    }
+
+    fn send(&mut self, shard: ShardNo, input: Input) {
+        if shard == self.shared.no {
+            self.follow_ups.push_back(input);
+        } else if let Some(commands) = self.outgoing.get_mut(usize::from(shard.0)) {
+            commands.push(Command::Input(Box::new(input)));
+        }
+    }
+
+    /// Hands over what this turn made for others.
+    pub(crate) fn send_outgoing(&mut self) {
+        for (no, commands) in (0..).zip(&mut self.outgoing) {
+            if !commands.is_empty() {
+                self.shared.mailboxes.send_all(ShardNo(no), std::mem::take(commands));
+            }
+        }
+    }
+
+    /// Writes a connection's bytes until none is left or the socket would block. Gives the buffer back when it is
+    /// empty: an idle connection holds none.
+    pub(crate) fn flush(&mut self, connection: ConnectionKey) -> Flushed {
+        let Some(slot) = self.connections.get_mut(connection) else { return Flushed::Gone };
+        slot.is_dirty = false;
+        let Some(unsent) = self.shard.unsent(connection) else { return Flushed::Gone };
+        let mut count = 0;
+        while !unsent.is_empty() {
+            match slot.writer.try_write(unsent) {
+                Ok(0) => return Flushed::Broken,
+                Ok(taken) => {
+                    unsent.advance(taken);
+                    count += taken;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Flushed::Blocked(count),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Flushed::Broken,
+            }
+        }
+        *unsent = BytesMut::new();
+        Flushed::All(count)
+    }
+}

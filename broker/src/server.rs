@@ -1,0 +1,320 @@
+//! The order in which the broker starts and stops.
+//!
+//! Start: check the configuration, bind every address, open the store, recover (every subscription is routable), and
+//! only then listen. Stop: accept nobody, say goodbye to everyone, wait until what they sent is durable, close the
+//! store. Both block; call them from wherever blocking for some seconds is fine.
+
+mod descriptors;
+mod error;
+
+pub use error::StartError;
+
+use crate::auth::Auth;
+use crate::bodies::Readers;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::health::{Failure, Health};
+use crate::http::Http;
+use crate::mailbox::{Command, Inbox, Mailboxes, mailboxes};
+use crate::metrics::Metrics;
+use crate::shard_thread::{self, Setup};
+use crate::shared::Shared;
+use crate::transport::tcp::{self, Bound};
+use reveille_broker_core::change::Recovered;
+use reveille_broker_core::io::ShardNo;
+use reveille_broker_core::presence::bridge_app;
+use reveille_broker_core::router::Router;
+use reveille_broker_core::shard::{Shard, ShardConfig};
+use reveille_broker_store::{Embedded, Options, Store};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long all clients together may take to be said goodbye to, and what they sent to become durable.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Recovered items that wait for one shard; the store reads no further meanwhile.
+const RECOVERED_WAITING: usize = 256;
+
+/// A broker that serves. Dropping it stops it too.
+pub struct Broker {
+    addresses: Addresses,
+    mailboxes: Arc<Mailboxes>,
+    health: Arc<Health>,
+    metrics: Metrics,
+    running: Option<Running>,
+}
+
+#[derive(Clone, Copy)]
+struct Addresses {
+    mqtt: SocketAddr,
+    internal: SocketAddr,
+    http: Option<SocketAddr>,
+}
+
+struct Running {
+    shards: Vec<JoinHandle<()>>,
+    readers: Readers,
+    http: Option<Http>,
+    store: Arc<dyn Store>,
+}
+
+/// Addresses that are taken and do not listen yet.
+struct BoundAll {
+    mqtt: Bound,
+    internal: Bound,
+    http: Option<Bound>,
+}
+
+/// Starts a broker whose data lives in a directory, which is created when it does not exist.
+///
+/// # Errors
+/// [`StartError`] says what to change. Nothing runs then.
+pub fn start(config: Config, data_directory: &Path) -> Result<Broker, StartError> {
+    config.check()?;
+    let bound = bind_all(&config)?;
+    let store = Embedded::open(data_directory, Options::default())
+        .map_err(|error| StartError::Store { directory: data_directory.to_owned(), error })?;
+    serve(&config, bound, Arc::new(store))
+}
+
+/// Starts a broker on a store that is open already.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Broker, StartError> {
+    config.check()?;
+    let bound = bind_all(&config)?;
+    serve(&config, bound, store)
+}
+
+fn bind_all(config: &Config) -> Result<BoundAll, StartError> {
+    let bind = |key, address, count| {
+        tcp::bind(address, count).map_err(|error| StartError::bind(key, address, error))
+    };
+    Ok(BoundAll {
+        mqtt: bind("listen", config.listen, config.shard_count())?,
+        internal: bind("internal", config.internal, 1)?,
+        http: config.http.map(|address| bind("http", address, 1)).transpose()?,
+    })
+}
+
+fn serve(config: &Config, bound: BoundAll, store: Arc<dyn Store>) -> Result<Broker, StartError> {
+    let addresses = Addresses {
+        mqtt: bound.mqtt.addr(),
+        internal: bound.internal.addr(),
+        http: bound.http.as_ref().map(Bound::addr),
+    };
+    let open_files_max = descriptors::raise();
+    let shards = config.shard_count();
+    let (mailboxes, inboxes) = mailboxes(shards);
+    let health = Arc::new(Health::default());
+    let metrics = Metrics::new(Arc::clone(&mailboxes), Arc::clone(&health));
+    let readers = Readers::start(&store, &mailboxes, &health).map_err(StartError::Thread)?;
+    let shared = Shared {
+        no: ShardNo(0),
+        clock: Clock::start(),
+        router: Arc::new(RwLock::new(Router::new(shards))),
+        mailboxes: Arc::clone(&mailboxes),
+        store: Arc::clone(&store),
+        health: Arc::clone(&health),
+        metrics: metrics.clone(),
+        auth: Arc::new(Auth::new(config, bridge_app())?),
+        limits: Arc::new(config.limits.core()),
+        shell_limits: Arc::new(config.limits.clone()),
+    };
+    let running = Running { shards: Vec::new(), readers, http: None, store };
+    // From here on an early return drops the broker, which stops what runs already.
+    let mut broker = Broker { addresses, mailboxes, health, metrics, running: Some(running) };
+    let recovered = broker.start_shards(config, &shared, inboxes)?;
+    broker.recover(&shared, recovered)?;
+    broker.listen(bound)?;
+    tracing::info!(
+        mqtt = %addresses.mqtt,
+        http = addresses.http.map(tracing::field::display),
+        shards,
+        open_files_max,
+        "the broker serves"
+    );
+    Ok(broker)
+}
+
+/// What recovery needs of the shards: ways to give items back, and to hear that all of them are routable.
+struct Recovering {
+    senders: Vec<SyncSender<Recovered>>,
+    is_recovered: Receiver<()>,
+}
+
+impl Broker {
+    /// Where devices and servers connect, with the real port.
+    pub fn mqtt_addr(&self) -> SocketAddr {
+        self.addresses.mqtt
+    }
+
+    /// Where the bridge connects.
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.addresses.internal
+    }
+
+    /// Where health and metrics are served, when they are.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.addresses.http
+    }
+
+    /// What was counted, as OpenMetrics text. Blocks for a moment.
+    pub fn metrics_text(&self) -> String {
+        self.metrics.text()
+    }
+
+    /// Whether clients are accepted and the newest commit succeeded.
+    pub fn is_ready(&self) -> bool {
+        self.health.is_ready()
+    }
+
+    /// Waits until the broker cannot go on; for ever while all is well. Works in any runtime.
+    pub async fn wait_failed(&self) -> Failure {
+        self.health.failed().await
+    }
+
+    /// Says goodbye to every client (0x8B), makes durable what was sent, closes the store. Blocks, at most some ten
+    /// seconds.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    fn start_shards(
+        &mut self,
+        config: &Config,
+        shared: &Shared,
+        inboxes: Vec<Inbox>,
+    ) -> Result<Recovering, StartError> {
+        let Some(running) = &mut self.running else { return Err(StartError::Stopped) };
+        let (is_recovered, all_recovered) = sync_channel(inboxes.len());
+        let push_rules = config.core_push_rules();
+        let mut senders = Vec::with_capacity(inboxes.len());
+        for inbox in inboxes {
+            let no = inbox.no();
+            let (sender, recovered) = sync_channel(RECOVERED_WAITING);
+            senders.push(sender);
+            let config = ShardConfig {
+                no,
+                shards: shared.mailboxes.count(),
+                boot: shared.store.boot(),
+                seed: seed(),
+                limits: shared.limits.as_ref().clone(),
+                push_rules: push_rules.clone(),
+            };
+            let reads = running.readers.reads(no);
+            let shared = Shared { no, ..shared.clone() };
+            let setup = Setup { shared, config, inbox, reads, recovered, is_recovered: is_recovered.clone() };
+            running.shards.push(shard_thread::start(setup).map_err(StartError::Thread)?);
+        }
+        Ok(Recovering { senders, is_recovered: all_recovered })
+    }
+
+    /// Gives every shard its sessions and the router the retained messages, and waits until all are routable.
+    fn recover(&mut self, shared: &Shared, recovering: Recovering) -> Result<(), StartError> {
+        let Recovering { senders, is_recovered } = recovering;
+        let shards = shared.mailboxes.count();
+        let mut sessions: u64 = 0;
+        let give = |owner: ShardNo, item| {
+            if let Some(sender) = senders.get(usize::from(owner.0)) {
+                let _ = sender.send(item); // a thread that ended is found below
+            }
+        };
+        let mut visit = |item| match item {
+            Recovered::Session(session) => {
+                sessions += 1;
+                let owner = Shard::owner(&session.record.app, &session.record.client_id, shards);
+                give(owner, Recovered::Session(session));
+            }
+            Recovered::Retained(message) => {
+                let mut router = shared.write_router();
+                router.retain(&message.app, message.topic.clone(), Some(Arc::clone(&message)));
+            }
+            announcement @ Recovered::Announcement { .. } => give(ShardNo(0), announcement),
+        };
+        let result = shared.store.recover(&mut visit);
+        drop(senders);
+        result.map_err(StartError::Recover)?;
+        for _ in 0..shards {
+            is_recovered.recv().map_err(|_| StartError::Stopped)?;
+        }
+        if sessions > 0 {
+            tracing::info!(sessions, "sessions were recovered");
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self, bound: BoundAll) -> Result<(), StartError> {
+        let Addresses { mqtt, internal, http } = self.addresses;
+        let internal_listener = listening("internal", internal, bound.internal)?.pop();
+        let public = listening("listen", mqtt, bound.mqtt)?;
+        let http_listener = match (bound.http, http) {
+            (Some(bound), Some(address)) => listening("http", address, bound)?.pop(),
+            (_, _) => None,
+        };
+        if let (Some(listener), Some(running)) = (http_listener, &mut self.running) {
+            let http = Http::start(listener, Arc::clone(&self.health), self.metrics.clone());
+            running.http = Some(http.map_err(StartError::Thread)?);
+        }
+        let mut internal = internal_listener;
+        for (no, public) in (0..).zip(public) {
+            self.mailboxes.send(ShardNo(no), Command::Serve { public, internal: internal.take() });
+        }
+        self.health.set_serving(true);
+        Ok(())
+    }
+
+    /// Two rounds: what one shard still tells another while both say goodbye is taken before either ends.
+    fn stop_shards(&self) {
+        let shards = self.mailboxes.count();
+        let (sender, stopped) = sync_channel(usize::from(shards));
+        let is_told = |no: &u16| self.mailboxes.send(ShardNo(*no), Command::Stop(sender.clone()));
+        let told = (0..shards).filter(is_told).count();
+        let end = Instant::now() + STOP_DEADLINE;
+        for _ in 0..told {
+            if stopped.recv_timeout(end.saturating_duration_since(Instant::now())).is_err() {
+                tracing::warn!("not every client was said goodbye to in time");
+                break;
+            }
+        }
+        for no in 0..shards {
+            self.mailboxes.send(ShardNo(no), Command::Exit);
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let Some(Running { shards, readers, http, store }) = self.running.take() else { return };
+        self.health.set_serving(false);
+        self.health.set_stopping();
+        self.stop_shards();
+        for shard in shards {
+            let _ = shard.join(); // a panic was reported by its watch
+        }
+        readers.join();
+        if let Some(http) = http {
+            http.stop();
+        }
+        store.close();
+        tracing::info!("the broker stopped");
+    }
+}
+
+fn listening(
+    key: &'static str,
+    address: SocketAddr,
+    bound: Bound,
+) -> Result<Vec<std::net::TcpListener>, StartError> {
+    bound.listen().map_err(|error| StartError::bind(key, address, error))
+}
+
+/// A number that no other run has: the random bits of a UUID.
+fn seed() -> u64 {
+    uuid::Uuid::now_v7().as_u64_pair().1
+}

@@ -1,0 +1,153 @@
+//! The thread of one shard: recovers its sessions, then waits for tasks, mail and deadlines until it is told to end.
+
+use crate::auth::Door;
+use crate::bodies::Reads;
+use crate::health::ThreadWatch;
+use crate::host::Host;
+use crate::listener::accept;
+use crate::mailbox::{Command, Inbox};
+use crate::rules::Rules;
+use crate::shared::Shared;
+use reveille_broker_core::change::Recovered;
+use reveille_broker_core::shard::{Shard, ShardConfig};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{Sleep, sleep, timeout};
+
+/// How long the thread waits at its end for commits that are on their way.
+const LAST_COMMITS: Duration = Duration::from_secs(5);
+
+/// A timer that nobody set.
+const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What a shard's thread starts with.
+pub(crate) struct Setup {
+    /// What all shards share.
+    pub(crate) shared: Shared,
+    /// What the rules start with.
+    pub(crate) config: ShardConfig,
+    /// Its mailbox.
+    pub(crate) inbox: Inbox,
+    /// Its reads from the store.
+    pub(crate) reads: Reads,
+    /// What outlived the last run and belongs to it; ends when everything was given back.
+    pub(crate) recovered: Receiver<Recovered>,
+    /// Told when all of that is routable.
+    pub(crate) is_recovered: SyncSender<()>,
+}
+
+/// Starts the thread.
+pub(crate) fn start(setup: Setup) -> io::Result<JoinHandle<()>> {
+    let name = format!("shard {}", setup.inbox.no().0);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let watch = ThreadWatch::new(Arc::clone(&setup.shared.health), name.clone());
+    Builder::new().name(name).spawn(move || {
+        let _watch = watch;
+        let Setup { shared, config, inbox, reads, recovered, is_recovered } = setup;
+        let mut rules = Rules::new(shared.clone(), Shard::new(config), reads);
+        recover(&shared, &mut rules, &recovered);
+        if is_recovered.send(()).is_err() {
+            return; // the start failed elsewhere
+        }
+        drop(is_recovered);
+        let local = LocalSet::new();
+        let host = Host::new(shared, rules);
+        // As a task among the others, the loop runs after those that were ready before it: they share one turn.
+        let serving = local.spawn_local(serve(host, inbox));
+        let _ = runtime.block_on(local.run_until(serving)); // a panic in there reaches the watch as the thread's end
+    })
+}
+
+fn recover(shared: &Shared, rules: &mut Rules, recovered: &Receiver<Recovered>) {
+    for item in recovered {
+        match item {
+            Recovered::Session(session) => rules.shard.recover(*session, shared.clock.now()),
+            Recovered::Announcement { number, announcement } => {
+                rules.shard.recover_announcement(number, announcement);
+            }
+            Recovered::Retained(_) => debug_assert!(false, "retained messages go to the router"),
+        }
+        rules.hold_outputs();
+    }
+}
+
+async fn serve(host: Rc<Host>, mut inbox: Inbox) {
+    let mut commands = Vec::new();
+    let mut timer = std::pin::pin!(sleep(NEVER));
+    loop {
+        arm(&mut timer, host.deadline());
+        tokio::select! {
+            biased;
+            () = host.turn_due() => {}
+            () = inbox.take(&mut commands) => {}
+            () = &mut timer => host.feed(reveille_broker_core::io::Input::Tick),
+        }
+        for command in commands.drain(..) {
+            match command {
+                Command::Serve { public, internal } => begin(&host, public, internal),
+                Command::Exit => return last_commits(&host).await,
+                command => host.carry_out(command),
+            }
+        }
+        host.end_turn();
+    }
+}
+
+/// Sets the timer when the deadline moved forward, or when it rang. One that moved back is left: a look too early is
+/// harmless and cheaper than setting it at every turn.
+fn arm(timer: &mut std::pin::Pin<&mut Sleep>, deadline: Option<Instant>) {
+    let wanted = deadline.unwrap_or_else(|| Instant::now() + NEVER).into();
+    if timer.is_elapsed() || wanted < timer.deadline() {
+        timer.as_mut().reset(wanted);
+    }
+}
+
+fn begin(host: &Rc<Host>, public: std::net::TcpListener, internal: Option<std::net::TcpListener>) {
+    host.start();
+    let doors = [(Some(public), Door::Public), (internal, Door::Internal)];
+    for (listener, door) in doors.into_iter().filter_map(|(listener, door)| Some((listener?, door))) {
+        match TcpListener::from_std(listener) {
+            Ok(listener) => {
+                host.owns_listener(spawn_local(accept(Rc::clone(host), listener, door)).abort_handle());
+            }
+            Err(error) => tracing::error!(%error, "a listener could not be served"),
+        }
+    }
+}
+
+/// What was handed to the store ends before the thread does; what other threads still send is for nobody.
+async fn last_commits(host: &Rc<Host>) {
+    let waiting = async {
+        host.end_turn();
+        while !host.is_quiet() {
+            host.turn_due().await;
+            host.end_turn();
+        }
+    };
+    if timeout(LAST_COMMITS, waiting).await.is_err() {
+        tracing::warn!("commits were still on their way when the broker stopped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_timer_moves_forward_at_once_and_back_when_it_rang() {
+        let mut timer = std::pin::pin!(sleep(NEVER));
+        arm(&mut timer, Some(Instant::now()));
+        timer.as_mut().await;
+        let later = Instant::now() + NEVER;
+        arm(&mut timer, Some(later));
+        assert_eq!(timer.deadline(), later.into());
+        arm(&mut timer, None);
+        assert_eq!(timer.deadline(), later.into(), "a look too early is harmless");
+    }
+}

@@ -1,0 +1,50 @@
+//! What every shard's thread has in common.
+
+use crate::auth::Auth;
+use crate::clock::Clock;
+use crate::config::LimitsConfig;
+use crate::health::Health;
+use crate::mailbox::Mailboxes;
+use crate::metrics::Metrics;
+use reveille_broker_core::io::ShardNo;
+use reveille_broker_core::limits::Limits;
+use reveille_broker_core::router::Router;
+use reveille_broker_store::Store;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Handles to what the threads share, and the number of the one that holds them.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    /// Whose this is.
+    pub(crate) no: ShardNo,
+    /// The time.
+    pub(crate) clock: Clock,
+    /// Which shards take part in a publish. Its read lock is the only lock that a publish takes.
+    pub(crate) router: Arc<RwLock<Router>>,
+    /// Ways to the other shards.
+    pub(crate) mailboxes: Arc<Mailboxes>,
+    /// Where facts last.
+    pub(crate) store: Arc<dyn Store>,
+    /// The state of the broker.
+    pub(crate) health: Arc<Health>,
+    /// What is measured.
+    pub(crate) metrics: Metrics,
+    /// Who may connect.
+    pub(crate) auth: Arc<Auth>,
+    /// Bounds of the rules.
+    pub(crate) limits: Arc<Limits>,
+    /// Bounds of the shell.
+    pub(crate) shell_limits: Arc<LimitsConfig>,
+}
+
+impl Shared {
+    /// The router, to route. A panic elsewhere left it whole: every change of it is one call of the core.
+    pub(crate) fn read_router(&self) -> RwLockReadGuard<'_, Router> {
+        self.router.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The router, to change it.
+    pub(crate) fn write_router(&self) -> RwLockWriteGuard<'_, Router> {
+        self.router.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,3 @@
+//! How bytes travel below MQTT.
+
+pub(crate) mod tcp;
