@@ -3,10 +3,12 @@
 //! Nothing in here opens a socket or a file, reads a clock, takes a lock, spawns a task or rolls a die.
 
 pub mod change;
+pub mod collections;
 mod commits;
 mod connection;
 pub mod counters;
 pub mod deadlines;
+pub mod filter_map;
 pub mod global_index;
 pub mod handshake;
 pub mod io;

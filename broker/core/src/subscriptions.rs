@@ -1,186 +1,170 @@
-//! Which sessions want a topic: exact filters by hash, filters with wildcards by a tree of levels.
+//! Who subscribed to what: the filters of one app's sessions on one shard.
 
-use bytestring::ByteString;
+use crate::collections::ListMap;
+use crate::filter_map::FilterMap;
 use reveille_proto::topic::{TopicFilter, TopicName};
-use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
-/// Who subscribed to one filter: one pair inline, more in a map.
-#[derive(Clone, Debug)]
-enum Members<K, V> {
-    One(K, V),
-    Many(BTreeMap<K, V>),
-}
-
-/// Filters and their subscribers.
-#[derive(Clone, Debug)]
+/// Topic filters and their subscribers. `K` is a small number of a session, `V` how it subscribed.
+///
+/// No call costs by the number of sessions or filters; a filter with one subscriber has no list of its own.
+#[derive(Debug)]
 pub struct FilterIndex<K, V> {
-    exact: HashMap<ByteString, Members<K, V>>,
-    wild: Node<K, V>,
+    filters: FilterMap<Subscribers<K, V>>,
     len: usize,
 }
 
-#[derive(Clone, Debug)]
-struct Node<K, V> {
-    children: HashMap<ByteString, Node<K, V>>,
-    members: Option<Members<K, V>>,
-}
-
-impl<K, V> Default for Node<K, V> {
-    fn default() -> Self {
-        Self { children: HashMap::new(), members: None }
-    }
+/// The subscribers of one filter: usually a device's own, sometimes a hundred thousand.
+#[derive(Debug)]
+enum Subscribers<K, V> {
+    One(K, V),
+    Many(Box<ListMap<K, V>>),
 }
 
 impl<K, V> Default for FilterIndex<K, V> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), wild: Node::default(), len: 0 }
+        Self { filters: FilterMap::default(), len: 0 }
     }
 }
 
-impl<K: Copy + Ord + Hash, V: Clone> Members<K, V> {
-    fn insert(slot: Option<Self>, key: K, value: V) -> (Self, Option<V>) {
-        match slot {
-            None => (Self::One(key, value), None),
-            Some(Self::One(known, old)) if known == key => (Self::One(key, value), Some(old)),
-            Some(Self::One(known, old)) => (Self::Many([(known, old), (key, value)].into()), None),
-            Some(Self::Many(mut members)) => {
-                let old = members.insert(key, value);
-                (Self::Many(members), old)
-            }
-        }
-    }
-
-    fn remove(self, key: K) -> (Option<Self>, Option<V>) {
-        match self {
-            Self::One(known, value) if known == key => (None, Some(value)),
-            Self::One(known, value) => (Some(Self::One(known, value)), None),
-            Self::Many(mut members) => {
-                let removed = members.remove(&key);
-                let rest = match members.len() {
-                    0 => None,
-                    1 => members.pop_first().map(|(key, value)| Self::One(key, value)),
-                    _ => Some(Self::Many(members)),
-                };
-                (rest, removed)
-            }
-        }
-    }
-
-    fn each(&self, visit: &mut dyn FnMut(K, &V)) {
-        match self {
-            Self::One(key, value) => visit(*key, value),
-            Self::Many(members) => members.iter().for_each(|(key, value)| visit(*key, value)),
-        }
-    }
-}
-
-impl<K: Copy + Ord + Hash, V: Clone> FilterIndex<K, V> {
-    /// Subscribers in all; one that has several filters counts for each.
+impl<K: Copy + Eq + Hash, V: Clone> FilterIndex<K, V> {
+    /// How many pairs of filter and subscriber.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nobody subscribed.
+    /// Whether nobody subscribed to anything.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Adds or replaces; gives the replaced value back.
+    /// Subscribes; what the same subscriber had under the same filter is replaced and comes back.
     pub fn insert(&mut self, filter: &TopicFilter, key: K, value: V) -> Option<V> {
-        let old = if filter.has_wildcard() {
-            let mut node = &mut self.wild;
-            for level in filter.levels() {
-                node = node.children.entry(level.into()).or_default();
+        let replaced = match self.filters.get_mut(filter) {
+            Some(subscribers) => subscribers.insert(key, value),
+            None => {
+                self.filters.insert(filter, Subscribers::One(key, value));
+                None
             }
-            let (members, old) = Members::insert(node.members.take(), key, value);
-            node.members = Some(members);
-            old
-        } else {
-            let known = self.exact.remove(filter.text());
-            let (members, old) = Members::insert(known, key, value);
-            self.exact.insert(filter.text().clone(), members);
-            old
         };
-        self.len += usize::from(old.is_none());
-        old
+        self.len += usize::from(replaced.is_none());
+        replaced
     }
 
-    /// Removes; gives the value back.
+    /// Unsubscribes.
     pub fn remove(&mut self, filter: &TopicFilter, key: K) -> Option<V> {
-        let removed = if filter.has_wildcard() {
-            let levels: Vec<&str> = filter.levels().collect();
-            self.wild.remove(&levels, key)
-        } else {
-            let (rest, removed) = self.exact.remove(filter.text())?.remove(key);
-            if let Some(rest) = rest {
-                self.exact.insert(filter.text().clone(), rest);
-            }
-            removed
+        let removed = match self.filters.get_mut(filter)? {
+            Subscribers::One(only, _) if *only != key => return None,
+            Subscribers::One(..) => match self.filters.remove(filter)? {
+                Subscribers::One(_, value) => value,
+                Subscribers::Many(_) => return None, // it was one a line ago
+            },
+            many => many.remove_of_many(key)?,
         };
-        self.len -= usize::from(removed.is_some());
-        removed
+        self.len -= 1;
+        Some(removed)
     }
 
-    /// The value of one subscriber.
+    /// How a subscriber subscribed to a filter.
     pub fn get(&self, filter: &TopicFilter, key: K) -> Option<&V> {
-        let members = if filter.has_wildcard() {
-            let mut node = &self.wild;
-            for level in filter.levels() {
-                node = node.children.get(level)?;
-            }
-            node.members.as_ref()?
-        } else {
-            self.exact.get(filter.text())?
-        };
-        match members {
-            Members::One(known, value) => (*known == key).then_some(value),
-            Members::Many(members) => members.get(&key),
+        match self.filters.get(filter)? {
+            Subscribers::One(only, value) => (*only == key).then_some(value),
+            Subscribers::Many(many) => many.get(&key),
         }
     }
 
-    /// Visits each subscriber of each filter that matches.
-    pub fn for_each_match(&self, topic: &TopicName, visit: &mut dyn FnMut(K, &V)) {
-        if let Some(members) = self.exact.get(topic.as_str()) {
-            members.each(visit);
-        }
-        let levels: Vec<&str> = topic.levels().collect();
-        let is_system = topic.as_str().starts_with('$');
-        let mut stack = vec![(&self.wild, 0)];
-        while let Some((node, depth)) = stack.pop() {
-            let hides = depth == 0 && is_system; // [MQTT5-4.7.2-1]
-            if let Some(members) =
-                node.children.get("#").filter(|_| !hides).and_then(|rest| rest.members.as_ref())
-            {
-                members.each(visit);
-            }
-            match levels.get(depth) {
-                None => {
-                    if let Some(members) = &node.members {
-                        members.each(visit);
-                    }
-                }
-                Some(level) => {
-                    stack.extend(node.children.get(*level).map(|child| (child, depth + 1)));
-                    stack.extend(node.children.get("+").filter(|_| !hides).map(|child| (child, depth + 1)));
-                }
-            }
-        }
+    /// Calls `visit` for every subscription that matches `topic`. A subscriber whose filters overlap comes once for
+    /// each of them. Filters and subscribers come in an order that depends on earlier calls only.
+    pub fn for_each_match(&self, topic: &TopicName, visit: &mut impl FnMut(K, &V)) {
+        self.filters.for_each_match(topic, &mut |subscribers| match subscribers {
+            Subscribers::One(key, value) => visit(*key, value),
+            Subscribers::Many(many) => many.iter().for_each(|(key, value)| visit(*key, value)),
+        });
     }
 }
 
-impl<K: Copy + Ord + Hash, V: Clone> Node<K, V> {
-    fn remove(&mut self, levels: &[&str], key: K) -> Option<V> {
-        let Some((level, rest)) = levels.split_first() else {
-            let (members, removed) = self.members.take()?.remove(key);
-            self.members = members;
-            return removed;
-        };
-        let child = self.children.get_mut(*level)?;
-        let removed = child.remove(rest, key);
-        if child.members.is_none() && child.children.is_empty() {
-            self.children.remove(*level);
+impl<K: Copy + Eq + Hash, V: Clone> Subscribers<K, V> {
+    fn insert(&mut self, key: K, value: V) -> Option<V> {
+        match self {
+            Self::One(only, known) if *only == key => Some(std::mem::replace(known, value)),
+            Self::One(only, known) => {
+                let mut many = Box::<ListMap<K, V>>::default();
+                many.insert(*only, known.clone());
+                many.insert(key, value);
+                *self = Self::Many(many);
+                None
+            }
+            Self::Many(many) => many.insert(key, value),
         }
-        removed
+    }
+
+    /// Never leaves fewer than one.
+    fn remove_of_many(&mut self, key: K) -> Option<V> {
+        let Self::Many(many) = self else { return None };
+        let removed = many.remove(&key)?;
+        if many.len() == 1
+            && let Some((key, value)) = many.at(0)
+        {
+            *self = Self::One(*key, value.clone());
+        }
+        Some(removed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn the_subscribers_of_a_filter_are_small() {
+        assert_eq!(size_of::<Subscribers<u32, [u32; 2]>>(), 16);
+    }
+
+    #[test]
+    fn a_filter_of_very_many_subscribers_lets_each_go() {
+        let filter = TopicFilter::parse("news/#").unwrap();
+        let mut index = FilterIndex::default();
+        for key in 0..100_000_u32 {
+            index.insert(&filter, key, ());
+        }
+        for key in (0..100_000).rev().step_by(2).chain((0..100_000).step_by(2)) {
+            assert_eq!(index.remove(&filter, key), Some(()), "{key}");
+            assert_eq!(index.remove(&filter, key), None, "{key}");
+        }
+        assert!(index.is_empty());
+        assert!(index.filters.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_finds_what_the_rule_says(
+            calls in prop::collection::vec((0..3_u8, 0..8_usize, 0..40_u32, any::<u8>()), 1..300),
+        ) {
+            let filters = ["a", "a/+", "+/b", "#", "a/#", "设备/+/温度", "设备/1/温度", "$a/#"];
+            let filters = filters.map(|text| TopicFilter::parse(text).unwrap());
+            let topics = ["a", "a/b", "设备/1/温度", "$a/b", "c"].map(|text| TopicName::parse(text).unwrap());
+            let (mut index, mut model) = (FilterIndex::default(), BTreeMap::new());
+            for (call, filter, key, value) in calls {
+                let filter = &filters[filter];
+                if call == 0 {
+                    prop_assert_eq!(index.remove(filter, key), model.remove(&(filter, key)));
+                } else {
+                    prop_assert_eq!(index.insert(filter, key, value), model.insert((filter, key), value));
+                }
+                prop_assert_eq!(index.get(filter, key), model.get(&(filter, key)));
+                prop_assert_eq!(index.len(), model.len());
+            }
+            for topic in &topics {
+                let mut found = Vec::new();
+                index.for_each_match(topic, &mut |key, value| found.push((key, *value)));
+                let wanted = model.iter().filter(|((filter, _), _)| filter.matches(topic));
+                let mut wanted: Vec<_> = wanted.map(|((_, key), value)| (*key, *value)).collect();
+                found.sort_unstable();
+                wanted.sort_unstable();
+                prop_assert_eq!(found, wanted);
+            }
+        }
     }
 }
