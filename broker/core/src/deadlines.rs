@@ -1,35 +1,366 @@
-//! Who has to be looked at, and when.
+//! A timing wheel: whose time came? Constant cost to arm, to cancel and to fire, whatever the number of keys.
 
-use std::collections::BTreeSet;
+use crate::collections::index;
+use hashbrown::HashTable;
+use std::hash::{BuildHasher, Hash, RandomState};
 
-/// See the module.
-#[derive(Clone, Debug)]
+/// Deadlines are rounded up to this many milliseconds: none fires early, and none fires later than this.
+pub const RESOLUTION_MS: u64 = 100;
+
+const NONE: u32 = u32::MAX;
+const SLOT_BITS: u32 = 6;
+const SLOTS: usize = 1 << SLOT_BITS;
+/// Enough for every number of 64 bits: no deadline is too far away.
+const LEVELS: usize = 11;
+
+/// One deadline for each key, held in slots that become finer as the time comes near.
+///
+/// ```text
+/// level 0   64 slots of  0.1 s   the next   6.4 s      a key is moved down one level at most
+/// level 1   64 slots of  6.4 s   the next   6.8 min    when its slot begins: a deadline a week
+/// level 2   64 slots of  6.8 min the next   7.3 h      away is touched four times in all
+/// ...
+/// ```
+/// A key costs itself, 16 bytes, and about 8 bytes in a table.
+#[derive(Debug)]
 pub struct Deadlines<K> {
-    armed: BTreeSet<(u64, K)>,
+    /// The tick up to which everything fired.
+    elapsed: u64,
+    nodes: Vec<Node<K>>,
+    /// The first unused node; the others follow by `next`.
+    free: u32,
+    places: HashTable<u32>,
+    levels: [Level; LEVELS],
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct Node<K> {
+    key: K,
+    tick: u64,
+    next: u32,
+    previous: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    /// A bit for each slot that is not empty.
+    occupied: u64,
+    heads: [u32; SLOTS],
 }
 
 impl<K> Default for Deadlines<K> {
     fn default() -> Self {
-        Self { armed: BTreeSet::new() }
+        Self {
+            elapsed: 0,
+            nodes: Vec::new(),
+            free: NONE,
+            places: HashTable::new(),
+            levels: [Level { occupied: 0, heads: [NONE; SLOTS] }; LEVELS],
+            hasher: RandomState::new(),
+        }
     }
 }
 
-impl<K: Copy + Ord> Deadlines<K> {
-    /// Looks at `key` at `at_ms`; what was armed before stays armed.
-    pub fn arm(&mut self, key: K, at_ms: u64) {
-        self.armed.insert((at_ms, key));
+impl<K: Copy + Eq + Hash> Deadlines<K> {
+    /// How many keys are armed.
+    pub fn len(&self) -> usize {
+        self.places.len()
     }
 
-    /// Visits all that are due.
-    pub fn advance(&mut self, now_ms: u64, visit: &mut dyn FnMut(K)) {
-        while let Some((at, key)) = self.armed.first().copied().filter(|(at, _)| *at <= now_ms) {
-            self.armed.remove(&(at, key));
-            visit(key);
+    /// Whether no key is armed.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Lets `key` fire once, no later than `at_ms` asks for (at the next tick when that is over).
+    ///
+    /// A key that is armed for an earlier time stays so: its owner looks when it fires, and arms it again. So a packet
+    /// that postpones a deadline costs nothing here.
+    pub fn arm(&mut self, key: K, at_ms: u64) {
+        let tick = at_ms.div_ceil(RESOLUTION_MS).max(self.elapsed + 1);
+        let at = match self.place(&key) {
+            Some(at) if self.tick(at).is_some_and(|known| known <= tick) => return,
+            Some(at) => {
+                self.unlink(at);
+                at
+            }
+            None => self.add(key),
+        };
+        self.link(at, tick);
+    }
+
+    /// Forgets the deadline of `key`; whether it had one.
+    pub fn cancel(&mut self, key: K) -> bool {
+        let Some(at) = self.place(&key) else { return false };
+        self.unlink(at);
+        self.release(at);
+        true
+    }
+
+    /// Calls `fire` for each key whose time came, and forgets it. Time that runs backwards changes nothing.
+    pub fn advance(&mut self, now_ms: u64, fire: &mut impl FnMut(K)) {
+        let now = now_ms / RESOLUTION_MS;
+        while let Some((level, slot, start)) = self.next_slot() {
+            if start > now {
+                break;
+            }
+            self.elapsed = self.elapsed.max(start);
+            self.empty_slot(level, slot, fire);
+        }
+        self.elapsed = self.elapsed.max(now);
+    }
+
+    /// When to call [`Deadlines::advance`] next, in milliseconds. Exact for the next seconds; for later deadlines it
+    /// may come before them, so that they are moved closer.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.next_slot().map(|(_, _, start)| start.saturating_mul(RESOLUTION_MS))
+    }
+
+    /// The first slot that is not empty, and the tick at which it begins.
+    ///
+    /// A key stands on the level of the highest digit in which its tick differs from `elapsed`; so everything on a
+    /// lower level comes before everything on a higher one, and no slot lies behind.
+    fn next_slot(&self) -> Option<(usize, usize, u64)> {
+        let (level, found) = self.levels.iter().enumerate().find(|(_, level)| level.occupied != 0)?;
+        let slot = found.occupied.trailing_zeros() as usize;
+        let shift = shift_of(level);
+        let above = self.elapsed.checked_shr(shift + SLOT_BITS).unwrap_or(0);
+        let above = above.checked_shl(shift + SLOT_BITS).unwrap_or(0);
+        Some((level, slot, above | (slot as u64) << shift))
+    }
+
+    fn empty_slot(&mut self, level: usize, slot: usize, fire: &mut impl FnMut(K)) {
+        let Some(head) = self.head_mut(level, slot) else { return };
+        let mut at = std::mem::replace(head, NONE);
+        if let Some(level) = self.levels.get_mut(level) {
+            level.occupied &= !(1 << slot);
+        }
+        while let Some(node) = self.nodes.get(at as usize) {
+            let (key, tick, next) = (node.key, node.tick, node.next);
+            if tick <= self.elapsed {
+                self.release(at);
+                fire(key);
+            } else {
+                self.link(at, tick);
+            }
+            at = next;
         }
     }
 
-    /// The next one.
-    pub fn next_deadline(&self) -> Option<u64> {
-        self.armed.first().map(|(at, _)| *at)
+    fn link(&mut self, at: u32, tick: u64) {
+        let (level, slot) = self.slot_of(tick);
+        let Some(head) = self.head_mut(level, slot) else { return };
+        let next = std::mem::replace(head, at);
+        if let Some(level) = self.levels.get_mut(level) {
+            level.occupied |= 1 << slot;
+        }
+        if let Some(node) = self.nodes.get_mut(at as usize) {
+            (node.tick, node.next, node.previous) = (tick, next, NONE);
+        }
+        if let Some(node) = self.nodes.get_mut(next as usize) {
+            node.previous = at;
+        }
+    }
+
+    fn unlink(&mut self, at: u32) {
+        let Some(node) = self.nodes.get(at as usize) else { return };
+        let (tick, next, previous) = (node.tick, node.next, node.previous);
+        if let Some(node) = self.nodes.get_mut(next as usize) {
+            node.previous = previous;
+        }
+        if let Some(node) = self.nodes.get_mut(previous as usize) {
+            node.next = next;
+            return;
+        }
+        let (level, slot) = self.slot_of(tick);
+        if let Some(head) = self.head_mut(level, slot) {
+            *head = next;
+        }
+        if next == NONE
+            && let Some(level) = self.levels.get_mut(level)
+        {
+            level.occupied &= !(1 << slot);
+        }
+    }
+
+    /// Level and slot of a tick behind `elapsed`. The same for as long as the key stands there.
+    fn slot_of(&self, tick: u64) -> (usize, usize) {
+        let differing = (self.elapsed ^ tick) | 1;
+        let level = (differing.ilog2() / SLOT_BITS) as usize;
+        (level, (tick >> shift_of(level)) as usize % SLOTS)
+    }
+
+    fn head_mut(&mut self, level: usize, slot: usize) -> Option<&mut u32> {
+        self.levels.get_mut(level)?.heads.get_mut(slot)
+    }
+
+    fn tick(&self, at: u32) -> Option<u64> {
+        self.nodes.get(at as usize).map(|node| node.tick)
+    }
+
+    fn place(&self, key: &K) -> Option<u32> {
+        let is_same = |at: &u32| self.nodes.get(*at as usize).is_some_and(|node| node.key == *key);
+        self.places.find(self.hasher.hash_one(key), is_same).copied()
+    }
+
+    fn add(&mut self, key: K) -> u32 {
+        let node = Node { key, tick: 0, next: NONE, previous: NONE };
+        let at = match self.nodes.get_mut(self.free as usize) {
+            Some(unused) => {
+                let at = self.free;
+                self.free = unused.next;
+                *unused = node;
+                at
+            }
+            None => {
+                self.nodes.push(node);
+                index(self.nodes.len() - 1)
+            }
+        };
+        let (nodes, hasher) = (&self.nodes, &self.hasher);
+        let hash_of = |at: &u32| nodes.get(*at as usize).map_or(0, |node| hasher.hash_one(node.key));
+        self.places.insert_unique(hasher.hash_one(key), at, hash_of);
+        at
+    }
+
+    fn release(&mut self, at: u32) {
+        let Some(node) = self.nodes.get_mut(at as usize) else { return };
+        if let Ok(found) = self.places.find_entry(self.hasher.hash_one(node.key), |known| *known == at) {
+            found.remove();
+        }
+        node.next = self.free;
+        self.free = at;
+    }
+}
+
+fn shift_of(level: usize) -> u32 {
+    SLOT_BITS * index(level)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    const WEEK_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
+    fn fired(wheel: &mut Deadlines<u32>, now_ms: u64) -> BTreeSet<u32> {
+        let mut keys = BTreeSet::new();
+        wheel.advance(now_ms, &mut |key| assert!(keys.insert(key), "{key} fired twice"));
+        keys
+    }
+
+    #[test]
+    fn a_node_is_small() {
+        assert_eq!(size_of::<Node<u32>>(), 24);
+        assert_eq!(size_of::<Node<u64>>(), 24);
+    }
+
+    #[test]
+    fn a_far_deadline_is_looked_at_a_handful_of_times() {
+        let start = 1_790_000_000_000;
+        let mut wheel = Deadlines::default();
+        fired(&mut wheel, start);
+        wheel.arm(1, start + WEEK_MS);
+        let mut looks = 0;
+        while let Some(next) = wheel.next_deadline() {
+            looks += 1;
+            let keys = fired(&mut wheel, next);
+            assert_eq!(keys.contains(&1), next == start + WEEK_MS, "{next}");
+        }
+        assert!(looks <= 5, "{looks}");
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_fires_at_the_next_tick() {
+        let mut wheel = Deadlines::default();
+        fired(&mut wheel, 10_000);
+        wheel.arm(1, 5);
+        assert_eq!(wheel.next_deadline(), Some(10_100));
+        assert!(fired(&mut wheel, 10_099).is_empty());
+        assert_eq!(fired(&mut wheel, 10_100), [1].into());
+        assert_eq!(wheel.next_deadline(), None);
+    }
+
+    #[test]
+    fn no_deadline_is_too_far() {
+        let mut wheel = Deadlines::default();
+        wheel.arm(1, u64::MAX);
+        wheel.arm(2, 100);
+        assert_eq!(fired(&mut wheel, WEEK_MS * 100_000), [2].into());
+        assert!(wheel.next_deadline().is_some());
+        assert!(wheel.cancel(1));
+        assert!(!wheel.cancel(1));
+        assert_eq!((wheel.next_deadline(), wheel.len()), (None, 0));
+    }
+
+    #[test]
+    fn memory_is_used_again() {
+        let mut wheel = Deadlines::default();
+        for round in 0..1_000_u64 {
+            for key in 0..10 {
+                wheel.arm(key, round * 1_000 + u64::from(key) * 50_000);
+            }
+            fired(&mut wheel, round * 1_000);
+        }
+        assert!(wheel.nodes.len() <= 10);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Call {
+        Arm(u32, u64),
+        Cancel(u32),
+        Pass(u64),
+        ToNext,
+    }
+
+    fn call() -> impl Strategy<Value = Call> {
+        let span = || prop_oneof![0..300_u64, 0..20_000_u64, 0..2 * WEEK_MS];
+        prop_oneof![
+            4 => (0..30_u32, span()).prop_map(|(key, span)| Call::Arm(key, span)),
+            1 => (0..30_u32).prop_map(Call::Cancel),
+            2 => span().prop_map(Call::Pass),
+            3 => Just(Call::ToNext),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_key_fires_early_and_none_late(
+            start in prop_oneof![Just(0), Just(1_790_000_000_000_u64)],
+            calls in prop::collection::vec(call(), 1..200),
+        ) {
+            let mut wheel = Deadlines::default();
+            let (mut now, mut model) = (start, BTreeMap::new());
+            for call in calls {
+                match call {
+                    Call::Arm(key, span) => {
+                        wheel.arm(key, now + span);
+                        let at = (now + span).max(now / RESOLUTION_MS * RESOLUTION_MS + 1);
+                        let known = model.entry(key).or_insert(at);
+                        *known = at.min(*known);
+                    }
+                    Call::Cancel(key) => prop_assert_eq!(wheel.cancel(key), model.remove(&key).is_some()),
+                    Call::Pass(span) => now += span,
+                    Call::ToNext => now = now.max(wheel.next_deadline().unwrap_or(now)),
+                }
+                if matches!(call, Call::Pass(_) | Call::ToNext) {
+                    for key in fired(&mut wheel, now) {
+                        let at = model.remove(&key);
+                        prop_assert!(at.is_some_and(|at| at <= now), "{} early: {:?} at {}", key, at, now);
+                    }
+                    let late = model.values().find(|at| **at + RESOLUTION_MS <= now);
+                    prop_assert_eq!(late, None, "at {}", now);
+                }
+                let earliest = model.values().min().copied();
+                prop_assert_eq!(wheel.next_deadline().is_some(), earliest.is_some());
+                if let (Some(next), Some(earliest)) = (wheel.next_deadline(), earliest) {
+                    prop_assert!(next < earliest + RESOLUTION_MS, "{} {}", next, earliest);
+                }
+                prop_assert_eq!(wheel.len(), model.len());
+            }
+        }
     }
 }
