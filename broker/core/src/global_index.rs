@@ -1,31 +1,26 @@
 //! What the whole process must know to route a publish: which shards have receivers.
 
+use crate::collections::ListMap;
+use crate::filter_map::FilterMap;
 use crate::io::ShardNo;
 use bytestring::ByteString;
+use hashbrown::HashTable;
 use reveille_proto::ids::AppId;
 use reveille_proto::topic::{Subscription, TopicFilter, TopicName};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::subscriptions::FilterIndex;
+/// Shards that a [`ShardSet`] can hold, and so the most that a broker may have.
+pub const SHARDS_MAX: u16 = 128;
 
-/// Shards, as bits: at most 128.
+/// A set of shards below [`SHARDS_MAX`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShardSet(u128);
 
-impl ShardSet {
-    /// Adds one.
-    pub fn insert(&mut self, shard: ShardNo) {
-        self.0 |= 1u128.checked_shl(u32::from(shard.0)).unwrap_or(0);
-    }
-
-    /// Whether it is in.
-    pub fn contains(self, shard: ShardNo) -> bool {
-        self.0 & 1u128.checked_shl(u32::from(shard.0)).unwrap_or(0) != 0
-    }
-}
-
-/// See the module.
+/// The subscriptions of all shards, app by app. Read at each publish, written when a filter comes or goes.
+///
+/// No call costs by the number of sessions, filters or groups.
 #[derive(Debug, Default)]
 pub struct GlobalIndex {
     apps: HashMap<AppId, AppIndex>,
@@ -33,18 +28,50 @@ pub struct GlobalIndex {
 
 #[derive(Debug, Default)]
 struct AppIndex {
-    plain: FilterIndex<u16, u32>,
-    shared: FilterIndex<u32, ()>,
-    names: HashMap<(ByteString, TopicFilter), u32>,
-    groups: HashMap<u32, Group>,
-    next_group: u32,
+    /// Filters without wildcards, most of them of one device. Only the hash is kept, keyed and of 64 bits: should two
+    /// filters ever share it, a shard is asked that has nothing to say. Saves the text of every such filter.
+    exact: HashTable<ExactFilter>,
+    wild: FilterMap<ShardCounts>,
+    shared: FilterMap<SharedFilter>,
+    hasher: RandomState,
 }
 
 #[derive(Debug)]
+struct ExactFilter {
+    hash: u64,
+    counts: ShardCounts,
+}
+
+/// How many subscriptions each shard has; the last one of a shard takes its bit with it.
+#[derive(Debug)]
+enum ShardCounts {
+    One(ShardNo, u32),
+    Many(Box<ManyShards>),
+}
+
+#[derive(Debug)]
+struct ManyShards {
+    set: ShardSet,
+    /// At most [`SHARDS_MAX`].
+    counts: Vec<(ShardNo, u32)>,
+}
+
+/// The groups under one filter of shared subscriptions.
+#[derive(Debug)]
+struct SharedFilter {
+    filter: TopicFilter,
+    groups: ListMap<ByteString, Group>,
+}
+
+/// The members of one group, shard by shard.
+#[derive(Debug, Default)]
 struct Group {
-    name: (ByteString, TopicFilter),
-    shards: HashMap<u16, Members>,
-    turn: AtomicUsize,
+    /// At most [`SHARDS_MAX`], ordered.
+    shards: Vec<(ShardNo, Members)>,
+    /// How far apart two turns are among the weights.
+    stride: u32,
+    /// Atomic because turns are taken under a read lock.
+    turn: AtomicU32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,72 +89,86 @@ pub struct Found {
     pub groups: Vec<(ByteString, TopicFilter, ShardNo)>,
 }
 
-impl GlobalIndex {
-    /// A session of this shard subscribed.
-    pub fn subscribe(&mut self, app: &AppId, subscription: &Subscription, shard: ShardNo) {
-        let index = self.apps.entry(app.clone()).or_default();
-        let Some(group) = &subscription.group else {
-            let count = index.plain.get(&subscription.filter, shard.0).copied().unwrap_or(0);
-            index.plain.insert(&subscription.filter, shard.0, count + 1);
-            return;
-        };
-        let name = (group.clone(), subscription.filter.clone());
-        let number = *index.names.entry(name.clone()).or_insert_with(|| {
-            index.next_group += 1;
-            index.next_group
-        });
-        let new = || Group { name, shards: HashMap::new(), turn: AtomicUsize::new(0) };
-        let group = index.groups.entry(number).or_insert_with(new);
-        group.shards.entry(shard.0).or_default().all += 1;
-        index.shared.insert(&subscription.filter, number, ());
+impl ShardSet {
+    /// Adds one.
+    pub fn insert(&mut self, shard: ShardNo) {
+        debug_assert!(shard.0 < SHARDS_MAX, "a broker has at most so many shards");
+        self.0 |= bit(shard);
     }
 
-    /// A session of this shard unsubscribed.
+    /// Takes one out.
+    pub fn remove(&mut self, shard: ShardNo) {
+        self.0 &= !bit(shard);
+    }
+
+    /// Whether it is in.
+    pub fn contains(self, shard: ShardNo) -> bool {
+        self.0 & bit(shard) != 0
+    }
+
+    /// Whether none is in.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The shards in it, the lowest first.
+    pub fn iter(self) -> impl Iterator<Item = ShardNo> {
+        (0..SHARDS_MAX).map(ShardNo).filter(move |shard| self.contains(*shard))
+    }
+}
+
+fn bit(shard: ShardNo) -> u128 {
+    1_u128.checked_shl(u32::from(shard.0)).unwrap_or(0)
+}
+
+impl GlobalIndex {
+    /// A session of this shard subscribed. The member of a group counts as offline until
+    /// [`GlobalIndex::member_online`] says otherwise.
+    pub fn subscribe(&mut self, app: &AppId, subscription: &Subscription, shard: ShardNo) {
+        let index = match self.apps.get_mut(app) {
+            Some(index) => index,
+            None => self.apps.entry(app.clone()).or_default(),
+        };
+        match &subscription.group {
+            Some(group) => index.join(group, &subscription.filter, shard),
+            None if subscription.filter.has_wildcard() => index.add_wild(&subscription.filter, shard),
+            None => index.add_exact(subscription.filter.as_str(), shard),
+        }
+    }
+
+    /// A session of this shard unsubscribed; it must have subscribed. A member that is online leaves first, with
+    /// [`GlobalIndex::member_online`].
     pub fn unsubscribe(&mut self, app: &AppId, subscription: &Subscription, shard: ShardNo) {
         let Some(index) = self.apps.get_mut(app) else { return };
-        let Some(group) = &subscription.group else {
-            match index.plain.get(&subscription.filter, shard.0).copied().unwrap_or(0) {
-                0 | 1 => index.plain.remove(&subscription.filter, shard.0),
-                count => index.plain.insert(&subscription.filter, shard.0, count - 1),
-            };
-            return;
-        };
-        let name = (group.clone(), subscription.filter.clone());
-        let Some(number) = index.names.get(&name).copied() else { return };
-        let Some(group) = index.groups.get_mut(&number) else { return };
-        if let Some(members) = group.shards.get_mut(&shard.0) {
-            members.all = members.all.saturating_sub(1);
-            if members.all == 0 {
-                group.shards.remove(&shard.0);
-            }
+        match &subscription.group {
+            Some(group) => index.leave(group, &subscription.filter, shard),
+            None if subscription.filter.has_wildcard() => index.remove_wild(&subscription.filter, shard),
+            None => index.remove_exact(subscription.filter.as_str(), shard),
         }
-        if group.shards.is_empty() {
-            index.groups.remove(&number);
-            index.names.remove(&name);
-            index.shared.remove(&subscription.filter, number);
+        if index.exact.is_empty() && index.wild.is_empty() && index.shared.is_empty() {
+            self.apps.remove(app);
         }
     }
 
     /// Members of a shared subscription came (positive) or left.
     pub fn member_online(&mut self, app: &AppId, subscription: &Subscription, shard: ShardNo, change: i32) {
-        let Some(index) = self.apps.get_mut(app) else { return };
-        let Some(group) = &subscription.group else { return };
-        let Some(number) = index.names.get(&(group.clone(), subscription.filter.clone())) else { return };
-        let members = index.groups.get_mut(number).and_then(|group| group.shards.get_mut(&shard.0));
-        if let Some(members) = members {
-            members.online = members.online.saturating_add_signed(change);
+        let Some(name) = &subscription.group else { return };
+        let filter = self.apps.get_mut(app).and_then(|index| index.shared.get_mut(&subscription.filter));
+        if let Some(group) = filter.and_then(|filter| filter.groups.get_mut(name)) {
+            group.change(shard, |members| members.online = members.online.saturating_add_signed(change));
         }
     }
 
-    /// Who takes part in a publish on this topic.
+    /// Who takes part in a publish on this topic. Takes a turn in each group.
     pub fn find(&self, app: &AppId, topic: &TopicName) -> Found {
         let mut found = Found::default();
         let Some(index) = self.apps.get(app) else { return found };
-        index.plain.for_each_match(topic, &mut |shard, _| found.shards.insert(ShardNo(shard)));
-        index.shared.for_each_match(topic, &mut |number, ()| {
-            let Some(group) = index.groups.get(&number) else { return };
-            if let Some(shard) = group.choose() {
-                found.groups.push((group.name.0.clone(), group.name.1.clone(), shard));
+        found.shards = index.plain_shards(topic);
+        index.shared.for_each_match(topic, &mut |shared| {
+            for (name, group) in shared.groups.iter() {
+                if let Some(shard) = group.choose() {
+                    found.groups.push((name.clone(), shared.filter.clone(), shard));
+                }
             }
         });
         found
@@ -135,33 +176,370 @@ impl GlobalIndex {
 
     /// The shard whose turn it is in one group.
     pub fn choose(&self, app: &AppId, group: &ByteString, filter: &TopicFilter) -> Option<ShardNo> {
-        let index = self.apps.get(app)?;
-        index.groups.get(index.names.get(&(group.clone(), filter.clone()))?)?.choose()
+        self.apps.get(app)?.shared.get(filter)?.groups.get(group)?.choose()
     }
 
-    /// Whether anyone would get a message on this topic.
+    /// Whether anyone would get a message on this topic. Takes no turn.
     pub fn has_receivers(&self, app: &AppId, topic: &TopicName) -> bool {
-        let found = self.find(app, topic);
-        found.shards != ShardSet::default() || !found.groups.is_empty()
+        let Some(index) = self.apps.get(app) else { return false };
+        let mut has_group = false;
+        index.shared.for_each_match(topic, &mut |_| has_group = true);
+        has_group || !index.plain_shards(topic).is_empty()
+    }
+}
+
+impl AppIndex {
+    fn plain_shards(&self, topic: &TopicName) -> ShardSet {
+        let hash = self.hasher.hash_one(topic.as_str());
+        let exact = self.exact.find(hash, |known| known.hash == hash);
+        let mut shards = exact.map(|known| known.counts.set()).unwrap_or_default();
+        self.wild.for_each_match(topic, &mut |counts| shards.0 |= counts.set().0);
+        shards
+    }
+
+    fn add_exact(&mut self, text: &str, shard: ShardNo) {
+        let hash = self.hasher.hash_one(text);
+        match self.exact.find_mut(hash, |known| known.hash == hash) {
+            Some(known) => known.counts.add(shard),
+            None => {
+                let fresh = ExactFilter { hash, counts: ShardCounts::One(shard, 1) };
+                self.exact.insert_unique(hash, fresh, |known| known.hash);
+            }
+        }
+    }
+
+    fn remove_exact(&mut self, text: &str, shard: ShardNo) {
+        let hash = self.hasher.hash_one(text);
+        if let Ok(mut found) = self.exact.find_entry(hash, |known| known.hash == hash)
+            && found.get_mut().counts.remove(shard)
+        {
+            found.remove();
+        }
+    }
+
+    fn add_wild(&mut self, filter: &TopicFilter, shard: ShardNo) {
+        match self.wild.get_mut(filter) {
+            Some(counts) => counts.add(shard),
+            None => drop(self.wild.insert(filter, ShardCounts::One(shard, 1))),
+        }
+    }
+
+    fn remove_wild(&mut self, filter: &TopicFilter, shard: ShardNo) {
+        if self.wild.get_mut(filter).is_some_and(|counts| counts.remove(shard)) {
+            self.wild.remove(filter);
+        }
+    }
+
+    fn join(&mut self, group: &ByteString, filter: &TopicFilter, shard: ShardNo) {
+        if self.shared.get(filter).is_none() {
+            let fresh = SharedFilter { filter: filter.clone(), groups: ListMap::new() };
+            self.shared.insert(filter, fresh);
+        }
+        let Some(shared) = self.shared.get_mut(filter) else { return };
+        if shared.groups.get(group).is_none() {
+            shared.groups.insert(group.clone(), Group::default());
+        }
+        if let Some(known) = shared.groups.get_mut(group) {
+            known.join(shard);
+        }
+    }
+
+    fn leave(&mut self, group: &ByteString, filter: &TopicFilter, shard: ShardNo) {
+        let Some(shared) = self.shared.get_mut(filter) else { return };
+        let Some(known) = shared.groups.get_mut(group) else { return };
+        known.change(shard, |members| members.all = members.all.saturating_sub(1));
+        if known.shards.is_empty() {
+            shared.groups.remove(group);
+        }
+        if shared.groups.is_empty() {
+            self.shared.remove(filter);
+        }
+    }
+}
+
+impl ShardCounts {
+    fn set(&self) -> ShardSet {
+        match self {
+            Self::One(shard, _) => ShardSet(bit(*shard)),
+            Self::Many(many) => many.set,
+        }
+    }
+
+    fn add(&mut self, shard: ShardNo) {
+        match self {
+            Self::One(only, count) if *only == shard => *count += 1,
+            Self::One(only, count) => {
+                let counts = vec![(*only, *count), (shard, 1)];
+                *self = Self::Many(Box::new(ManyShards { set: ShardSet(bit(*only) | bit(shard)), counts }));
+            }
+            Self::Many(many) => many.add(shard),
+        }
+    }
+
+    /// Whether nothing is left.
+    fn remove(&mut self, shard: ShardNo) -> bool {
+        match self {
+            Self::One(only, _) if *only != shard => false,
+            Self::One(_, count) => {
+                *count -= 1;
+                *count == 0
+            }
+            Self::Many(many) => {
+                many.remove(shard);
+                if let [(only, count)] = many.counts.as_slice() {
+                    *self = Self::One(*only, *count);
+                }
+                false
+            }
+        }
+    }
+}
+
+impl ManyShards {
+    fn add(&mut self, shard: ShardNo) {
+        self.set.insert(shard);
+        match self.counts.iter_mut().find(|(known, _)| *known == shard) {
+            Some((_, count)) => *count += 1,
+            None => self.counts.push((shard, 1)),
+        }
+    }
+
+    fn remove(&mut self, shard: ShardNo) {
+        let Some(place) = self.counts.iter().position(|(known, _)| *known == shard) else { return };
+        let Some((_, count)) = self.counts.get_mut(place) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.counts.swap_remove(place);
+            self.set.remove(shard);
+        }
     }
 }
 
 impl Group {
-    /// Round robin over online members, over all where none is online.
+    fn join(&mut self, shard: ShardNo) {
+        if let Err(place) = self.shards.binary_search_by_key(&shard, |(known, _)| *known) {
+            self.shards.insert(place, (shard, Members::default()));
+        }
+        self.change(shard, |members| members.all += 1);
+    }
+
+    fn change(&mut self, shard: ShardNo, change: impl FnOnce(&mut Members)) {
+        let Ok(place) = self.shards.binary_search_by_key(&shard, |(known, _)| *known) else { return };
+        let Some((_, members)) = self.shards.get_mut(place) else { return };
+        change(members);
+        members.online = members.online.min(members.all);
+        if members.all == 0 {
+            self.shards.remove(place);
+        }
+        let (_, total) = self.weights();
+        self.stride = stride(total);
+    }
+
+    /// What a shard weighs, and the sum: members that are online, all members where none is.
+    fn weights(&self) -> (fn(&Members) -> u32, u32) {
+        let online = self.shards.iter().map(|(_, members)| members.online).sum();
+        if online > 0 {
+            return (|members| members.online, online);
+        }
+        (|members| members.all, self.shards.iter().map(|(_, members)| members.all).sum())
+    }
+
+    /// Round robin: as many turns in a row as there are members give each shard exactly as many as it has, and
+    /// spread them, so that a large shard does not get a thousand messages before the next one gets its first.
     fn choose(&self) -> Option<ShardNo> {
-        let any_online = self.shards.values().any(|members| members.online > 0);
-        let weight = |members: &Members| if any_online { members.online } else { members.all };
-        let total: u32 = self.shards.values().map(weight).sum();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let mut left = u32::try_from(turn % (total.max(1) as usize)).unwrap_or(0);
-        let mut shards: Vec<_> = self.shards.iter().collect();
-        shards.sort_by_key(|(shard, _)| **shard);
-        for (shard, members) in shards {
-            match left.checked_sub(weight(members)) {
+        let (weight, total) = self.weights();
+        let turn = u64::from(self.turn.fetch_add(1, Ordering::Relaxed));
+        let mut left = (turn * u64::from(self.stride)).checked_rem(u64::from(total))?;
+        for (shard, members) in &self.shards {
+            match left.checked_sub(u64::from(weight(members))) {
                 Some(rest) => left = rest,
-                None => return Some(ShardNo(*shard)),
+                None => return Some(*shard),
             }
         }
         None
+    }
+}
+
+/// A step that visits every number below `total` once before it returns to the first, and neighbours far apart:
+/// without a common divisor, near the golden section of `total`.
+fn stride(total: u32) -> u32 {
+    let golden = u32::try_from(u64::from(total) * 618 / 1000).unwrap_or(0).max(1);
+    (golden..).find(|step| greatest_common_divisor(*step, total) <= 1).unwrap_or(1)
+}
+
+fn greatest_common_divisor(mut left: u32, mut right: u32) -> u32 {
+    while right > 0 {
+        (left, right) = (right, left % right);
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn subscription(text: &str) -> Subscription {
+        Subscription::parse(text).unwrap()
+    }
+
+    fn turns(index: &GlobalIndex, subscription: &Subscription, count: u32) -> BTreeMap<u16, u32> {
+        let group = subscription.group.as_ref().unwrap();
+        let mut turns = BTreeMap::new();
+        for _ in 0..count {
+            let shard = index.choose(&AppId::default(), group, &subscription.filter).unwrap();
+            *turns.entry(shard.0).or_default() += 1;
+        }
+        turns
+    }
+
+    #[test]
+    fn a_filter_of_one_shard_is_small() {
+        assert_eq!(size_of::<ExactFilter>(), 24);
+    }
+
+    #[test]
+    fn a_set_holds_every_shard() {
+        let mut set = ShardSet::default();
+        for shard in [0, 64, 127].map(ShardNo) {
+            set.insert(shard);
+            assert!(set.contains(shard));
+        }
+        set.remove(ShardNo(64));
+        assert_eq!(set.iter().collect::<Vec<_>>(), [ShardNo(0), ShardNo(127)]);
+    }
+
+    #[test]
+    fn groups_go_to_shards_by_members_that_are_online() {
+        let (app, jobs) = (AppId::default(), subscription("$share/工人/jobs/#"));
+        let mut index = GlobalIndex::default();
+        for shard in [0, 1, 1, 1, 5, 5] {
+            index.subscribe(&app, &jobs, ShardNo(shard));
+        }
+        assert_eq!(
+            turns(&index, &jobs, 60),
+            [(0, 10), (1, 30), (5, 20)].into(),
+            "nobody is online: all count"
+        );
+        index.member_online(&app, &jobs, ShardNo(5), 2);
+        assert_eq!(turns(&index, &jobs, 60), [(5, 60)].into());
+        index.member_online(&app, &jobs, ShardNo(0), 1);
+        assert_eq!(turns(&index, &jobs, 60), [(0, 20), (5, 40)].into());
+        index.member_online(&app, &jobs, ShardNo(5), -2);
+        assert_eq!(turns(&index, &jobs, 60), [(0, 60)].into());
+        for shard in [0, 1, 1, 5, 5, 1] {
+            index.unsubscribe(&app, &jobs, ShardNo(shard));
+        }
+        assert!(index.apps.is_empty(), "the last member takes everything with it");
+    }
+
+    #[test]
+    fn turns_of_large_shards_are_spread() {
+        let (app, jobs) = (AppId::default(), subscription("$share/g/jobs"));
+        let mut index = GlobalIndex::default();
+        for shard in [3, 4] {
+            (0..50_000).for_each(|_| index.subscribe(&app, &jobs, ShardNo(shard)));
+        }
+        for _ in 0..100 {
+            let counts = turns(&index, &jobs, 10);
+            assert!(counts.values().all(|count| (3..=7).contains(count)), "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn apps_do_not_see_each_other() {
+        let (shop, game) = (AppId::parse("shop").unwrap(), AppId::parse("game").unwrap());
+        let mut index = GlobalIndex::default();
+        let topic = TopicName::parse("a").unwrap();
+        for text in ["a", "#", "$share/g/a"] {
+            index.subscribe(&shop, &subscription(text), ShardNo(0));
+        }
+        assert!(index.has_receivers(&shop, &topic) && !index.has_receivers(&game, &topic));
+        let found = index.find(&game, &topic);
+        assert!(found.shards.is_empty() && found.groups.is_empty());
+    }
+
+    #[derive(Default)]
+    struct Model {
+        /// (filter, shard) -> how many.
+        plain: BTreeMap<(TopicFilter, u16), u32>,
+        /// (group, filter) -> shard -> (all, online).
+        groups: BTreeMap<(ByteString, TopicFilter), BTreeMap<u16, (u32, u32)>>,
+    }
+
+    impl Model {
+        /// Whether the call makes sense and was carried out.
+        fn apply(&mut self, call: u8, subscription: &Subscription, shard: u16) -> bool {
+            let filter = subscription.filter.clone();
+            let Some(group) = subscription.group.clone() else {
+                let count = self.plain.entry((filter, shard)).or_default();
+                match call {
+                    0 => *count += 1,
+                    1 if *count > 0 => *count -= 1,
+                    _ => return false,
+                }
+                return true;
+            };
+            let (all, online) = self.groups.entry((group, filter)).or_default().entry(shard).or_default();
+            match call {
+                0 => *all += 1,
+                1 if all > online => *all -= 1,
+                2 if all > online => *online += 1,
+                3 if *online > 0 => *online -= 1,
+                _ => return false,
+            }
+            true
+        }
+
+        fn may_be_chosen(&self, group: &ByteString, filter: &TopicFilter) -> Vec<u16> {
+            let shards = &self.groups[&(group.clone(), filter.clone())];
+            let any_online = shards.values().any(|(_, online)| *online > 0);
+            let weighs =
+                |(_, (all, online)): &(&u16, &(u32, u32))| if any_online { *online > 0 } else { *all > 0 };
+            shards.iter().filter(weighs).map(|(shard, _)| *shard).collect()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_index_finds_who_subscribed(
+            calls in prop::collection::vec((0..4_u8, 0..9_usize, 0..5_u16), 1..200),
+        ) {
+            let texts = ["a", "a/b", "#", "+/b", "设备/+", "设备/1", "$share/g/a/#", "$share/g/+/b", "$share/h/a/#"];
+            let subscriptions = texts.map(subscription);
+            let (app, mut index, mut model) = (AppId::default(), GlobalIndex::default(), Model::default());
+            for (call, at, shard) in calls {
+                let subscription = &subscriptions[at];
+                if !model.apply(call, subscription, shard) {
+                    continue;
+                }
+                match call {
+                    0 => index.subscribe(&app, subscription, ShardNo(shard)),
+                    1 => index.unsubscribe(&app, subscription, ShardNo(shard)),
+                    2 => index.member_online(&app, subscription, ShardNo(shard), 1),
+                    _ => index.member_online(&app, subscription, ShardNo(shard), -1),
+                }
+            }
+            for topic in ["a", "a/b", "设备/1", "x"].map(|text| TopicName::parse(text).unwrap()) {
+                let found = index.find(&app, &topic);
+                let plain = model.plain.iter().filter(|((filter, _), count)| **count > 0 && filter.matches(&topic));
+                let mut wanted: Vec<_> = plain.map(|((_, shard), _)| ShardNo(*shard)).collect();
+                wanted.sort_unstable();
+                wanted.dedup();
+                prop_assert_eq!(found.shards.iter().collect::<Vec<_>>(), wanted);
+                for (group, filter, shard) in &found.groups {
+                    prop_assert!(model.may_be_chosen(group, filter).contains(&shard.0));
+                }
+                let groups = model.groups.iter().filter(|((_, filter), shards)| {
+                    filter.matches(&topic) && shards.values().any(|(all, _)| *all > 0)
+                });
+                prop_assert_eq!(found.groups.len(), groups.count());
+            }
+            if model.plain.values().all(|count| *count == 0)
+                && model.groups.values().flat_map(BTreeMap::values).all(|(all, _)| *all == 0) {
+                prop_assert!(index.apps.is_empty());
+            }
+        }
     }
 }
