@@ -1,0 +1,94 @@
+//! From the durable outbox to the broker.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use prost::Message as _;
+use reveille_proto::bridge as wire;
+use rumqttc::v5::mqttbytes::QoS;
+use tokio::sync::mpsc;
+
+use super::{Ended, Link, WINDOW};
+use crate::messages;
+use crate::queues::{self, Out};
+use crate::sender::tasks::lock;
+use crate::shared::Shared;
+use crate::store::{Space, StoreError, Tx, keys};
+
+/// Topic, fixed header, packet identifier and properties around a payload, in bytes, generously.
+const AROUND_PAYLOAD: usize = 128;
+
+/// A packet for the broker; without a topic there is nothing to send any more.
+struct Packet {
+    number: u64,
+    topic_and_payload: Option<(&'static str, Vec<u8>)>,
+}
+
+/// Sends every entry once a connection, in order, for ever.
+pub(super) async fn send(shared: &Arc<Shared>, link: &Link) -> Result<(), Ended> {
+    let mut last = 0;
+    loop {
+        let packets = shared.store.read(move |tx| packets(tx, last)).await?;
+        if packets.is_empty() {
+            shared.store.wakes().outbox.notified().await;
+        }
+        for packet in packets {
+            last = packet.number;
+            let permit = link.room.acquire().await.map_err(|_| Ended::Library)?;
+            let Some((topic, payload)) = packet.topic_and_payload else {
+                link.done.send(packet.number).await.map_err(|_| Ended::Library)?;
+                continue;
+            };
+            if payload.len() + AROUND_PAYLOAD > link.packet_max.load(Ordering::SeqCst) as usize {
+                tracing::error!(bytes = payload.len(), "a packet of the outbox is larger than the broker takes");
+                shared.metrics.refusal("too large");
+                link.done.send(packet.number).await.map_err(|_| Ended::Library)?;
+                continue;
+            }
+            permit.forget(); // given back with the broker's acknowledgement
+            lock(&link.given).push_back(packet.number);
+            link.client.publish(topic, QoS::AtLeastOnce, false, payload).await.map_err(|_| Ended::Library)?;
+        }
+    }
+}
+
+fn packets(tx: &Tx<'_>, after: u64) -> Result<Vec<Packet>, StoreError> {
+    let entries = queues::outbox_after(tx, after, WINDOW)?;
+    entries.into_iter().map(|(number, out)| packet(tx, number, out)).collect()
+}
+
+fn packet(tx: &Tx<'_>, number: u64, out: Out) -> Result<Packet, StoreError> {
+    let topic_and_payload = match out {
+        Out::Send { app, message, strategy, devices } => {
+            let message = messages::load(tx, &app, message)?;
+            let is_wanted = |message: &messages::Message| {
+                let is_live = message.expires_at_ms.is_none_or(|end_ms| end_ms > tx.now_ms());
+                is_live && message.recalled_at_ms.is_none()
+            };
+            message.filter(is_wanted).map(|message| {
+                let send = wire::Send { message: Some(message.to_wire(strategy)), client_ids: devices };
+                (wire::SEND, send.encode_to_vec())
+            })
+        }
+        Out::Withdraw { app, message } => {
+            let message_id = message.0.to_vec().into();
+            let withdraw = wire::Withdraw { app: app.as_str().to_owned(), message_id, client_ids: Vec::new() };
+            Some((wire::WITHDRAW, withdraw.encode_to_vec()))
+        }
+    };
+    Ok(Packet { number, topic_and_payload })
+}
+
+/// Removes what is done from the outbox.
+pub(super) async fn forget(shared: &Arc<Shared>, mut done: mpsc::Receiver<u64>) -> Result<(), Ended> {
+    let mut numbers = Vec::new();
+    while done.recv_many(&mut numbers, WINDOW).await > 0 {
+        let numbers = std::mem::take(&mut numbers);
+        let remove = move |tx: &mut Tx<'_>| {
+            numbers.iter().for_each(|number| tx.remove(Space::Queues, keys::outbox_entry(*number)));
+            Ok::<_, StoreError>(())
+        };
+        shared.store.write(remove).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! What the bridge counts, for Prometheus.
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+type Labels = Vec<(&'static str, String)>;
+type Counters = Family<Labels, Counter>;
+
+/// All counters of one bridge.
+pub(crate) struct Metrics {
+    registry: Registry,
+    /// Facts of the broker by kind.
+    facts: Counters,
+    /// Facts that say nothing we can use, by reason.
+    ignored: Counters,
+    /// Vendor calls by vendor and verdict.
+    pushes: Counters,
+    /// Vendor calls whose outcome stayed unknown, by vendor.
+    unknown: Counters,
+    push_seconds: Family<Labels, Histogram>,
+    /// HTTP answers by status.
+    answers: Counters,
+    /// Packets that the broker refused.
+    refused: Counters,
+    /// 1 while the feed is connected.
+    pub feed_connected: Gauge,
+    /// Messages accepted by HTTP.
+    pub messages: Counter,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new([0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0])
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("reveille_bridge");
+        let (facts, ignored, pushes, unknown, answers, refused) = Default::default();
+        let push_seconds = Family::new_with_constructor(seconds as fn() -> Histogram);
+        let (feed_connected, messages) = (Gauge::default(), Counter::default());
+        for (name, help, counters) in [
+            ("facts", "Facts that the broker told, by kind", &facts),
+            ("facts_ignored", "Facts that say nothing the bridge can use, by reason", &ignored),
+            ("pushes", "Calls of vendors, by vendor and verdict", &pushes),
+            ("pushes_unknown", "Calls of vendors whose outcome stayed unknown, by vendor", &unknown),
+            ("http_answers", "HTTP answers by status", &answers),
+            ("broker_refusals", "Packets that the broker refused, by reason", &refused),
+        ] {
+            let counters: &Counters = counters;
+            registry.register(name, help, counters.clone());
+        }
+        registry.register("push_seconds", "From the call of a vendor to its answer", push_seconds.clone());
+        registry.register("feed_connected", "1 while the feed from the broker is connected", feed_connected.clone());
+        registry.register("messages_accepted", "Messages accepted over HTTP", messages.clone());
+        Self { registry, facts, ignored, pushes, unknown, push_seconds, answers, refused, feed_connected, messages }
+    }
+}
+
+fn label(name: &'static str, value: impl ToString) -> Labels {
+    vec![(name, value.to_string())]
+}
+
+impl Metrics {
+    /// Counts a fact.
+    pub fn fact(&self, kind: &str) {
+        self.facts.get_or_create(&label("kind", kind)).inc();
+    }
+
+    /// Counts a fact of no use.
+    pub fn ignored(&self, reason: &str) {
+        self.ignored.get_or_create(&label("reason", reason)).inc();
+    }
+
+    /// Counts a vendor's verdict.
+    pub fn push(&self, vendor: &str, verdict: &str, took: std::time::Duration, outcome_known: bool) {
+        let labels = vec![("vendor", vendor.to_owned()), ("verdict", verdict.to_owned())];
+        self.pushes.get_or_create(&labels).inc();
+        self.push_seconds.get_or_create(&label("vendor", vendor)).observe(took.as_secs_f64());
+        if !outcome_known {
+            self.unknown.get_or_create(&label("vendor", vendor)).inc();
+        }
+    }
+
+    /// Counts an HTTP answer.
+    pub fn answer(&self, status: u16) {
+        self.answers.get_or_create(&label("status", status)).inc();
+    }
+
+    /// Counts a refusal of the broker's.
+    pub fn refusal(&self, reason: &str) {
+        self.refused.get_or_create(&label("reason", reason)).inc();
+    }
+
+    /// Everything as text, with another part's text in front of the end mark.
+    pub fn text(&self, extra: Option<&str>) -> String {
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            return String::new(); // a String takes every write
+        }
+        let own = text.strip_suffix("# EOF\n").unwrap_or(&text);
+        let extra = extra.map(|extra| extra.trim_end().trim_end_matches("# EOF").to_owned()).unwrap_or_default();
+        let gap = if extra.is_empty() || extra.ends_with('\n') { "" } else { "\n" };
+        format!("{own}{extra}{gap}# EOF\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_texts_become_one_with_one_end() {
+        let metrics = Metrics::default();
+        metrics.fact("queued");
+        for extra in [None, Some("x 1\n# EOF\n"), Some("x 1\n"), Some("x 1")] {
+            let text = metrics.text(extra);
+            assert!(text.contains("reveille_bridge_facts_total{kind=\"queued\"} 1"), "{text}");
+            assert_eq!(text.matches("# EOF").count(), 1);
+            assert!(text.ends_with("# EOF\n"));
+            assert_eq!(text.contains("\nx 1\n"), extra.is_some(), "{extra:?}");
+        }
+    }
+}

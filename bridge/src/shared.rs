@@ -1,0 +1,27 @@
+//! What every part of a running bridge shares.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::apps::Keys;
+use crate::metrics::Metrics;
+use crate::rules::Rules;
+use crate::sender::Sender;
+use crate::store::Store;
+
+/// Adds the text of another part's metrics to ours.
+pub type ExtraMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Shared by HTTP, feed, workers and chores.
+pub(crate) struct Shared {
+    pub store: Store,
+    pub keys: Keys,
+    pub rules: Rules,
+    pub sender: Sender,
+    pub metrics: Metrics,
+    /// Whether the feed is connected and subscribed.
+    pub is_feed_up: AtomicBool,
+    pub extra_metrics: Option<ExtraMetrics>,
+    /// Calls of one app to one vendor at once.
+    pub calls_at_once: usize,
+}
