@@ -106,6 +106,12 @@ impl PacketId {
     }
 }
 
+impl From<NonZeroU16> for PacketId {
+    fn from(id: NonZeroU16) -> Self {
+        Self(id)
+    }
+}
+
 /// The number of a session's network connection; the newer one wins. It grows across restarts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch(pub u64);

@@ -183,7 +183,7 @@ impl Client {
             Role::Bridge => QoS::AtLeastOnce,
         };
         let filters: &[&'static str] = match self.role {
-            Role::Bridge => &["$push/v1/queued", "$push/v1/unacked", "$push/v1/acked"],
+            Role::Bridge => &["$push/v1/queued", "$push/v1/unacked", "$push/v1/acked", "$push/v1/presence"],
             _ => &["设备/#"],
         };
         let options = SubscriptionOptions { qos, ..Default::default() };

@@ -6,7 +6,7 @@ use crate::message::Message;
 use crate::presence::bridge_app;
 use crate::retained::Retained;
 use crate::shard::Shard;
-use reveille_proto::bridge::QUEUED;
+use reveille_proto::bridge::{ACKED, PRESENCE, QUEUED, UNACKED};
 use reveille_proto::ids::{AppId, ClientId};
 use reveille_proto::topic::{TopicFilter, TopicName};
 use std::collections::{BTreeMap, HashMap};
@@ -117,8 +117,11 @@ impl Router {
         self.retained.values().map(Retained::len).sum()
     }
 
-    /// Whether a bridge subscribed to `$push/v1/`.
+    /// Whether a bridge listens: it subscribed to all that it must not miss.
     pub fn has_bridge(&self) -> bool {
-        TopicName::parse(QUEUED).is_ok_and(|topic| self.index.has_receivers(&bridge_app(), &topic))
+        let listens = |topic: &'static str| {
+            TopicName::parse(topic).is_ok_and(|topic| self.index.has_receivers(&bridge_app(), &topic))
+        };
+        listens(QUEUED) && listens(UNACKED) && listens(ACKED) && listens(PRESENCE)
     }
 }
