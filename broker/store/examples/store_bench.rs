@@ -99,7 +99,7 @@ fn payload(at: u64) -> Vec<u8> {
         noise ^= noise << 13;
         noise ^= noise >> 7;
         noise ^= noise << 17;
-        if place % 2 == 0 { b'x' } else { (noise >> 32) as u8 }
+        if place.is_multiple_of(2) { b'x' } else { (noise >> 32) as u8 }
     };
     (0..PAYLOAD).map(&mut byte).collect()
 }

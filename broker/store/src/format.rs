@@ -5,6 +5,8 @@
 
 pub(crate) mod keys;
 mod records;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -179,38 +181,5 @@ impl Flags {
 
     pub(crate) fn end(self) -> Result<(), FormatError> {
         if self.0 == 0 { Ok(()) } else { Err(FormatError::Field("flag")) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_come_back_and_overlong_ones_are_refused() {
-        for number in [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
-            let mut out = Writer(Vec::new());
-            out.number(number);
-            assert_eq!(Reader(out.0.into()).number(), Ok(number));
-        }
-        for bad in [&[0x80_u8][..], &[0xff; 10], &[0xff; 11], &[]] {
-            assert!(Reader(Bytes::copy_from_slice(bad)).number().is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_length_beyond_the_value_is_an_error_before_anything_is_allocated() {
-        let mut out = Writer(Vec::new());
-        out.number(u64::MAX);
-        let bytes = Bytes::from(out.0);
-        assert_eq!(Reader(bytes.clone()).bytes(), Err(FormatError::Length));
-        assert_eq!(Reader(bytes).count(), Err(FormatError::Length));
-    }
-
-    #[test]
-    fn a_flag_that_nobody_knows_is_an_error() {
-        let mut flags = Flags(0b101);
-        assert!(flags.take(1));
-        assert_eq!(flags.end(), Err(FormatError::Field("flag")));
     }
 }

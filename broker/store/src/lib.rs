@@ -15,7 +15,7 @@ pub mod suite;
 
 pub use commit::Commit;
 pub use embedded::{Embedded, Options};
-pub use error::StoreError;
+pub use error::{Damage, StoreError};
 pub use format::FormatError;
 pub use memory::Memory;
 
@@ -26,7 +26,7 @@ use std::sync::Arc;
 /// Bodies that one [`Store::read`] gives at most: it blocks, and a shard waits for it.
 pub const READ_MAX: usize = 1_024;
 
-/// Where facts last. Every implementation passes the same tests, [`suite`] in this crate.
+/// Where facts last. Every implementation passes the same tests, the suite of this crate.
 pub trait Store: Send + Sync + 'static {
     /// Hands a batch over; the future ends when it is durable, or failed.
     ///

@@ -29,7 +29,7 @@ pub trait Subject {
 
 /// Runs all tests; each gets a subject of its own.
 pub fn run<S: Subject>(fresh: impl Fn() -> S) {
-    let tests: [(&str, fn(&mut Run<S>)); 18] = [
+    let tests: [Test<S>; 18] = [
         ("an empty store is empty", an_empty_store_is_empty),
         ("records come back as last put", records_come_back_as_last_put),
         ("subscriptions come back as last granted", subscriptions_come_back_as_last_granted),
@@ -56,6 +56,9 @@ pub fn run<S: Subject>(fresh: impl Fn() -> S) {
         test(&mut Run { subject, store: Some(store) });
     }
 }
+
+/// What must hold, and how to see it.
+type Test<S> = (&'static str, fn(&mut Run<S>));
 
 /// One test's store.
 struct Run<S: Subject> {

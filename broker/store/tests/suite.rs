@@ -1,5 +1,10 @@
 //! Both stores pass the same suite.
-#![allow(clippy::unwrap_used, reason = "a failed expectation of a test is a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation of a test is a panic"
+)]
 
 use reveille_broker_store::suite::{Subject, run};
 use reveille_broker_store::{Embedded, Memory, Options};

@@ -37,6 +37,9 @@ const WORKER_POLL: Duration = Duration::from_millis(2);
 /// The key of the number of openings.
 const BOOT: &[u8] = b"boot";
 
+/// The key of a value without meaning, written to make the engine tidy up.
+const SWEPT: &[u8] = b"swept";
+
 /// A kind of facts, each with a keyspace of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Space {
@@ -169,6 +172,17 @@ impl Engine {
         self.space(space).iter().map(row)
     }
 
+    /// All keys of a kind, in their order, with the lengths of their values.
+    pub(super) fn keys(
+        &self,
+        space: Space,
+    ) -> impl Iterator<Item = Result<(Bytes, usize), StoreError>> + use<> {
+        self.space(space).iter().map(|row| {
+            let (key, value) = row.into_inner().map_err(error)?;
+            Ok((Bytes::copy_from_slice(&key), value.len()))
+        })
+    }
+
     /// The keys of a session's subscriptions.
     pub(super) fn subscription_keys(&self, session: SessionKey) -> Result<Vec<Vec<u8>>, StoreError> {
         let rows = self.space(Space::Subscriptions).prefix(keys::session(session));
@@ -201,7 +215,12 @@ impl Engine {
         // Removals that are only in memory free nothing.
         bodies.rotate_memtable().map_err(error)?;
         self.wait_while(|| bodies.sealed_memtable_count() > 0).map_err(error)?;
-        bodies.major_compact().map_err(error)
+        bodies.major_compact().map_err(error)?;
+        // The engine deletes the old tables when it next writes out a memtable, of any kind.
+        let meta = self.space(Space::Meta);
+        meta.insert(SWEPT, []).map_err(error)?;
+        meta.rotate_memtable().map_err(error)?;
+        Ok(())
     }
 
     /// Removes keys that nothing refers to. Not synced: they would be found again.

@@ -193,3 +193,86 @@ fn remove<K: Ord, V>(ops: &mut BTreeMap<K, Op<V>>, key: K) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+    use crate::suite::make;
+    use reveille_proto::mqtt::QoS;
+
+    /// What is left to write of changes after `before` is on the disk.
+    fn left(before: Vec<Change>, changes: Vec<Change>) -> (usize, usize, usize) {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Engine::open(directory.path(), &Options::default()).unwrap();
+        let (mut index, mut first, mut second) = (Index::default(), Group::default(), Group::default());
+        first.add(make::batch(before), &mut index, &engine).unwrap();
+        engine.write(&first).unwrap();
+        second.add(make::batch(changes), &mut index, &engine).unwrap();
+        (second.others.len(), second.entries.len(), second.bodies.len())
+    }
+
+    #[test]
+    fn what_comes_and_goes_within_a_group_is_not_written() {
+        let (short, kept) = (make::message(1, "short"), make::message(2, "kept"));
+        let shared = || vec![make::put_session(1), make::enqueue(1, 1, &kept)];
+        let granted = make::granted(QoS::AtLeastOnce, 0);
+        let table = [
+            ("acknowledged at once", vec![make::enqueue(1, 2, &short), make::forget(1, 2)], (0, 0, 0)),
+            (
+                "one of two",
+                vec![make::enqueue(1, 2, &short), make::enqueue(1, 3, &short), make::forget(1, 2)],
+                (0, 1, 1),
+            ),
+            (
+                "marked in between",
+                vec![make::enqueue(1, 2, &short), make::mark(1, make::entry(2, &short)), make::forget(1, 2)],
+                (0, 0, 0),
+            ),
+            ("a shared body stays", vec![make::enqueue(1, 2, &kept), make::forget(1, 2)], (0, 0, 0)),
+            (
+                "a stored body goes",
+                vec![make::enqueue(1, 2, &kept), make::forget(1, 2), make::forget(1, 1)],
+                (0, 1, 1),
+            ),
+            ("QoS 2 in one go", vec![make::receive(1, 1), make::release(1, 1)], (0, 0, 0)),
+            ("announced at once", vec![make::announce(1, "a"), make::announced(1)], (0, 0, 0)),
+            (
+                "a session of a moment",
+                vec![
+                    make::put_session(2),
+                    make::subscribe(2, "a", granted),
+                    make::enqueue(2, 1, &short),
+                    make::drop_session(2),
+                ],
+                (0, 0, 0),
+            ),
+            ("a stored session goes", vec![make::drop_session(1)], (1, 1, 1)),
+            ("retained twice", vec![make::retain(&short), make::retain(&kept)], (1, 0, 0)),
+        ];
+        for (name, changes, wanted) in table {
+            assert_eq!(left(shared(), changes), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_nothing_is_removed_at_opening() {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Engine::open(directory.path(), &Options::default()).unwrap();
+        let mut group = Group::default();
+        let (body, gone) = (make::message(1, "x"), make::message(2, "y"));
+        let mut index = Index::default();
+        let facts = vec![make::put_session(1), make::enqueue(1, 1, &body), make::enqueue(1, 2, &gone)];
+        group.add(make::batch(facts), &mut index, &engine).unwrap();
+        put(&mut group.entries, (SessionKey(9), Seq(1)), make::entry(1, &body), true);
+        put(&mut group.bodies, MessageKey(3), make::message(3, "z"), true);
+        group.bodies.remove(&MessageKey(2));
+        engine.write(&group).unwrap();
+        for _ in 0..2 {
+            let index = Index::rebuild(&engine).unwrap();
+            assert_eq!(index.live_bytes(), encode(&*body).len() as u64);
+            assert_eq!(engine.keys(Space::Entries).count(), 1);
+            assert_eq!(engine.keys(Space::Messages).count(), 1);
+        }
+    }
+}

@@ -155,12 +155,12 @@ impl Index {
     pub(super) fn rebuild(engine: &Engine) -> Result<Self, StoreError> {
         let mut index = Self::default();
         let mut stray = Vec::new();
-        for row in engine.rows(Space::Sessions) {
+        for row in engine.keys(Space::Sessions) {
             index.add_session(SessionKey(keys::read_number(&row?.0)?));
         }
-        for row in engine.rows(Space::Messages) {
-            let (key, value) = row?;
-            let size = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        for row in engine.keys(Space::Messages) {
+            let (key, length) = row?;
+            let size = u32::try_from(length).unwrap_or(u32::MAX);
             index.bodies.insert(MessageKey(keys::read_number(&key)?), Body { references: 0, size });
         }
         index.read_entries(engine, &mut stray)?;
@@ -195,7 +195,7 @@ impl Index {
         engine: &Engine,
         stray: &mut Vec<(Space, Vec<u8>)>,
     ) -> Result<(), StoreError> {
-        for row in engine.rows(Space::Received) {
+        for row in engine.keys(Space::Received) {
             let (key, _) = row?;
             let (session, packet_id) = keys::read_received(&key)?;
             if !self.receive(session, packet_id) {
@@ -210,7 +210,7 @@ impl Index {
         engine: &Engine,
         stray: &mut Vec<(Space, Vec<u8>)>,
     ) -> Result<(), StoreError> {
-        for row in engine.rows(Space::Subscriptions) {
+        for row in engine.keys(Space::Subscriptions) {
             let (key, _) = row?;
             if !self.has(keys::read_session(&key)?.0) {
                 stray.push((Space::Subscriptions, key.to_vec()));
