@@ -251,7 +251,7 @@ impl Delivery {
     }
 
     /// Where it waits in a vendor's queue.
-    pub fn waiting(&self, message: MessageId, device: &str) -> Option<Waiting> {
+    pub(crate) fn waiting(&self, message: MessageId, device: &str) -> Option<Waiting> {
         self.due_ms.map(|due_ms| Waiting { due_ms, message, device: device.to_owned() })
     }
 

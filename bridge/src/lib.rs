@@ -1,12 +1,24 @@
 //! The push server: apps, devices, tokens, messages, vendors, HTTP API.
+//!
+//! ```text
+//!  business server --HTTP--> http --+                       +--> feed --MQTT--> broker
+//!                                   v                       |
+//!  broker --MQTT--> feed --> facts: store (one write door) --> plan (pure)
+//!                                                           |
+//!                                                           +--> worker --> sender --> vendors
+//! ```
+//! Every step is one transaction; what it leaves to do stands in a durable queue of the same transaction, so a
+//! restart goes on where the last one stopped.
 
 pub mod apps;
 pub mod audience;
+mod chores;
+pub mod config;
 pub mod deliveries;
 pub mod devices;
-mod chores;
 mod facts;
 mod feed;
+pub mod http;
 mod jobs;
 pub mod login;
 pub mod messages;
@@ -17,8 +29,13 @@ mod queues;
 pub mod retry;
 mod rules;
 pub mod sender;
+mod server;
 mod shared;
 pub mod store;
 pub mod tokens;
 pub mod vendor;
 mod worker;
+
+pub use config::{Config, ConfigError};
+pub use server::{Bridge, StartError, start};
+pub use shared::ExtraMetrics;

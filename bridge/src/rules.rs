@@ -5,6 +5,8 @@
 pub(crate) struct Rules {
     /// How long an online device may take to acknowledge, unless the message says otherwise.
     pub wait_ack_ms: u64,
+    /// How long a message is worth anything, unless it says otherwise.
+    pub ttl_ms: u64,
     /// After this time beyond `wait_ack_ms` without a word from the broker a push is due.
     pub broker_silence_ms: u64,
     /// How long a message is kept after its end.

@@ -162,6 +162,11 @@ pub fn last_number() -> Vec<u8> {
     vec![b'n']
 }
 
+/// `queues`: what the readiness check writes.
+pub fn probe() -> Vec<u8> {
+    vec![b'p']
+}
+
 /// `queues`: every job.
 pub fn jobs() -> Vec<u8> {
     vec![b'j']

@@ -1,0 +1,125 @@
+//! The HTTP API: one file a resource. Every answer that is no success is a problem of RFC 9457.
+
+mod apps;
+mod body;
+mod credentials;
+mod deliveries;
+mod devices;
+mod guard;
+mod messages;
+mod operations;
+pub mod problem;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::shared::Shared;
+use problem::{Errno, Problem};
+
+/// How long a connection may be idle, or take for the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long requests under way may take when the bridge stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Api = Arc<Shared>;
+
+/// Every path of the API. What is not named here does not exist.
+fn router(shared: &Api, config: &Config) -> Router {
+    let timeout = Duration::from_secs(config.request_timeout_s);
+    Router::new()
+        .route("/v1/apps", post(apps::create))
+        .route("/v1/apps/{app}/keys", post(apps::create_key))
+        .route("/v1/apps/{app}/credentials/{vendor}", put(credentials::set).get(credentials::show))
+        .route("/v1/apps/{app}/devices", get(devices::list))
+        .route("/v1/apps/{app}/devices/{device}", put(devices::set).get(devices::show).delete(devices::remove))
+        .route("/v1/apps/{app}/devices/{device}/tokens/{vendor}", put(devices::set_token))
+        .route("/v1/apps/{app}/devices/{device}/presence", get(devices::presence))
+        .route("/v1/apps/{app}/messages", post(messages::send).get(messages::list))
+        .route("/v1/apps/{app}/messages/{message}", get(messages::show).delete(messages::withdraw))
+        .route("/v1/apps/{app}/messages/{message}/deliveries", get(deliveries::list))
+        .route("/v1/apps/{app}/messages/{message}/deliveries/{device}", get(deliveries::show))
+        .route("/v1/apps/{app}/record", get(operations::record))
+        .route("/healthz", get(operations::healthz))
+        .route("/readyz", get(operations::readyz))
+        .route("/metrics", get(operations::metrics))
+        .method_not_allowed_fallback(|| async { Problem::new(Errno::MethodNotAllowed) })
+        .fallback(|| async { Problem::new(Errno::PathUnknown) })
+        .layer(DefaultBodyLimit::max(config.body_bytes_max))
+        .layer(from_fn_with_state((Arc::clone(shared), timeout), watch_over))
+        .with_state(Arc::clone(shared))
+}
+
+/// Bounds each request in time and counts its answer.
+async fn watch_over(State((shared, timeout)): State<(Api, Duration)>, request: Request, next: Next) -> Response {
+    let answer = tokio::time::timeout(timeout, next.run(request)).await;
+    let answer = answer.unwrap_or_else(|_| Problem::new(Errno::RequestTimeout).into_response());
+    shared.metrics.answer(answer.status().as_u16());
+    answer
+}
+
+/// Serves until told to stop; then finishes the requests that are under way.
+pub(crate) async fn serve(shared: Api, config: Config, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+    let router = router(&shared, &config);
+    let room = Arc::new(Semaphore::new(config.connections_max));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        tokio::select! {
+            () = stopped(&mut stop) => break,
+            accepted = listener.accept() => match accepted {
+                Ok((socket, _)) => {
+                    connections.spawn(serve_one(router.clone(), socket, permit, stop.clone()));
+                }
+                Err(error) => {
+                    // Too many open files passes; a loop without a pause would not let it.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(STOP_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+async fn serve_one(
+    router: Router,
+    socket: TcpStream,
+    _permit: OwnedSemaphorePermit,
+    mut stop: watch::Receiver<bool>,
+) {
+    let _ = socket.set_nodelay(true); // a socket that is gone shows it at the first read
+    let service = TowerToHyperService::new(router);
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let connection = builder.serve_connection(TokioIo::new(socket), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an HTTP connection ended early");
+    }
+}
+
+/// Ends when the bridge is told to stop.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await; // whoever could tell is gone: stop too
+}

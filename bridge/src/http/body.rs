@@ -1,0 +1,140 @@
+//! Request bodies and queries, read strictly: what is unknown or wrong is named by its JSON pointer.
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::IntoResponse;
+use reveille_proto::ids::MessageId;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_path_to_error::{Path as ErrorPath, Segment};
+
+use super::Api;
+use super::problem::{Errno, Problem};
+
+/// Entries of one page unless asked otherwise.
+const PAGE: usize = 100;
+/// Entries of one page at most.
+const PAGE_MAX: usize = 1000;
+
+/// A body as JSON, with the bytes it was read from.
+pub(super) struct Json<T>(pub T, pub Bytes);
+
+impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, shared: &Api) -> Result<Self, Problem> {
+        let bytes = Bytes::from_request(request, shared).await.map_err(|error| unread(&error))?;
+        Ok(Self(parse(&bytes)?, bytes))
+    }
+}
+
+fn unread(error: &BytesRejection) -> Problem {
+    match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(Errno::BodyTooLarge),
+        _ => Problem::because(Errno::MalformedJson, "the body could not be read"),
+    }
+}
+
+/// Reads JSON strictly.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let (inner, path) = (error.inner(), error.path());
+        match inner.classify() {
+            serde_json::error::Category::Data => Problem::field(pointer(path, &inner.to_string()), words(inner)),
+            _ => Problem::because(Errno::MalformedJson, inner.to_string()),
+        }
+    })?;
+    deserializer.end().map_err(|error| Problem::because(Errno::MalformedJson, error.to_string()))?;
+    Ok(value)
+}
+
+/// Without the place in the text, which the pointer says better.
+fn words(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.clone(), |(words, _)| words.to_owned())
+}
+
+fn pointer(path: &ErrorPath, message: &str) -> String {
+    let mut pointer = String::new();
+    let mut add = |name: &str| {
+        pointer.push('/');
+        pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+    };
+    let mut last = String::new();
+    for segment in path {
+        last = match segment {
+            Segment::Seq { index } => index.to_string(),
+            Segment::Map { key } => key.clone(),
+            Segment::Enum { variant } => variant.clone(),
+            Segment::Unknown => continue,
+        };
+        add(&last);
+    }
+    // The path of an unknown field ends at its parent.
+    if let Some(name) = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next())
+        && name != last
+    {
+        add(name);
+    }
+    pointer
+}
+
+/// The parameters of a path.
+pub(super) struct Params<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Api> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Api) -> Result<Self, Problem> {
+        let params = Path::<T>::from_request_parts(parts, shared).await;
+        params.map(|Path(params)| Self(params)).map_err(|_| Problem::new(Errno::PathUnknown))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageQuery {
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// Which page of a list.
+pub(super) struct Page {
+    /// The cursor that the page before gave.
+    pub after: Option<String>,
+    /// Entries at most.
+    pub limit: usize,
+}
+
+impl FromRequestParts<Api> for Page {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Api) -> Result<Self, Problem> {
+        let query = Query::<PageQuery>::from_request_parts(parts, shared).await;
+        let Ok(Query(query)) = query else {
+            return Err(Problem::because(Errno::InvalidQuery, "a list knows the parameters after and limit"));
+        };
+        let limit = query.limit.unwrap_or(PAGE);
+        if !(1..=PAGE_MAX).contains(&limit) {
+            return Err(Problem::because(Errno::InvalidQuery, "limit is 1 to 1000"));
+        }
+        Ok(Self { after: query.after, limit })
+    }
+}
+
+impl Page {
+    /// One page as JSON. `next` is the cursor of the last entry if there may be more.
+    pub fn answer(&self, items: Vec<serde_json::Value>, last: Option<String>) -> impl IntoResponse + use<> {
+        let next = last.filter(|_| items.len() == self.limit);
+        axum::Json(serde_json::json!({"items": items, "page": {"next": next, "limit": self.limit}}))
+    }
+}
+
+/// A message id from a path.
+pub(super) fn message_id(text: &str) -> Result<MessageId, Problem> {
+    MessageId::parse(text).map_err(|_| Problem::new(Errno::MessageUnknown))
+}

@@ -1,0 +1,72 @@
+//! Who may come in. A handler gets its app only from here, so none can forget to ask.
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use reveille_proto::ids::AppId;
+
+use super::Api;
+use super::problem::{Errno, Problem};
+use crate::apps::{self, Access, Caller};
+
+/// Asks for [`Access::Send`].
+pub(super) const SEND: u8 = 0;
+/// Asks for [`Access::Read`].
+pub(super) const READ: u8 = 1;
+/// Asks for [`Access::Admin`].
+pub(super) const ADMIN: u8 = 2;
+
+/// A request whose key opens the app of its path for this access.
+pub(super) struct Guarded<const ACCESS: u8> {
+    pub app: AppId,
+    pub caller: Caller,
+}
+
+/// A request with the operator's key.
+pub(super) struct Operator;
+
+async fn caller(parts: &Parts, shared: &Api) -> Result<Caller, Problem> {
+    let header = parts.headers.get(AUTHORIZATION).ok_or_else(|| Problem::new(Errno::KeyMissing))?;
+    let text = header.to_str().map_err(|_| Problem::new(Errno::KeyWrong))?;
+    let (scheme, key) = text.split_once(' ').ok_or_else(|| Problem::new(Errno::KeyMissing))?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Problem::new(Errno::KeyMissing));
+    }
+    Ok(shared.keys.verify(key.trim()).await?)
+}
+
+impl<const ACCESS: u8> FromRequestParts<Api> for Guarded<ACCESS> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Api) -> Result<Self, Problem> {
+        let caller = caller(parts, shared).await?;
+        let params = RawPathParams::from_request_parts(parts, shared).await;
+        let params = params.map_err(|_| Problem::new(Errno::PathUnknown))?;
+        let text = params.iter().find(|(name, _)| *name == "app").map(|(_, value)| value);
+        let app = text.and_then(|text| AppId::parse(text).ok()).ok_or_else(|| Problem::new(Errno::AppUnknown))?;
+        let access = match ACCESS {
+            SEND => Access::Send,
+            READ => Access::Read,
+            _ => Access::Admin,
+        };
+        if !caller.may(&app, access) {
+            return Err(Problem::new(Errno::KeyForbidden));
+        }
+        let wanted = app.clone();
+        match shared.store.read(move |tx| apps::load(tx, &wanted)).await? {
+            Some(_) => Ok(Self { app, caller }),
+            None => Err(Problem::new(Errno::AppUnknown)),
+        }
+    }
+}
+
+impl FromRequestParts<Api> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Api) -> Result<Self, Problem> {
+        match caller(parts, shared).await?.is_operator() {
+            true => Ok(Self),
+            false => Err(Problem::new(Errno::KeyForbidden)),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! `/v1/apps/{app}/messages`: send, follow, withdraw.
+
+mod send;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use reveille_proto::bridge::Strategy;
+use reveille_proto::ids::{AppId, MessageId};
+use serde_json::{Value, json};
+
+use super::Api;
+use super::body::{Page, Params, message_id};
+use super::guard::{Guarded, READ, SEND};
+use super::problem::{Errno, Problem};
+use crate::chores::end_message;
+use crate::deliveries::{self, Funnel};
+use crate::messages::{self, Message, Origin};
+use crate::queues::{self, Out};
+use crate::store::{StoreError, Tx};
+
+pub(super) use send::send;
+
+/// Messages, newest first.
+pub(super) async fn list(
+    Guarded { app, .. }: Guarded<READ>,
+    page: Page,
+    State(shared): State<Api>,
+) -> Result<impl IntoResponse, Problem> {
+    let before = page.after.as_deref().map(|cursor| {
+        MessageId::parse(cursor).map_err(|_| Problem::because(Errno::InvalidQuery, "after is a cursor of the page before"))
+    });
+    let (before, limit) = (before.transpose()?, page.limit);
+    let found = shared
+        .store
+        .read(move |tx| {
+            let found = messages::list(tx, &app, before, limit)?;
+            found.into_iter().map(|message| with_funnel(tx, message)).collect::<Result<Vec<_>, StoreError>>()
+        })
+        .await?;
+    let last = found.last().map(|(message, _)| message.id.to_string());
+    Ok(page.answer(found.iter().map(|(message, funnel)| show_message(message, funnel)).collect(), last))
+}
+
+fn with_funnel(tx: &Tx<'_>, message: Message) -> Result<(Message, Funnel), StoreError> {
+    let funnel = deliveries::funnel(tx, &message.app, message.id)?;
+    Ok((message, funnel))
+}
+
+/// One message with its live funnel.
+pub(super) async fn show(
+    Guarded { app, .. }: Guarded<READ>,
+    Params((_, id)): Params<(String, String)>,
+    State(shared): State<Api>,
+) -> Result<impl IntoResponse, Problem> {
+    let id = message_id(&id)?;
+    let found = shared
+        .store
+        .read(move |tx| {
+            let message = messages::load(tx, &app, id)?;
+            message.map(|message| with_funnel(tx, message)).transpose()
+        })
+        .await?;
+    let (message, funnel): (Message, Funnel) = found.ok_or_else(|| Problem::new(Errno::MessageUnknown))?;
+    Ok(axum::Json(show_message(&message, &funnel)))
+}
+
+/// Withdraws a message: out of every queue, and no vendor is called any more. What a vendor has is not undone.
+pub(super) async fn withdraw(
+    Guarded { app, .. }: Guarded<SEND>,
+    Params((_, id)): Params<(String, String)>,
+    State(shared): State<Api>,
+) -> Result<impl IntoResponse, Problem> {
+    let id = message_id(&id)?;
+    let is_known = shared.store.write(move |tx| recall(tx, &app, id)).await?;
+    match is_known {
+        true => Ok((StatusCode::ACCEPTED, axum::Json(json!({"id": id.to_string(), "state": "recalled"})))),
+        false => Err(Problem::new(Errno::MessageUnknown)),
+    }
+}
+
+fn recall(tx: &mut Tx<'_>, app: &AppId, id: MessageId) -> Result<bool, StoreError> {
+    let Some(mut message) = messages::load(tx, app, id)? else { return Ok(false) };
+    if message.recalled_at_ms.is_some() {
+        return Ok(true);
+    }
+    message.recalled_at_ms = Some(tx.now_ms());
+    messages::save(tx, &message)?;
+    end_message(tx, app, id)?;
+    if message.strategy != Strategy::VendorOnly || !message.by_vendor.is_empty() {
+        queues::tell_broker(tx, &Out::Withdraw { app: app.clone(), message: id })?;
+    }
+    Ok(true)
+}
+
+/// What people call the state of a message.
+fn state(message: &Message, funnel: &Funnel) -> &'static str {
+    match message {
+        Message { recalled_at_ms: Some(_), .. } => "recalled",
+        Message { is_expanded: false, .. } => "expanding",
+        _ if funnel.in_flight > 0 => "sending",
+        _ => "done",
+    }
+}
+
+fn show_message(message: &Message, funnel: &Funnel) -> Value {
+    let (origin, topic) = match &message.origin {
+        Origin::Http => ("http", None),
+        Origin::Mqtt { topic } => ("mqtt", Some(topic)),
+    };
+    json!({
+        "id": message.id.to_string(),
+        "state": state(message, funnel),
+        "origin": origin,
+        "topic": topic,
+        "content": message.content,
+        "strategy": message.strategy.name(),
+        "by_vendor": message.by_vendor,
+        "wait_ack_ms": message.wait_ack_ms,
+        "accepted_at_ms": message.accepted_at_ms,
+        "expires_at_ms": message.expires_at_ms,
+        "recalled_at_ms": message.recalled_at_ms,
+        "collapse_key": message.collapse_key,
+        "priority": message.priority,
+        "reference": message.reference,
+        "campaign": message.campaign,
+        "funnel": funnel,
+    })
+}

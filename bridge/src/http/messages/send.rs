@@ -1,0 +1,275 @@
+//! `POST /v1/apps/{app}/messages`: checked, made durable together with the key of the request, then 202.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use reveille_proto::bridge::Strategy;
+use reveille_proto::ids::AppId;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::apps::sha256;
+use crate::audience::{Audience, ENTRIES_MAX};
+use crate::config::{TTL_MAX_S, WAIT_ACK_MS};
+use crate::devices::is_device_id;
+use crate::facts::keep_new;
+use crate::http::Api;
+use crate::http::body::Json;
+use crate::http::guard::{Guarded, SEND};
+use crate::http::problem::{Errno, Problem};
+use crate::jobs::{self, Task};
+use crate::messages::{Content, Message, Notification, Origin, new_id};
+use crate::queues::{self, Check};
+use crate::rules::Rules;
+use crate::store::{Space, Tx, keys};
+use crate::vendor::{Priority, VendorName, is_reserved_data_key};
+
+/// Audiences up to so many entries are expanded before the answer; larger ones by a job after it.
+const EXPANDED_AT_ONCE: usize = 100;
+const TITLE_MAX: usize = 1024;
+const TEXT_MAX: usize = 16 * 1024;
+const DATA_BYTES_MAX: usize = 64 * 1024;
+const KEY_MAX: usize = 255;
+/// APNs allows no longer collapse id.
+const COLLAPSE_KEY_MAX: usize = 64;
+
+/// A list of aliases means the alias type `user`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Aliases {
+    Users(Vec<String>),
+    ByType(BTreeMap<String, Vec<String>>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AudienceBody {
+    #[serde(default)]
+    devices: Vec<String>,
+    aliases: Option<Aliases>,
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default)]
+    all: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeliveryBody {
+    strategy: Option<String>,
+    #[serde(default)]
+    by_vendor: BTreeMap<VendorName, String>,
+    wait_ack_ms: Option<u64>,
+    ttl_s: Option<u64>,
+    collapse_key: Option<String>,
+    #[serde(default)]
+    priority: Priority,
+    category: Option<String>,
+}
+
+/// The body of a send.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct SendBody {
+    audience: AudienceBody,
+    notification: Option<Notification>,
+    #[serde(default)]
+    data: Map<String, Value>,
+    #[serde(default)]
+    delivery: DeliveryBody,
+    #[serde(default)]
+    overrides: BTreeMap<VendorName, Map<String, Value>>,
+    campaign: Option<String>,
+    reference: Option<String>,
+}
+
+/// An answer that is replayed to whoever repeats the request.
+#[derive(Serialize, Deserialize)]
+struct KeptAnswer {
+    body_hash: Vec<u8>,
+    answer: Value,
+}
+
+/// Accepts a message.
+pub(in crate::http) async fn send(
+    Guarded { app, caller }: Guarded<SEND>,
+    State(shared): State<Api>,
+    headers: HeaderMap,
+    Json(body, bytes): Json<SendBody>,
+) -> Result<Response, Problem> {
+    let idempotency = idempotency(&headers, &app, &caller.key_id)?;
+    let message = message(body, &app, &shared.rules, shared.store.now_ms())?;
+    let (rules, body_hash) = (shared.rules, sha256(&bytes).to_vec());
+    let accepted = move |tx: &mut Tx<'_>| accept(tx, &rules, message, idempotency, body_hash);
+    let (answer, is_replay) = shared.store.write(accepted).await?;
+    if is_replay {
+        let headers = [("idempotent-replayed", "true")];
+        return Ok((StatusCode::ACCEPTED, headers, axum::Json(answer)).into_response());
+    }
+    shared.metrics.messages.inc();
+    Ok((StatusCode::ACCEPTED, axum::Json(answer)).into_response())
+}
+
+fn idempotency(headers: &HeaderMap, app: &AppId, key_id: &str) -> Result<Option<Vec<u8>>, Problem> {
+    let Some(header) = headers.get("idempotency-key") else { return Ok(None) };
+    let text = header.to_str().ok().filter(|text| (1..=KEY_MAX).contains(&text.len()));
+    let text = text.ok_or_else(|| Problem::new(Errno::InvalidIdempotencyKey))?;
+    Ok(Some(keys::idempotency(app, key_id, text)))
+}
+
+/// One transaction: the key of the request, the message, and the work. So a request is done once or not at all.
+fn accept(
+    tx: &mut Tx<'_>,
+    rules: &Rules,
+    message: Message,
+    idempotency: Option<Vec<u8>>,
+    body_hash: Vec<u8>,
+) -> Result<(Value, bool), Problem> {
+    if let Some(key) = &idempotency
+        && let Some(kept) = tx.load::<KeptAnswer>(Space::Messages, key)?
+    {
+        let is_same = kept.body_hash == body_hash;
+        return if is_same { Ok((kept.answer, true)) } else { Err(Problem::new(Errno::IdempotencyMismatch)) };
+    }
+    let (app, id) = (message.app.clone(), message.id);
+    let estimate = message.audience.estimate(tx, &app)?;
+    keep_new(tx, rules, &message, true)?;
+    jobs::begin(tx, &app, id, Task::Expand(Default::default()))?;
+    let is_small = !message.audience.all && message.audience.entries() <= EXPANDED_AT_ONCE;
+    if is_small && message.audience.tags.is_empty() {
+        jobs::step(tx, rules, &app, id)?;
+    }
+    let answer = json!({"id": id.to_string(), "state": "accepted", "audience_estimate": estimate});
+    if let Some(key) = idempotency {
+        let kept = KeptAnswer { body_hash, answer: answer.clone() };
+        tx.save(Space::Messages, key.clone(), &kept)?;
+        let end_ms = tx.now_ms().saturating_add(rules.idempotency_ms);
+        queues::check_at(tx, end_ms, &Check::ForgetAnswer { key })?;
+    }
+    Ok((answer, false))
+}
+
+fn message(body: SendBody, app: &AppId, rules: &Rules, now_ms: u64) -> Result<Message, Problem> {
+    let mut errors = Errors::default();
+    let audience = audience(body.audience, &mut errors);
+    let mut notification = body.notification;
+    if let (Some(notification), Some(category)) = (&mut notification, &body.delivery.category) {
+        notification.category.get_or_insert_with(|| category.clone());
+    }
+    check_content(notification.as_ref(), &body.data, &mut errors);
+    let delivery = body.delivery;
+    let strategy = strategy(delivery.strategy.as_deref(), &delivery.by_vendor, &mut errors);
+    let (wait_ack_ms, ttl_ms) = times(&delivery, rules, &mut errors);
+    for (pointer, text, max) in [
+        ("/delivery/collapse_key", &delivery.collapse_key, COLLAPSE_KEY_MAX),
+        ("/campaign", &body.campaign, KEY_MAX),
+        ("/reference", &body.reference, KEY_MAX),
+    ] {
+        errors.check_text(pointer, text.as_deref(), max);
+    }
+    errors.or_ok()?;
+    Ok(Message {
+        origin: Origin::Http,
+        content: Some(Content { notification, data: body.data }),
+        strategy,
+        by_vendor: delivery.by_vendor,
+        wait_ack_ms,
+        expires_at_ms: Some(now_ms.saturating_add(ttl_ms)),
+        collapse_key: delivery.collapse_key,
+        priority: delivery.priority,
+        overrides: body.overrides.into_iter().map(|(vendor, fields)| (vendor, Value::Object(fields))).collect(),
+        audience,
+        is_expanded: false,
+        reference: body.reference,
+        campaign: body.campaign,
+        ..Message::unknown(app, new_id(), now_ms)
+    })
+}
+
+/// Everything that is wrong, so that the sender sees it at once.
+#[derive(Default)]
+struct Errors(Vec<(String, String)>);
+
+impl Errors {
+    fn add(&mut self, pointer: impl Into<String>, message: impl Into<String>) {
+        self.0.push((pointer.into(), message.into()));
+    }
+
+    fn check_text(&mut self, pointer: &str, text: Option<&str>, max: usize) {
+        if text.is_some_and(|text| text.is_empty() || text.len() > max) {
+            self.add(pointer, format!("has 1 to {max} bytes"));
+        }
+    }
+
+    fn or_ok(self) -> Result<(), Problem> {
+        if self.0.is_empty() { Ok(()) } else { Err(Problem::fields(self.0)) }
+    }
+}
+
+fn audience(body: AudienceBody, errors: &mut Errors) -> Audience {
+    let aliases = match body.aliases {
+        None => BTreeMap::new(),
+        Some(Aliases::Users(users)) => BTreeMap::from([("user".to_owned(), users)]),
+        Some(Aliases::ByType(aliases)) => aliases,
+    };
+    for (at, device) in body.devices.iter().enumerate() {
+        if !is_device_id(device) {
+            errors.add(format!("/audience/devices/{at}"), "is a client id of 1 to 1,024 bytes");
+        }
+    }
+    let audience = Audience { devices: body.devices, aliases, tags: body.tags, all: body.all };
+    if audience.is_empty() {
+        errors.add("/audience", "names nobody: give devices, aliases, tags, or all");
+    }
+    if audience.entries() > ENTRIES_MAX {
+        errors.add("/audience", format!("has at most {ENTRIES_MAX} entries; use a tag for more"));
+    }
+    audience.in_order()
+}
+
+fn check_content(notification: Option<&Notification>, data: &Map<String, Value>, errors: &mut Errors) {
+    if notification.is_none() && data.is_empty() {
+        errors.add("", "has neither notification nor data");
+    }
+    if let Some(notification) = notification {
+        if notification.title.is_none() && notification.body.is_none() {
+            errors.add("/notification", "has neither title nor body");
+        }
+        errors.check_text("/notification/title", notification.title.as_deref(), TITLE_MAX);
+        errors.check_text("/notification/body", notification.body.as_deref(), TEXT_MAX);
+    }
+    for key in data.keys().filter(|key| is_reserved_data_key(key)) {
+        errors.add(format!("/data/{}", key.replace('~', "~0").replace('/', "~1")), "is a name that vendors reserve");
+    }
+    if serde_json::to_vec(data).map_or(0, |bytes| bytes.len()) > DATA_BYTES_MAX {
+        errors.add("/data", format!("has at most {DATA_BYTES_MAX} bytes as JSON"));
+    }
+}
+
+fn strategy(name: Option<&str>, by_vendor: &BTreeMap<VendorName, String>, errors: &mut Errors) -> Strategy {
+    const KNOWN: &str = "is one of online_first, vendor_only, online_only, vendor_first, both_dedup";
+    for (vendor, name) in by_vendor {
+        if Strategy::from_name(name).is_none() {
+            errors.add(format!("/delivery/by_vendor/{vendor}"), KNOWN);
+        }
+    }
+    let strategy = name.map_or(Some(Strategy::OnlineFirst), Strategy::from_name);
+    strategy.unwrap_or_else(|| {
+        errors.add("/delivery/strategy", KNOWN);
+        Strategy::OnlineFirst
+    })
+}
+
+fn times(delivery: &DeliveryBody, rules: &Rules, errors: &mut Errors) -> (u64, u64) {
+    let wait_ack_ms = delivery.wait_ack_ms.unwrap_or(rules.wait_ack_ms);
+    if !WAIT_ACK_MS.contains(&wait_ack_ms) {
+        errors.add("/delivery/wait_ack_ms", "is 100 to 60,000");
+    }
+    let ttl_ms = delivery.ttl_s.map_or(rules.ttl_ms, |ttl_s| ttl_s.saturating_mul(1000));
+    if !(1..=TTL_MAX_S * 1000).contains(&ttl_ms) {
+        errors.add("/delivery/ttl_s", "is 1 to 2,419,200");
+    }
+    (wait_ack_ms, ttl_ms)
+}

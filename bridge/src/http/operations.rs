@@ -1,0 +1,61 @@
+//! Health, readiness, metrics, and what the record vendor got.
+
+use std::sync::atomic::Ordering;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde_json::json;
+
+use super::Api;
+use super::body::Page;
+use super::guard::{Guarded, READ};
+use super::problem::Problem;
+use crate::store::{Space, StoreError, keys};
+
+/// The process runs.
+pub(super) async fn healthz() -> impl IntoResponse {
+    axum::Json(json!({"status": "ok"}))
+}
+
+/// Work can be done: the store takes writes and the feed is connected.
+pub(super) async fn readyz(State(shared): State<Api>) -> impl IntoResponse {
+    let probe = |tx: &mut crate::store::Tx<'_>| {
+        // A write, because a store on a full or broken disk still reads.
+        tx.put(Space::Queues, keys::probe(), Vec::new());
+        Ok::<_, StoreError>(())
+    };
+    let store = shared.store.write(probe).await.is_ok();
+    let feed = shared.is_feed_up.load(Ordering::SeqCst);
+    let status = if store && feed { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(json!({"store": store, "feed": feed})))
+}
+
+/// Counters in the text format of OpenMetrics.
+pub(super) async fn metrics(State(shared): State<Api>) -> impl IntoResponse {
+    let extra = shared.extra_metrics.as_ref().map(|extra| extra());
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], shared.metrics.text(extra.as_deref()))
+}
+
+/// The newest pushes that the record vendor got for the app, oldest of them first.
+pub(super) async fn record(
+    Guarded { app, .. }: Guarded<READ>,
+    page: Page,
+    State(shared): State<Api>,
+) -> Result<impl IntoResponse, Problem> {
+    let recorded = shared.sender.recorded(&app);
+    let newest = recorded.iter().skip(recorded.len().saturating_sub(page.limit));
+    let items: Vec<_> = newest
+        .map(|push| {
+            json!({
+                "at_ms": push.at_ms,
+                "message": push.id.to_string(),
+                "token": push.token,
+                "answer": push.answer,
+                "push": push.content,
+            })
+        })
+        .collect();
+    Ok(axum::Json(json!({"items": items, "total": recorded.len()})))
+}

@@ -1,0 +1,160 @@
+//! Start and stop: the order in which the parts come up and go down.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::apps::{self, Keys};
+use crate::config::{Config, ConfigError};
+use crate::feed::{self, FeedOptions};
+use crate::metrics::Metrics;
+use crate::sender::{Sender, SenderOptions};
+use crate::shared::{ExtraMetrics, Shared};
+use crate::store::{OpenError, Store, StoreError};
+use crate::{chores, http, worker};
+
+/// How long vendor calls and requests under way may take when the bridge stops. Calls end sooner by their own
+/// deadline.
+const STOP_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Why the bridge does not start. Each is one line for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A value of the configuration.
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// The data directory.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store failed at once.
+    #[error("the bridge's store does not work: {0}")]
+    Store(#[from] StoreError),
+    /// The HTTP port.
+    #[error("cannot listen for HTTP on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A running bridge. Dropping it ends it at once, as a crash would; nothing accepted is lost by that.
+pub struct Bridge {
+    shared: Arc<Shared>,
+    http_addr: SocketAddr,
+    first_admin_key: Option<String>,
+    stop: watch::Sender<bool>,
+    /// Ended by `stop`: they finish what is under way.
+    gentle: Vec<JoinHandle<()>>,
+    /// Ended anywhere: what they do is durable or repeated.
+    others: JoinSet<()>,
+}
+
+/// Starts the bridge on the data directory. It answers HTTP when this returns; the broker may come later.
+///
+/// # Errors
+/// [`StartError`] for a value out of bounds, a busy port, or a data directory that cannot be used.
+pub async fn start(
+    config: Config,
+    data_dir: &Path,
+    extra_metrics: Option<ExtraMetrics>,
+) -> Result<Bridge, StartError> {
+    config.validate()?;
+    let (listener, http_addr) = listen(config.http).await?;
+    let options = SenderOptions::default();
+    let store = Store::open(data_dir, Arc::clone(&options.clock))?;
+    let first_admin_key = apps::prepare(&store).await?;
+    let shared = Arc::new(Shared {
+        keys: Keys::new(store.clone()),
+        store,
+        rules: config.rules(),
+        sender: Sender::new(options),
+        metrics: Metrics::default(),
+        is_feed_up: AtomicBool::new(false),
+        extra_metrics,
+        calls_at_once: config.calls_at_once,
+    });
+    let (stop, stopped) = watch::channel(false);
+    let mut others = JoinSet::new();
+    others.spawn(chores::run_jobs(Arc::clone(&shared)));
+    others.spawn(chores::run_checks(Arc::clone(&shared)));
+    others.spawn(feed::run(Arc::clone(&shared), feed_options(&config)));
+    let gentle = vec![
+        tokio::spawn(worker::run(Arc::clone(&shared), stopped.clone())),
+        tokio::spawn(http::serve(Arc::clone(&shared), config, listener, stopped)),
+    ];
+    Ok(Bridge { shared, http_addr, first_admin_key, stop, gentle, others })
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+fn feed_options(config: &Config) -> FeedOptions {
+    FeedOptions {
+        broker: config.mqtt,
+        user: config.user.clone(),
+        password: config.password.clone(),
+        client_id: config.client_id.clone(),
+    }
+}
+
+impl Bridge {
+    /// Where the HTTP API listens, with the real port.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// The operator's key, only on the very first start on a data directory. It is kept nowhere in the clear.
+    pub fn first_admin_key(&self) -> Option<&str> {
+        self.first_admin_key.as_deref()
+    }
+
+    /// Stops: takes no more requests, finishes those and the vendor calls under way, closes the store.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        for task in &mut self.gentle {
+            if tokio::time::timeout(STOP_TIMEOUT, &mut *task).await.is_err() {
+                task.abort();
+            }
+        }
+        self.shared.sender.close().await;
+        self.end().await;
+    }
+
+    /// Ends as a crash would: nothing under way is finished. Returns when the data directory is free again. For
+    /// tests of what a restart finds.
+    pub async fn kill(mut self) {
+        for task in &mut self.gentle {
+            task.abort();
+            let _ = task.await; // aborted
+        }
+        self.end().await;
+    }
+
+    async fn end(mut self) {
+        self.others.shutdown().await;
+        let store = self.shared.store.clone();
+        drop(self);
+        let _ = tokio::task::spawn_blocking(move || store.close()).await; // it cannot panic
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        for task in &self.gentle {
+            task.abort();
+        }
+    }
+}
