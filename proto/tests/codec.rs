@@ -308,7 +308,7 @@ fn each_version_gets_the_bytes_that_it_knows() {
         ),
         (
             Packet::Disconnect(Box::new(Disconnect::new(ReasonCode::SESSION_TAKEN_OVER))),
-            [b"\xe0\x00", b"\xe0\x00", b"\xe0\x01\x8e"],
+            [b"\xe0\x00", b"\xe0\x00", b"\xe0\x02\x8e\x00"],
         ),
         (Packet::Disconnect(Box::new(Disconnect::new(ReasonCode::SUCCESS))), [b"\xe0\x00"; 3]),
         (Packet::Auth(Box::new(auth)), [b"", b"", b"\xf0\x06\x18\x04\x15\x00\x01m"]),

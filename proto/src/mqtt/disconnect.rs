@@ -30,17 +30,14 @@ impl Disconnect {
         Ok(())
     }
 
-    /// The shortest form that says everything; sections 3.14.2.1 and 3.14.2.2.1.
+    /// A normal end takes no body, section 3.14.2.1. A reason goes with its property length even where that may be
+    /// left out (section 3.14.2.2.1): clients exist that take a body of one byte for a cut packet and lose the reason.
     pub(super) fn put(&self, version: Version, out: &mut dyn Sink) {
-        if version != Version::V5 {
+        if version != Version::V5 || (self.reason == ReasonCode::SUCCESS && !self.has_properties()) {
             return;
         }
-        if self.has_properties() {
-            out.u8(self.reason.get());
-            put_properties(out, &|out| self.put_properties(out));
-        } else if self.reason != ReasonCode::SUCCESS {
-            out.u8(self.reason.get());
-        }
+        out.u8(self.reason.get());
+        put_properties(out, &|out| self.put_properties(out));
     }
 
     fn has_properties(&self) -> bool {
