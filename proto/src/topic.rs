@@ -191,3 +191,133 @@ fn check_text(text: &str) -> Result<(), TopicError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_name_is_any_text_without_wildcards() {
+        for good in ["a", "/", "a//b", "设备/1", "车间 一/温度", "$SYS/x", " ", "a/b/", &"长".repeat(21_845)]
+        {
+            assert_eq!(TopicName::parse(good).map(|name| name.to_string()), Ok(good.to_owned()));
+        }
+        let rows = [
+            ("", TopicError::Empty),
+            ("a\0b", TopicError::Nul),
+            ("a/+", TopicError::WildcardInName),
+            ("设备/#", TopicError::WildcardInName),
+            ("a+b", TopicError::WildcardInName),
+            (&"x".repeat(65_536), TopicError::TooLong),
+        ];
+        for (bad, wanted) in rows {
+            assert_eq!(TopicName::parse(bad), Err(wanted), "{bad:.20}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_fills_a_level_of_its_own() {
+        for good in ["#", "+", "+/+", "a/+/b", "a/#", "/#", "+/#", "设备/+/温度", "/+/", "$SYS/#"] {
+            assert!(TopicFilter::parse(good).is_ok(), "{good}");
+        }
+        let misplaced = TopicError::MisplacedWildcard;
+        let rows = [
+            ("", TopicError::Empty),
+            ("\0", TopicError::Nul),
+            ("a#", misplaced),
+            ("#/a", misplaced),
+            ("a/#/b", misplaced),
+            ("a+", misplaced),
+            ("a/+b/c", misplaced),
+            ("设备+", misplaced),
+            ("##", misplaced),
+            ("++", misplaced),
+            (&"x".repeat(65_536), TopicError::TooLong),
+        ];
+        for (bad, wanted) in rows {
+            assert_eq!(TopicFilter::parse(bad), Err(wanted), "{bad:.20}");
+        }
+    }
+
+    #[test]
+    fn a_filter_matches_as_the_standard_says() {
+        let rows = [
+            // section 4.7.1.2
+            ("sport/tennis/player1/#", "sport/tennis/player1", true),
+            ("sport/tennis/player1/#", "sport/tennis/player1/ranking", true),
+            ("sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon", true),
+            ("sport/tennis/player1/#", "sport/tennis/player10", false),
+            ("sport/#", "sport", true),
+            ("#", "任何/东西", true),
+            ("#", "/", true),
+            // section 4.7.1.3
+            ("sport/tennis/+", "sport/tennis/player1", true),
+            ("sport/tennis/+", "sport/tennis/player1/ranking", false),
+            ("sport/+", "sport", false),
+            ("sport/+", "sport/", true),
+            ("+/+", "/finance", true),
+            ("/+", "/finance", true),
+            ("+", "/finance", false),
+            ("+/#", "a", true),
+            // section 4.7.2
+            ("#", "$SYS/load", false),
+            ("+/load", "$SYS/load", false),
+            ("$SYS/#", "$SYS/load", true),
+            ("$SYS/load/+", "$SYS/load/1", true),
+            // section 4.7.3: every character counts
+            ("设备/+/温度", "设备/一/温度", true),
+            ("设备/+/温度", "设备/一/湿度", false),
+            ("设备/1", "设备/1", true),
+            ("设备/1", "设备/1/", false),
+            ("设备/#", "设备", true),
+            ("ACCOUNTS", "Accounts", false),
+            ("a/b", "a/b/c", false),
+            ("a//b", "a/b", false),
+            ("a/+/b", "a//b", true),
+        ];
+        for (filter, topic, wanted) in rows {
+            let (wildcards, name) = (TopicFilter::parse(filter).unwrap(), TopicName::parse(topic).unwrap());
+            assert_eq!(wildcards.matches(&name), wanted, "{filter} and {topic}");
+        }
+    }
+
+    #[test]
+    fn a_shared_subscription_has_a_group_and_a_filter() {
+        let rows = [
+            ("$share/bridge/$push/v1/#", Some("bridge"), "$push/v1/#"),
+            ("$share/组/设备/+", Some("组"), "设备/+"),
+            ("$share/g//a", Some("g"), "/a"),
+            ("a/#", None, "a/#"),
+            ("$shared/g/a", None, "$shared/g/a"),
+            ("$share", None, "$share"),
+        ];
+        for (text, group, filter) in rows {
+            let found = Subscription::parse(text).unwrap();
+            assert_eq!((found.group.as_deref(), found.filter.as_str()), (group, filter), "{text}");
+            assert_eq!(found.to_string(), text);
+        }
+        let rows = [
+            ("$share/", TopicError::Share),
+            ("$share/g", TopicError::Share),
+            ("$share/g/", TopicError::Share),
+            ("$share//a", TopicError::Share),
+            ("$share/+/a", TopicError::Share),
+            ("$share/g#/a", TopicError::Share),
+            ("$share/g/a#", TopicError::MisplacedWildcard),
+            ("", TopicError::Empty),
+            ("$share/g/\0", TopicError::Nul),
+        ];
+        for (bad, wanted) in rows {
+            assert_eq!(Subscription::parse(bad), Err(wanted), "{bad}");
+        }
+    }
+
+    #[test]
+    fn levels_and_wildcards_are_told() {
+        let filter = TopicFilter::parse("设备//+").unwrap();
+        assert_eq!(filter.levels().collect::<Vec<_>>(), ["设备", "", "+"]);
+        assert!(filter.has_wildcard());
+        assert!(!TopicFilter::parse("设备/1").unwrap().has_wildcard());
+        assert_eq!(TopicName::parse("/a").unwrap().levels().collect::<Vec<_>>(), ["", "a"]);
+    }
+}
