@@ -7,7 +7,8 @@ use reveille_broker_core::presence::bridge_app;
 use reveille_proto::bridge::{self, Wire};
 use reveille_proto::ids::{AppId, ClientId, MessageId, PacketId};
 use reveille_proto::mqtt::{
-    Ack, Connect, ConnectProperties, Packet, Publish, PublishProperties, QoS, Subscribe, SubscriptionOptions, Version,
+    Ack, Connect, ConnectProperties, Packet, Publish, PublishProperties, QoS, Subscribe, SubscriptionOptions,
+    Version,
 };
 use reveille_proto::reason::ReasonCode;
 use reveille_proto::topic::TopicName;
@@ -275,7 +276,8 @@ impl Client {
         let version = self.version();
         let mut packets = Vec::new();
         let Some(wire) = world.wire(at) else { return false };
-        while let Some(packet) = reveille_proto::mqtt::read(&mut wire.bytes, Some(version), u32::MAX).unwrap() {
+        while let Some(packet) = reveille_proto::mqtt::read(&mut wire.bytes, Some(version), u32::MAX).unwrap()
+        {
             packets.push(packet);
         }
         let is_closed = wire.is_closed;
@@ -295,7 +297,11 @@ impl Client {
             let Packet::ConnAck(connack) = packet else { panic!("{}: {packet:?} before CONNACK", self.name) };
             assert_eq!(connack.reason, ReasonCode::SUCCESS, "{}", self.name);
             let is_v3_1 = self.version() == Version::V3_1; // has no session present flag
-            assert!(connack.session_present || !self.has_session || is_v3_1, "{}: the session is lost", self.name);
+            assert!(
+                connack.session_present || !self.has_session || is_v3_1,
+                "{}: the session is lost",
+                self.name
+            );
             self.is_connected = true;
             return self.resume(world);
         }
@@ -336,7 +342,8 @@ impl Client {
     }
 
     fn acknowledged(&mut self, id: PacketId, reason: ReasonCode, qos: QoS) {
-        let is_it = |out: &Outgoing| matches!(out, Outgoing::Publish(publish, _) if publish.packet_id == Some(id));
+        let is_it =
+            |out: &Outgoing| matches!(out, Outgoing::Publish(publish, _) if publish.packet_id == Some(id));
         let Some(at) = self.unfinished.iter().position(is_it) else { return };
         assert!(!reason.is_failure(), "{}: {reason}", self.name);
         let Outgoing::Publish(publish, text) = self.unfinished.remove(at) else { return };

@@ -1,6 +1,12 @@
 //! The whole broker but its sockets, threads and disk, run from one seed: random clients, random delays, crashes of the
 //! store at any moment. What was acknowledged must arrive, exactly once where QoS 2 was asked for, in order.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test"
+)]
 
 mod client;
 mod world;
@@ -148,7 +154,12 @@ fn check(seed: u64, world: &World, clients: &[Client]) -> Tale {
             }
             tale.directed += 1;
             let times = device.got.iter().filter(|got| got.id == sent.id).count();
-            assert!(times > 0, "seed {seed}: push {} to {} was acknowledged and is lost", sent.id, device.name);
+            assert!(
+                times > 0,
+                "seed {seed}: push {} to {} was acknowledged and is lost",
+                sent.id,
+                device.name
+            );
             let is_told = clients.iter().any(|client| client.heard_acked(&sent.id, &device.name));
             assert!(is_told, "seed {seed}: the bridge never heard that {} took {}", device.name, sent.id);
         }
@@ -167,7 +178,12 @@ fn check_order(seed: u64, device: &Client) {
         }
         let line = (got.publisher.clone(), got.topic.clone());
         if let Some(before) = last.insert(line.clone(), got.count) {
-            assert!(before < got.count, "seed {seed}: {} got {line:?} {} after {before}", device.name, got.count);
+            assert!(
+                before < got.count,
+                "seed {seed}: {} got {line:?} {} after {before}",
+                device.name,
+                got.count
+            );
         }
     }
 }
@@ -185,7 +201,10 @@ fn what_was_acknowledged_arrives_whatever_happens() {
         total.directed += tale.directed;
     }
     println!("{seeds} seeds: {total:?}");
-    assert!(total.acknowledged > 0 && total.directed > 0 && total.crashes > 0, "the runs did something: {total:?}");
+    assert!(
+        total.acknowledged > 0 && total.directed > 0 && total.crashes > 0,
+        "the runs did something: {total:?}"
+    );
 }
 
 #[test]

@@ -2,12 +2,12 @@
 
 use crate::Dice;
 use bytes::BytesMut;
+use reveille_broker_core::change::Recovered;
 use reveille_broker_core::io::{Committed, ConnectionKey, Input, Opening, Output, ShardNo, Ticket};
 use reveille_broker_core::limits::Limits;
 use reveille_broker_core::message::{MessageKey, SessionKey, Time};
 use reveille_broker_core::router::Router;
 use reveille_broker_core::shard::{Shard, ShardConfig};
-use reveille_broker_core::change::Recovered;
 use reveille_broker_store::{Commit, Memory, Store};
 use reveille_proto::mqtt::{Packet, Version};
 use std::collections::{BTreeMap, VecDeque};

@@ -190,18 +190,14 @@ impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for ListMap<K, V> {
     }
 }
 
-const SHORT_MAX: usize = 14;
+/// As many bytes as fit beside what a long text needs anyway.
+const SHORT_MAX: usize = 22;
 
-/// One level of a filter, 16 bytes: most levels need no memory of their own.
+/// One level of a filter, 24 bytes: most levels, ids of devices among them, need no memory of their own.
 #[derive(Debug)]
 pub(crate) enum Label {
-    Short {
-        len: u8,
-        bytes: [u8; SHORT_MAX],
-    },
-    // Two steps to the text keep the whole at 16 bytes; long levels are rare.
-    #[expect(clippy::box_collection, reason = "a fat pointer would make every label larger")]
-    Long(Box<String>),
+    Short { len: u8, bytes: [u8; SHORT_MAX] },
+    Long(Box<str>),
 }
 
 impl Label {
@@ -212,14 +208,14 @@ impl Label {
                 room.copy_from_slice(text.as_bytes());
                 Self::Short { len, bytes }
             }
-            _ => Self::Long(Box::new(text.into())),
+            _ => Self::Long(text.into()),
         }
     }
 
     pub fn is(&self, text: &str) -> bool {
         match self {
             Self::Short { len, bytes } => bytes.get(..usize::from(*len)) == Some(text.as_bytes()),
-            Self::Long(long) => long.as_str() == text,
+            Self::Long(long) => **long == *text,
         }
     }
 }
@@ -232,8 +228,9 @@ mod tests {
 
     #[test]
     fn a_label_is_small_and_knows_its_text() {
-        assert_eq!(size_of::<Label>(), 16);
-        for text in ["", "a", "14 bytes long.", "15 bytes long..", "设备", "一个很长的主题层级名称"]
+        assert_eq!(size_of::<Label>(), 24);
+        for text in
+            ["", "a", "just 22 bytes long....", "just 23 bytes long.....", "设备", "一个很长的主题层级名称"]
         {
             assert!(Label::new(text).is(text), "{text}");
             assert!(!Label::new(text).is("other"), "{text}");

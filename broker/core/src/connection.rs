@@ -52,6 +52,7 @@ pub(crate) struct Connection {
     pub early: Vec<Packet>,
     pub owed: VecDeque<Owed>,
     pub owed_bytes: u32,
+    /// We do not read from it: it owes too little or reads too little.
     pub is_paused: bool,
 }
 
@@ -84,6 +85,22 @@ impl Connection {
     pub fn silent_until(&self) -> Option<Time> {
         let limit = Duration::from_millis(u64::from(self.keep_alive) * 1500);
         (self.keep_alive > 0).then(|| self.last_seen + limit)
+    }
+
+    /// Whether reading from the client has to stop or may go on; `None`: as it is. It stops when the client has too much
+    /// unacknowledged towards us, or does not read what we wrote.
+    pub fn reading(&mut self, limits: &Limits) -> Option<bool> {
+        let (bytes, count, unsent) = (self.owed_bytes, self.owed.len(), self.unsent.len());
+        let count_max = usize::from(limits.receive_maximum);
+        let is_full =
+            bytes > limits.unacknowledged_bytes_max || count >= count_max || unsent > limits.unsent_bytes_max;
+        let has_room = bytes <= limits.unacknowledged_bytes_max / 2
+            && count <= count_max / 2
+            && unsent <= limits.unsent_bytes_max / 2;
+        let pauses = if self.is_paused { !has_room } else { is_full };
+        let changes = pauses != self.is_paused;
+        self.is_paused = pauses;
+        changes.then_some(!pauses)
     }
 
     /// Appends a packet. What does not fit the client's maximum is left out; only our own PUBLISH can be that
@@ -127,7 +144,13 @@ impl Connection {
         self.topic_alias_out_max > 0 && self.version == Version::V5
     }
 
-    pub fn write_frame(&mut self, frame: &PublishFrame, packet_id: Option<PacketId>, dup: bool, retain: bool) {
+    pub fn write_frame(
+        &mut self,
+        frame: &PublishFrame,
+        packet_id: Option<PacketId>,
+        dup: bool,
+        retain: bool,
+    ) {
         frame.write(packet_id, dup, retain, &mut self.unsent);
     }
 }

@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_node_is_small() {
-        assert_eq!(size_of::<Node>(), 40);
+        assert_eq!(size_of::<Node>(), 48);
         let mut map = FilterMap::default();
         map.insert(&filter("cmd/d1/#"), 0_u32);
         map.insert(&filter("cmd/d2/#"), 0);

@@ -22,10 +22,10 @@ pub fn check(connect: &Connect, limits: &Limits) -> Result<Wanted, ReasonCode> {
     if connect.properties.authentication_method.is_some() {
         return Err(ReasonCode::BAD_AUTHENTICATION_METHOD); // none is configured yet, [MQTT5-4.12.0-1]
     }
-    if let Some(will) = &connect.will {
-        if will.topic.levels().count() > limits.topic_levels_max || will.topic.as_str().starts_with('$') {
-            return Err(ReasonCode::TOPIC_NAME_INVALID);
-        }
+    if let Some(will) = &connect.will
+        && (will.topic.levels().count() > limits.topic_levels_max || will.topic.as_str().starts_with('$'))
+    {
+        return Err(ReasonCode::TOPIC_NAME_INVALID);
     }
     wanted_client_id(connect)
 }
@@ -75,7 +75,11 @@ mod tests {
             (Version::V3_1, "", true, refused),
         ];
         for (version, id, clean, wanted) in rows {
-            assert_eq!(check(&connect(version, id, clean), &Limits::default()), wanted, "{version:?} {clean}");
+            assert_eq!(
+                check(&connect(version, id, clean), &Limits::default()),
+                wanted,
+                "{version:?} {clean}"
+            );
         }
         let given = check(&connect(Version::V3_1, "设备", false), &Limits::default());
         assert_eq!(given, Ok(Wanted::Given(ClientId::parse("设备").unwrap())));

@@ -69,6 +69,8 @@ pub struct Part {
     pub is_refused: bool,
     /// The store could not keep it.
     pub has_failed: bool,
+    /// So many parts more will be settled: something was passed on to another shard.
+    pub more: u32,
     /// Facts that the asking shard must commit together with its own (QoS 2 only), before anyone receives it.
     pub changes: Vec<Change>,
 }

@@ -62,12 +62,8 @@ pub(crate) fn queued(message: &Message, push: &Push, devices: Vec<Device>) -> By
 }
 
 pub(crate) fn acked(app: &AppId, id: MessageId, devices: Vec<Device>, now: Time) -> Bytes {
-    let acked = Acked {
-        app: app.to_string(),
-        message_id: Bytes::copy_from_slice(&id.0),
-        devices,
-        at_ms: now.0,
-    };
+    let acked =
+        Acked { app: app.to_string(), message_id: Bytes::copy_from_slice(&id.0), devices, at_ms: now.0 };
     acked.encode_to_vec().into()
 }
 
@@ -89,7 +85,10 @@ fn wire_message(message: &Message, push: &Push) -> bridge::Message {
         collapse_key: push.collapse_key.as_ref().map(ToString::to_string).unwrap_or_default(),
         strategy: push.strategy.into(),
         wait_ack_ms: u32::try_from(push.wait_ack.as_millis()).unwrap_or(u32::MAX),
-        alert: push.alert.as_ref().map(|alert| Alert { title: alert.title.clone(), body: alert.body.clone() }),
+        alert: push
+            .alert
+            .as_ref()
+            .map(|alert| Alert { title: alert.title.clone(), body: alert.body.clone() }),
         content_type: content_type.map(ToString::to_string).unwrap_or_default(),
     }
 }

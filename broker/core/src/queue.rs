@@ -1,7 +1,7 @@
 //! The messages of one session that are not done: waiting, or in flight. Their order, bounds, expiry and collapse.
 //!
 //! ```text
-//!            place                  next, sent               acknowledge / release + complete
+//!            place                  first, sent              acknowledge / release + complete
 //!  (nothing) ------> Waiting -----------------> in flight ------------------------------------> (gone)
 //!                      ^  | expire, collapse,       |
 //!                      |  | evict, withdraw         | connection lost
@@ -44,13 +44,25 @@ pub struct Slot {
 
 impl Slot {
     /// A fresh place.
-    pub fn new(entry: Entry, message: Option<Arc<Message>>, is_confirmed: bool, group: Option<Group>) -> Self {
+    pub fn new(
+        entry: Entry,
+        message: Option<Arc<Message>>,
+        is_confirmed: bool,
+        group: Option<Group>,
+    ) -> Self {
         Self { entry, message, is_confirmed, is_resent: false, group, is_in_flight: false }
     }
 
     /// A place as the store gave it back. `may_be_sent`: the broker died while the client was connected.
     pub fn recovered(entry: Entry, may_be_sent: bool) -> Self {
-        Self { entry, message: None, is_confirmed: true, is_resent: may_be_sent, group: None, is_in_flight: false }
+        Self {
+            entry,
+            message: None,
+            is_confirmed: true,
+            is_resent: may_be_sent,
+            group: None,
+            is_in_flight: false,
+        }
     }
 
     fn priority(&self) -> Priority {
@@ -161,8 +173,10 @@ impl Queue {
     pub fn remove(&mut self, seq: Seq) -> Option<Slot> {
         let slot = self.slots.remove(&seq)?;
         self.bytes = self.bytes.saturating_sub(u64::from(slot.entry.size));
-        if slot.is_in_flight {
-            self.in_flight.retain(|(_, flying)| *flying != seq);
+        if slot.is_in_flight
+            && let Some(at) = self.in_flight.iter().position(|(_, flying)| *flying == seq)
+        {
+            self.in_flight.remove(at); // almost always the first
         }
         if let (Some(push), Some(pushes)) = (&slot.entry.push, &mut self.pushes) {
             pushes.by_id.remove(&push.id);
@@ -199,7 +213,10 @@ impl Queue {
     pub fn unannounced(&self) -> Vec<Seq> {
         let Some(pushes) = &self.pushes else { return Vec::new() };
         let is_unannounced = |seq: &&Seq| {
-            self.slots.get(seq).and_then(|slot| slot.entry.push.as_ref()).is_some_and(|push| !push.is_announced)
+            self.slots
+                .get(seq)
+                .and_then(|slot| slot.entry.push.as_ref())
+                .is_some_and(|push| !push.is_announced)
         };
         pushes.by_id.values().filter(is_unannounced).copied().collect()
     }
@@ -235,12 +252,18 @@ impl Queue {
 
     /// The place to send next, if its packet identifier is free: first what was sent before, in the order in which
     /// it was sent `[MQTT5-4.4.0-1]`, then by priority, then by age. An unconfirmed place holds back what follows.
-    pub fn next(&mut self) -> Option<Seq> {
+    pub fn first(&mut self) -> Option<Seq> {
         let seq = self.first_to_resend().or_else(|| self.first_waiting())?;
         let slot = self.slots.get(&seq)?;
-        let id = packet_id(seq);
-        let is_free = !self.in_flight.iter().any(|(flying, _)| *flying == id);
-        (slot.is_confirmed && is_free).then_some(seq)
+        (slot.is_confirmed && self.is_free(seq)).then_some(seq)
+    }
+
+    /// Whether no place in flight has the same packet identifier. Almost always the queue is shorter than the range of
+    /// identifiers and nothing has to be looked through.
+    fn is_free(&self, seq: Seq) -> bool {
+        let (first, last) = (self.slots.first_key_value(), self.slots.last_key_value());
+        let is_short = first.zip(last).is_none_or(|((first, _), (last, _))| last.0 - first.0 < 65_535);
+        is_short || self.flying(packet_id(seq)).is_none()
     }
 
     fn first_to_resend(&mut self) -> Option<Seq> {
@@ -269,7 +292,7 @@ impl Queue {
             return Some(*seq);
         }
         let pushes = self.pushes.as_mut()?;
-        while pushes.low.front().is_some_and(|seq| !self.slots.get(seq).is_some_and(|slot| !slot.is_in_flight)) {
+        while pushes.low.front().is_some_and(|seq| self.slots.get(seq).is_none_or(|slot| slot.is_in_flight)) {
             pushes.low.pop_front();
         }
         pushes.low.front().copied()
@@ -320,9 +343,8 @@ impl Queue {
         let high = pushes.into_iter().flat_map(|pushes| pushes.high.iter().copied().take(limit));
         let low = pushes.into_iter().flat_map(|pushes| pushes.low.iter().copied().take(limit));
         let order = self.to_resend.iter().copied().take(limit).chain(high).chain(normal).chain(low);
-        let is_missing = |slot: &&Slot| {
-            slot.message.is_none() && slot.is_confirmed && slot.entry.phase == Phase::Queued
-        };
+        let is_missing =
+            |slot: &&Slot| slot.message.is_none() && slot.is_confirmed && slot.entry.phase == Phase::Queued;
         let mut places: Vec<(Seq, MessageKey)> = Vec::new();
         for slot in order.filter_map(|seq| self.slots.get(&seq)).filter(is_missing) {
             let place = (slot.entry.seq, slot.entry.message);

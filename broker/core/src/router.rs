@@ -55,7 +55,10 @@ impl Router {
                     let owner = Shard::owner(&message.app, &client_id, self.shards);
                     by_shard.entry(owner).or_default().push(client_id);
                 }
-                by_shard.into_iter().map(|(shard, ids)| (shard, delivery(Recipients::Sessions(ids)))).collect()
+                by_shard
+                    .into_iter()
+                    .map(|(shard, ids)| (shard, delivery(Recipients::Sessions(ids))))
+                    .collect()
             }
         }
     }

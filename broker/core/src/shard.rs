@@ -147,13 +147,17 @@ impl Shard {
             Input::Open { connection, opening } => self.open(connection, *opening, now),
             Input::Packet { connection, packet } => self.packet(connection, packet, now),
             Input::Malformed { connection, reason } => self.refuse(connection, reason, now),
-            Input::Lost { connection } => self.end_connection(connection, ReasonCode::UNSPECIFIED_ERROR, true, now),
+            Input::Lost { connection } => {
+                self.end_connection(connection, ReasonCode::UNSPECIFIED_ERROR, true, now)
+            }
             Input::Drained { connection } => self.pump_connection(connection, now),
             Input::Deliver(delivery) => self.deliver(*delivery, now),
             Input::Routed { ticket, parts } => self.routed(ticket, parts, now),
             Input::Settled { ticket, from, part } => self.settled(ticket, from, part, now),
             Input::Confirmed { message, is_durable } => self.confirmed(message, is_durable, now),
-            Input::Withdraw { app, id, client_ids, ticket } => self.withdraw(&app, id, &client_ids, ticket, now),
+            Input::Withdraw { app, id, client_ids, ticket } => {
+                self.withdraw(&app, id, &client_ids, ticket, now)
+            }
             Input::Committed { batch, outcome } => self.committed(batch, outcome, now),
             Input::Bodies { session, bodies } => self.bodies(session, bodies, now),
             Input::Retained { session, filter, messages, has_more } => {
@@ -321,6 +325,7 @@ impl Shard {
         if let Some(connection) = self.connection_mut(key) {
             connection.write(packet);
             self.touch(key);
+            self.update_reading(key);
         }
     }
 
@@ -387,13 +392,15 @@ impl Shard {
 
     /// A place that was never written: nobody was told that it exists, so it leaves memory only.
     fn drop_lost(&mut self, session: SessionKey, seq: Seq) {
-        let Some(session) = self.by_key.get(&session).and_then(|at| self.sessions.get_mut(*at as usize)) else {
+        let Some(session) = self.by_key.get(&session).and_then(|at| self.sessions.get_mut(*at as usize))
+        else {
             return;
         };
         let Some(queue) = &mut session.queue else { return };
         if let Some(slot) = queue.remove(seq) {
             self.counters.queued_messages = self.counters.queued_messages.saturating_sub(1);
-            self.counters.queued_bytes = self.counters.queued_bytes.saturating_sub(u64::from(slot.entry.size));
+            self.counters.queued_bytes =
+                self.counters.queued_bytes.saturating_sub(u64::from(slot.entry.size));
         }
         if queue.is_empty() {
             session.queue = None;

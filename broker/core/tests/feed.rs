@@ -60,7 +60,8 @@ fn a_directed_message_reaches_who_is_there_and_is_reported_for_who_is_not() {
     assert_eq!(got[0].properties.user_properties, [push_id], "the device can drop a duplicate");
     let events = heard(&mut bench, bridge);
     let queued = Queued::decode(on(&events, bridge::QUEUED)[0].clone()).unwrap();
-    let mut devices: Vec<_> = queued.devices.iter().map(|device| (device.client_id.as_str(), device.epoch > 0)).collect();
+    let mut devices: Vec<_> =
+        queued.devices.iter().map(|device| (device.client_id.as_str(), device.epoch > 0)).collect();
     devices.sort_unstable();
     assert_eq!(devices, [("nobody", false), ("睡", true)]);
     bench.send(awake, Packet::PubAck(Ack::new(got[0].packet_id.unwrap(), ReasonCode::SUCCESS)));
@@ -122,8 +123,10 @@ fn presence_is_told_with_growing_epochs() {
     bench.lose(second);
     let _ = first;
     bench.wait(4_000_000);
-    let events: Vec<Presence> =
-        on(&heard(&mut bench, bridge), bridge::PRESENCE).into_iter().map(|payload| Presence::decode(payload).unwrap()).collect();
+    let events: Vec<Presence> = on(&heard(&mut bench, bridge), bridge::PRESENCE)
+        .into_iter()
+        .map(|payload| Presence::decode(payload).unwrap())
+        .collect();
     let kinds: Vec<_> = events.iter().map(|event| (event.kind(), event.reason)).collect();
     use presence::Kind;
     let wanted = [
@@ -182,7 +185,8 @@ fn a_withdrawn_message_leaves_the_queues() {
     bench.lose(sleeper);
     order(&mut bench, bridge, &send(&["d"], "", ID), 1);
     bench.read(bridge);
-    let withdraw = bridge::Withdraw { app: "default".into(), message_id: ID.0.to_vec().into(), client_ids: vec![] };
+    let withdraw =
+        bridge::Withdraw { app: "default".into(), message_id: ID.0.to_vec().into(), client_ids: vec![] };
     let mut order = publish(bridge::WITHDRAW, "", 1, 2);
     order.payload = withdraw.encode_to_vec().into();
     bench.publish(bridge, order);

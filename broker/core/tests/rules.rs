@@ -8,7 +8,8 @@ use reveille_broker_core::change::Change;
 use reveille_broker_core::io::Committed;
 use reveille_broker_core::limits::{Limits, QueueFull};
 use reveille_proto::mqtt::{
-    Ack, ConnectProperties, Disconnect, Packet, PublishProperties, QoS, RetainHandling, SubscriptionOptions, Version,
+    Ack, ConnectProperties, Disconnect, Packet, PublishProperties, QoS, RetainHandling, SubscriptionOptions,
+    Version,
 };
 use reveille_proto::reason::ReasonCode;
 
@@ -87,8 +88,7 @@ fn a_full_queue_refuses_with_a_reason_or_drops_the_oldest() {
         (QueueFull::RefuseNewest, ReasonCode::QUOTA_EXCEEDED, ["1", "2"]),
         (QueueFull::DropOldest, ReasonCode::SUCCESS, ["2", "3"]),
     ] {
-        let mut bench =
-            Bench::new(Limits { queue_messages_max: 2, queue_full: policy, ..Limits::default() });
+        let mut bench = Bench::new(Limits { queue_messages_max: 2, queue_full: policy, ..Limits::default() });
         let sleeper = bench.online(durable("d"));
         bench.subscribe(sleeper, "a", 1);
         bench.lose(sleeper);
@@ -283,7 +283,8 @@ fn retained_messages_come_to_new_subscribers_all_of_them() {
     let mut bench = Bench::new(Limits::default());
     let publisher = bench.online(connect("p", Version::V5));
     for n in 0..20 {
-        let retained = reveille_proto::mqtt::Publish { retain: true, ..publish(&format!("状态/{n}"), "on", 1, n + 1) };
+        let retained =
+            reveille_proto::mqtt::Publish { retain: true, ..publish(&format!("状态/{n}"), "on", 1, n + 1) };
         bench.publish(publisher, retained);
     }
     let mut cleared = publish("状态/3", "", 1, 99);
@@ -330,7 +331,12 @@ fn overlapping_subscriptions_give_one_message_with_the_highest_qos_and_all_ident
     let mut bench = Bench::new(Limits::default());
     let reader = bench.online(connect("r", Version::V5));
     for (filter, qos, identifier) in [("a/#", QoS::AtMostOnce, 4), ("a/+", QoS::AtLeastOnce, 5)] {
-        bench.subscribe_with(reader, filter, SubscriptionOptions { qos, ..Default::default() }, Some(identifier));
+        bench.subscribe_with(
+            reader,
+            filter,
+            SubscriptionOptions { qos, ..Default::default() },
+            Some(identifier),
+        );
     }
     bench.read(reader);
     let publisher = bench.online(connect("p", Version::V5));
@@ -443,8 +449,10 @@ fn topic_aliases_stand_for_topics_in_both_directions() {
     bench.publish(publisher, aliased(None, "2"));
     bench.publish(publisher, publish("other", "3", 0, 0));
     let got = bench.publishes(reader);
-    let seen: Vec<_> =
-        got.iter().map(|publish| (publish.topic.as_ref().map(ToString::to_string), publish.properties.topic_alias)).collect();
+    let seen: Vec<_> = got
+        .iter()
+        .map(|publish| (publish.topic.as_ref().map(ToString::to_string), publish.properties.topic_alias))
+        .collect();
     let wanted = [(Some("主题/一".to_owned()), Some(1)), (None, Some(1)), (Some("other".to_owned()), None)];
     assert_eq!(seen, wanted);
     let mut too_high = aliased(Some("x"), "4");
@@ -490,4 +498,58 @@ fn system_topics_are_not_for_clients() {
     let packets = bench.read(client);
     let Packet::SubAck(suback) = &packets[0] else { panic!("{packets:?}") };
     assert_eq!(suback.reasons, [ReasonCode::NOT_AUTHORIZED]);
+}
+
+#[test]
+fn a_client_that_sends_and_never_reads_is_not_read_any_more() {
+    let limits = Limits { unsent_bytes_max: 100, ..Limits::default() };
+    let mut bench = Bench::new(limits);
+    let deaf = bench.online(connect("deaf", Version::V5));
+    bench.blocks.insert(deaf);
+    for _ in 0..60 {
+        bench.send(deaf, Packet::PingReq);
+    }
+    assert!(bench.paused.contains(&deaf), "its answers fill the buffer");
+    bench.blocks.clear();
+    bench.flush(deaf);
+    assert!(!bench.paused.contains(&deaf), "it read, so it may go on");
+    assert_eq!(bench.read(deaf).len(), 60);
+}
+
+#[test]
+fn a_slow_reader_loses_at_most_qos_0() {
+    let limits = Limits { unsent_bytes_max: 100, ..Limits::default() };
+    let mut bench = Bench::new(limits);
+    let slow = bench.online(connect("slow", Version::V5));
+    bench.subscribe(slow, "a/#", 1);
+    bench.read(slow);
+    bench.blocks.insert(slow);
+    let publisher = bench.online(connect("p", Version::V5));
+    for id in 1..=30 {
+        bench.publish(publisher, publish("a/0", "lost when it must be", 0, 0));
+        bench.publish(publisher, publish("a/1", &id.to_string(), 1, id));
+    }
+    assert!(bench.shard.counters().dropped_slow_reader > 0);
+    bench.blocks.clear();
+    bench.flush(slow);
+    let got = bench.messages(slow);
+    let kept: Vec<_> =
+        got.iter().filter(|(topic, _)| topic == "a/1").map(|(_, payload)| payload.clone()).collect();
+    let wanted: Vec<_> = (1..=30).map(|id| id.to_string()).collect();
+    assert_eq!(kept, wanted, "every QoS 1 message, in order");
+}
+
+#[test]
+fn a_second_connect_with_the_same_identifier_in_another_app_is_another_session() {
+    let mut bench = Bench::new(Limits::default());
+    let identity = |app: &str| reveille_broker_core::io::Identity {
+        app: reveille_proto::ids::AppId::parse(app).unwrap(),
+        is_bridge: false,
+    };
+    let one = bench.open_as(connect("same", Version::V5), identity("shop"));
+    let two = bench.open_as(connect("same", Version::V5), identity("bank"));
+    bench.subscribe(one, "#", 0);
+    bench.publish(two, publish("secret", "x", 0, 0));
+    assert_eq!(bench.messages(one), []);
+    assert_eq!(bench.closed(one), None);
 }

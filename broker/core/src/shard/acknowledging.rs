@@ -21,7 +21,9 @@ impl Shard {
         match self.flying(key, ack) {
             Some((at, seq, QoS::ExactlyOnce, _)) if ack.reason.is_failure() => self.done(at, seq, now),
             Some((at, seq, QoS::ExactlyOnce, Phase::Queued)) => self.release(key, at, seq, now),
-            Some((_, seq, QoS::ExactlyOnce, Phase::Released)) => self.when_durable(Wait::PubRel(key, seq), now),
+            Some((_, seq, QoS::ExactlyOnce, Phase::Released)) => {
+                self.when_durable(Wait::PubRel(key, seq), now)
+            }
             Some(_) => self.refuse(key, ReasonCode::PROTOCOL_ERROR, now),
             None if ack.reason.is_failure() => {}
             None => {
@@ -63,7 +65,8 @@ impl Shard {
     }
 
     pub(super) fn write_pubrel(&mut self, key: ConnectionKey, seq: Seq) {
-        let is_flying = self.session_at(key).and_then(|(_, session)| session.queue.as_ref()?.slot(seq)).is_some();
+        let is_flying =
+            self.session_at(key).and_then(|(_, session)| session.queue.as_ref()?.slot(seq)).is_some();
         if is_flying {
             let id = crate::queue::packet_id(seq);
             self.write(key, &Packet::PubRel(Ack::new(id, ReasonCode::SUCCESS)));

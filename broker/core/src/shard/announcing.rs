@@ -75,7 +75,12 @@ impl Shard {
         }
     }
 
-    pub(super) fn internal_message(&mut self, topic: &str, payload: Bytes, now: Time) -> Option<Arc<Message>> {
+    pub(super) fn internal_message(
+        &mut self,
+        topic: &str,
+        payload: Bytes,
+        now: Time,
+    ) -> Option<Arc<Message>> {
         let topic = TopicName::parse(topic.to_owned()).ok()?;
         Some(Arc::new(Message {
             key: MessageKey(self.number()),
@@ -199,8 +204,10 @@ impl Shard {
 
     /// Online devices that let the deadline of a push pass.
     pub(super) fn announce_due(&mut self, at: u32, now: Time) {
-        while let Some(seq) =
-            self.session_mut(at).and_then(|session| session.queue.as_mut()).and_then(|queue| queue.take_due(now))
+        while let Some(seq) = self
+            .session_mut(at)
+            .and_then(|session| session.queue.as_mut())
+            .and_then(|queue| queue.take_due(now))
         {
             if self.has_bridge {
                 self.announce_place(at, seq, UNACKED, now);

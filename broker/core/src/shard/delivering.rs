@@ -1,9 +1,10 @@
 //! A publish reaches this shard: who gets it now, who gets a place in a queue, and what must become durable.
 
 use super::Shard;
+use super::publishing::{Kind as PublishKind, Publishing};
 use crate::change::{Change, Entry, Granted, Phase, PushEntry};
 use crate::commits::Wait;
-use crate::io::{Delivery, Output, Part, Recipients, Ticket};
+use crate::io::{Delivery, Output, Part, Recipients, RouteTo, Ticket};
 use crate::limits::QueueFull;
 use crate::message::{Message, MessageKey, Push, Seq, SessionKey, Time};
 use crate::queue::{Group, Slot};
@@ -87,7 +88,13 @@ impl Frames {
 
 /// The packet that a receiver gets. Message expiry is counted down by the time that the message waited.
 /// `[MQTT5-3.3.2-6]`
-pub(super) fn publish_of(message: &Message, qos: QoS, identifiers: &[u32], version: Version, now: Time) -> Publish {
+pub(super) fn publish_of(
+    message: &Message,
+    qos: QoS,
+    identifiers: &[u32],
+    version: Version,
+    now: Time,
+) -> Publish {
     let mut properties = PublishProperties::default();
     if version == Version::V5 {
         if let Some(forwarded) = &message.properties {
@@ -129,7 +136,7 @@ impl Shard {
                     self.deliver_to_subscribers(&mut delivering, now);
                 }
                 for (group, filter) in groups {
-                    self.deliver_to_group(&mut delivering, Arc::new((group, filter)), now);
+                    self.deliver_to_group(&mut delivering, ticket, Arc::new((group, filter)), now);
                 }
             }
             Recipients::Sessions(client_ids) => {
@@ -187,7 +194,7 @@ impl Shard {
         }
     }
 
-    fn deliver_to_group(&mut self, delivering: &mut Delivering, group: Group, now: Time) {
+    fn deliver_to_group(&mut self, delivering: &mut Delivering, ticket: Ticket, group: Group, now: Time) {
         let app = delivering.message.app.clone();
         let (sessions, connections) = (&self.sessions, &self.connections);
         let is_online = |at: u32| {
@@ -195,11 +202,26 @@ impl Shard {
             key.and_then(|key| connections.get(key.index as usize)?.as_ref()).is_some_and(|to| to.is_open)
         };
         let shared = self.shared.get_mut(&app);
-        let Some((at, granted)) = shared.and_then(|shared| shared.choose(&group.0, &group.1, is_online)) else {
-            return;
+        let Some((at, granted)) = shared.and_then(|shared| shared.choose(&group.0, &group.1, is_online))
+        else {
+            return self.pass_on(delivering, ticket, &group);
         };
         let how = How { group: Some(group), ..How::of(&delivering.message, granted) };
         self.deliver_to(delivering, at, how, now);
+    }
+
+    /// The last member here left while the message was on its way: the router looks for another shard.
+    fn pass_on(&mut self, delivering: &mut Delivering, asked: Ticket, group: &Group) {
+        let message = Arc::clone(&delivering.message);
+        let ticket = match asked.number {
+            0 => 0,
+            _ => {
+                delivering.part.more += 1;
+                self.ticket(Publishing::internal(&message, PublishKind::Forwarded(asked)))
+            }
+        };
+        let to = RouteTo::Group(group.0.clone(), group.1.clone());
+        self.outputs.push_back(Output::Route { message, ticket, to });
     }
 
     /// One session gets the message, by socket, queue or both.
@@ -262,7 +284,8 @@ impl Shard {
         let keeps_body = !session.is_durable || is_unannounced || (is_online && queue.len() < look_ahead);
         let key = session.key;
         if session.is_durable && delivering.collects {
-            let change = Change::Enqueue { session: key, entry: entry.clone(), message: Arc::clone(&message) };
+            let change =
+                Change::Enqueue { session: key, entry: entry.clone(), message: Arc::clone(&message) };
             delivering.part.changes.push(change);
             self.unconfirmed.entry(message.key).or_default().push((key, seq));
         } else if session.is_durable {
@@ -318,7 +341,9 @@ impl Shard {
         while !self.has_room(at, size) {
             let oldest = match self.config.limits.queue_full {
                 QueueFull::RefuseNewest => return false,
-                QueueFull::DropOldest => self.session(at).and_then(|session| session.queue.as_ref()?.oldest_waiting()),
+                QueueFull::DropOldest => {
+                    self.session(at).and_then(|session| session.queue.as_ref()?.oldest_waiting())
+                }
             };
             let Some(seq) = oldest else { return false };
             self.forget(at, seq);
@@ -350,7 +375,11 @@ impl Shard {
         let message = &delivering.message;
         let kept = (!message.payload.is_empty()).then(|| Arc::clone(message)); // [MQTT5-3.3.1-6]
         let (app, topic) = (message.app.clone(), message.topic.clone());
-        self.outputs.push_back(Output::Retain { app: app.clone(), topic: topic.clone(), message: kept.clone() });
+        self.outputs.push_back(Output::Retain {
+            app: app.clone(),
+            topic: topic.clone(),
+            message: kept.clone(),
+        });
         let change = Change::Retain { app, topic, message: kept };
         delivering.part.is_taken = true;
         if delivering.collects {

@@ -7,8 +7,8 @@ use crate::message::{Alert, Message, MessageKey, Push, Time};
 use bytestring::ByteString;
 use reveille_proto::bridge::from_device::Kind;
 use reveille_proto::bridge::{
-    self, DEVICE, EVENT, FromDevice, PUSH_BODY, PUSH_COLLAPSE, PUSH_STRATEGY, PUSH_TITLE, Priority, REGISTER, SEND,
-    SEND_TARGETS_MAX, Send, Strategy, WITHDRAW, Wire, Withdraw,
+    self, DEVICE, EVENT, FromDevice, PUSH_BODY, PUSH_COLLAPSE, PUSH_STRATEGY, PUSH_TITLE, Priority, REGISTER,
+    SEND, SEND_TARGETS_MAX, Send, Strategy, WITHDRAW, Wire, Withdraw,
 };
 use reveille_proto::ids::{AppId, ClientId, MessageId};
 use reveille_proto::mqtt::{Publish, QoS};
@@ -19,13 +19,19 @@ use std::time::Duration;
 
 impl Shard {
     /// A publish to a topic that begins with `$`: only these few are for clients. `[MQTT5-4.7.2]`
-    pub(super) fn publish_system(&mut self, key: ConnectionKey, publish: &Publish, topic: TopicName, now: Time) {
+    pub(super) fn publish_system(
+        &mut self,
+        key: ConnectionKey,
+        publish: &Publish,
+        topic: TopicName,
+        now: Time,
+    ) {
         let is_bridge = self.session_at(key).is_some_and(|(_, session)| session.is_bridge);
         match (topic.as_str(), is_bridge) {
             (SEND, true) => self.send(key, publish, now),
             (WITHDRAW, true) => self.send_withdraw(key, publish, now),
-            (REGISTER, false) => self.from_device(key, publish, Kind::Register, now),
-            (EVENT, false) => self.from_device(key, publish, Kind::Event, now),
+            (REGISTER, false) => self.relay(key, publish, Kind::Register, now),
+            (EVENT, false) => self.relay(key, publish, Kind::Event, now),
             _ => self.answer(key, publish, ReasonCode::NOT_AUTHORIZED, now),
         }
     }
@@ -46,10 +52,12 @@ impl Shard {
         let read = |withdraw: Withdraw| {
             let app = AppId::parse(&withdraw.app).ok()?;
             let id = MessageId::from_bytes(&withdraw.message_id).ok()?;
-            let client_ids: Result<Vec<_>, _> = withdraw.client_ids.iter().map(|id| ClientId::parse(id)).collect();
+            let client_ids: Result<Vec<_>, _> =
+                withdraw.client_ids.iter().map(|id| ClientId::parse(id)).collect();
             Some((app, id, client_ids.ok()?))
         };
-        let Some((app, id, client_ids)) = Withdraw::decode(publish.payload.clone()).ok().and_then(read) else {
+        let Some((app, id, client_ids)) = Withdraw::decode(publish.payload.clone()).ok().and_then(read)
+        else {
             return self.answer(key, publish, ReasonCode::PAYLOAD_FORMAT_INVALID, now);
         };
         let message_key = MessageKey(self.number());
@@ -58,7 +66,14 @@ impl Shard {
     }
 
     /// Takes a message out of queues of this shard.
-    pub(super) fn withdraw(&mut self, app: &AppId, id: MessageId, client_ids: &[ClientId], ticket: Ticket, now: Time) {
+    pub(super) fn withdraw(
+        &mut self,
+        app: &AppId,
+        id: MessageId,
+        client_ids: &[ClientId],
+        ticket: Ticket,
+        now: Time,
+    ) {
         let places: Vec<u32> = match client_ids {
             [] => self
                 .sessions
@@ -66,7 +81,9 @@ impl Shard {
                 .filter(|(_, session)| session.app == *app)
                 .filter_map(|(at, _)| u32::try_from(at).ok())
                 .collect(),
-            ids => ids.iter().filter_map(|id| self.by_client.get(&(app.clone(), id.clone())).copied()).collect(),
+            ids => {
+                ids.iter().filter_map(|id| self.by_client.get(&(app.clone(), id.clone())).copied()).collect()
+            }
         };
         self.commits.open_part(ticket);
         for at in places {
@@ -84,7 +101,7 @@ impl Shard {
     }
 
     /// A device tells the bridge something: the broker vouches for who it is.
-    fn from_device(&mut self, key: ConnectionKey, publish: &Publish, kind: Kind, now: Time) {
+    fn relay(&mut self, key: ConnectionKey, publish: &Publish, kind: Kind, now: Time) {
         let Some((_, session)) = self.session_at(key) else { return };
         let from = FromDevice {
             kind: kind.into(),
@@ -122,7 +139,8 @@ impl Shard {
     }
 
     fn candidate_by_rule(&self, message: &Message) -> Option<Push> {
-        let applies = |rule: &&super::PushRule| rule.app == message.app && rule.filter.matches(&message.topic);
+        let applies =
+            |rule: &&super::PushRule| rule.app == message.app && rule.filter.matches(&message.topic);
         let rule = self.config.push_rules.iter().find(applies)?;
         let fill = |template: &str| {
             let payload = String::from_utf8_lossy(&message.payload);

@@ -21,7 +21,13 @@ pub(super) struct Handover {
 
 impl Shard {
     /// A connection is over; its session may go on.
-    pub(super) fn end_connection(&mut self, key: ConnectionKey, reason: ReasonCode, publishes_will: bool, now: Time) {
+    pub(super) fn end_connection(
+        &mut self,
+        key: ConnectionKey,
+        reason: ReasonCode,
+        publishes_will: bool,
+        now: Time,
+    ) {
         let Some(connection) = self.connection(key) else { return };
         let (at, was_open) = (connection.session, connection.is_open);
         if was_open {
@@ -120,7 +126,8 @@ impl Shard {
         if let Some(queue) = queue {
             self.drop_queue(key, &queue, dropped.is_some(), now);
         }
-        let is_done = self.ending.get(&key).is_none_or(|left| *left == 0) && !self.handovers.contains_key(&key);
+        let is_done =
+            self.ending.get(&key).is_none_or(|left| *left == 0) && !self.handovers.contains_key(&key);
         if let Some(change) = dropped {
             if is_done {
                 self.ending.remove(&key);

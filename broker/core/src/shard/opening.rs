@@ -87,6 +87,7 @@ impl Shard {
         // CONNACK goes into the buffer now and leaves when the connection opens: nothing can overtake it.
         if let Some(connection) = self.connection_mut(key) {
             connection.write(&Packet::ConnAck(Box::new(connack)));
+            connection.is_paused = must_wait;
         }
         self.say_presence(at, Kind::Connected, ReasonCode::SUCCESS, &opening.network, now);
         if must_wait {
@@ -116,7 +117,7 @@ impl Shard {
         connection.is_open = true;
         let early = std::mem::take(&mut connection.early);
         self.touch(key);
-        self.outputs.push_back(Output::ResumeReading(key));
+        self.update_reading(key);
         self.members_online(key, 1);
         if let Some((at, session)) = self.session_at(key) {
             session.is_loading = false;

@@ -5,7 +5,7 @@ use super::opening::forwarded;
 use crate::change::Change;
 use crate::commits::Wait;
 use crate::connection::Owed;
-use crate::io::{ConnectionKey, Output, Part, RouteTo, ShardNo};
+use crate::io::{ConnectionKey, Output, Part, RouteTo, ShardNo, Ticket};
 use crate::message::{Message, MessageKey, SessionKey, Time};
 use crate::session::Received;
 use reveille_proto::ids::{MessageId, PacketId};
@@ -43,6 +43,8 @@ pub(super) enum Kind {
     Ending(SessionKey),
     /// An announcement to the bridge.
     Announcement(u64, crate::change::Announcement),
+    /// A message for a group whose last member here had just left: another shard's publish waits for it.
+    Forwarded(Ticket),
 }
 
 impl Publishing {
@@ -91,11 +93,15 @@ impl Shard {
         if let Err(reason) = self.resolve_alias(key, &mut publish) {
             return self.refuse(key, reason, now);
         }
-        let Some(topic) = publish.topic.take() else { return self.refuse(key, ReasonCode::PROTOCOL_ERROR, now) };
+        let Some(topic) = publish.topic.take() else {
+            return self.refuse(key, ReasonCode::PROTOCOL_ERROR, now);
+        };
         if publish.qos > QoS::AtMostOnce && self.is_over_quota(key) {
             return self.refuse(key, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, now); // [MQTT5-3.3.4-7]
         }
-        if topic.levels().take(self.config.limits.topic_levels_max + 1).count() > self.config.limits.topic_levels_max {
+        if topic.levels().take(self.config.limits.topic_levels_max + 1).count()
+            > self.config.limits.topic_levels_max
+        {
             return self.answer(key, &publish, ReasonCode::TOPIC_NAME_INVALID, now);
         }
         match (publish.qos, publish.packet_id) {
@@ -168,17 +174,25 @@ impl Shard {
     }
 
     fn owe_more(&mut self, key: ConnectionKey, publish: &Publish, ticket: u64, reason: Option<ReasonCode>) {
-        let (bytes_max, count_max) =
-            (self.config.limits.unacknowledged_bytes_max, usize::from(self.config.limits.receive_maximum));
         let Some(packet_id) = publish.packet_id else { return };
         let Some(connection) = self.connection_mut(key) else { return };
         let size = u32::try_from(publish.payload.len()).unwrap_or(u32::MAX);
         connection.owed.push_back(Owed { ticket, packet_id, qos: publish.qos, size, reason });
         connection.owed_bytes = connection.owed_bytes.saturating_add(size);
-        let is_full = connection.owed_bytes > bytes_max || connection.owed.len() >= count_max;
-        if is_full && !connection.is_paused {
-            connection.is_paused = true;
-            self.outputs.push_back(Output::PauseReading(key));
+        self.update_reading(key);
+    }
+
+    /// Tells the shell to stop reading or to go on, where that changed.
+    pub(super) fn update_reading(&mut self, key: ConnectionKey) {
+        let Some(place) = self.connections.get_mut(key.index as usize) else { return };
+        let Some(connection) = place.as_mut().filter(|connection| connection.generation == key.generation)
+        else {
+            return;
+        };
+        match connection.reading(&self.config.limits) {
+            Some(true) => self.outputs.push_back(Output::ResumeReading(key)),
+            Some(false) => self.outputs.push_back(Output::PauseReading(key)),
+            None => {}
         }
     }
 
@@ -227,7 +241,8 @@ impl Shard {
     /// 5.0 clients were told how much they may send; 3.x clients are slowed down instead.
     fn is_over_quota(&self, key: ConnectionKey) -> bool {
         let Some(connection) = self.connection(key) else { return false };
-        connection.version == Version::V5 && connection.owed.len() >= usize::from(self.config.limits.receive_maximum)
+        connection.version == Version::V5
+            && connection.owed.len() >= usize::from(self.config.limits.receive_maximum)
     }
 
     /// Answers a publish that goes nowhere. `[MQTT5-3.3.4-8]`
@@ -252,7 +267,7 @@ impl Shard {
 
     pub(super) fn settled(&mut self, ticket: u64, from: ShardNo, part: Part, now: Time) {
         let Some(publishing) = self.publishes.get_mut(&ticket) else { return };
-        publishing.parts -= 1;
+        publishing.parts += i64::from(part.more) - 1;
         publishing.is_taken |= part.is_taken;
         publishing.is_refused |= part.is_refused;
         publishing.has_failed |= part.has_failed;
@@ -274,7 +289,7 @@ impl Shard {
         let changes = std::mem::take(&mut publishing.changes);
         let received = match publishing.kind {
             Kind::ExactlyOnce(session, packet_id) => Some((session, packet_id)),
-            Kind::AtLeastOnce | Kind::Ending(_) | Kind::Announcement(..) => None,
+            Kind::AtLeastOnce | Kind::Ending(_) | Kind::Announcement(..) | Kind::Forwarded(_) => None,
         };
         let receive = received.filter(|(session, _)| self.is_durable(*session));
         if changes.is_empty() && receive.is_none() {
@@ -313,6 +328,10 @@ impl Shard {
                 let is_told = publishing.is_taken && !publishing.has_failed;
                 self.announced(number, announcement, is_told, now);
             }
+            Kind::Forwarded(ticket) => {
+                let Publishing { is_taken, is_refused, has_failed, .. } = publishing;
+                self.settle(ticket, Part { is_taken, is_refused, has_failed, ..Part::default() });
+            }
         }
         if let Some(key) = publishing.connection {
             self.acknowledge(key, ticket, reason, now);
@@ -348,27 +367,22 @@ impl Shard {
 
     /// Writes the acknowledgements that nothing holds back any more, in the order of the PUBLISHes. `[MQTT5-4.6.0-2]`
     fn pay(&mut self, key: ConnectionKey) {
-        let limits = &self.config.limits;
-        let (bytes_low, count_low) = (limits.unacknowledged_bytes_max / 2, usize::from(limits.receive_maximum) / 2);
         let Some(connection) = self.connection_mut(key) else { return };
         let mut has_written = false;
         while let Some(Owed { reason: Some(reason), .. }) = connection.owed.front().copied() {
             let Some(owed) = connection.owed.pop_front() else { break };
             connection.owed_bytes = connection.owed_bytes.saturating_sub(owed.size);
             let ack = Ack::new(owed.packet_id, reason);
-            connection.write(&if owed.qos == QoS::ExactlyOnce { Packet::PubRec(ack) } else { Packet::PubAck(ack) });
+            connection.write(&if owed.qos == QoS::ExactlyOnce {
+                Packet::PubRec(ack)
+            } else {
+                Packet::PubAck(ack)
+            });
             has_written = true;
-        }
-        let has_room = connection.owed_bytes <= bytes_low && connection.owed.len() <= count_low;
-        let resumes = connection.is_paused && has_room;
-        if resumes {
-            connection.is_paused = false;
         }
         if has_written {
             self.touch(key);
-        }
-        if resumes {
-            self.outputs.push_back(Output::ResumeReading(key));
+            self.update_reading(key);
         }
     }
 
@@ -409,7 +423,22 @@ impl Shard {
         let [a0, a1, b0, b1, b2, b3, b4, b5] = mixed;
         let [c0, c1, ..] = counted;
         MessageId([
-            t0, t1, t2, t3, t4, t5, 0x70 | (a0 & 0x0f), a1, 0x80 | (b0 & 0x3f), b1, b2, b3, b4, b5, c0, c1,
+            t0,
+            t1,
+            t2,
+            t3,
+            t4,
+            t5,
+            0x70 | (a0 & 0x0f),
+            a1,
+            0x80 | (b0 & 0x3f),
+            b1,
+            b2,
+            b3,
+            b4,
+            b5,
+            c0,
+            c1,
         ])
     }
 }

@@ -42,6 +42,7 @@ impl Shard {
         if let Some((at, _)) = self.session_at(key) {
             self.pump(at, None, now);
             self.read_retained(key);
+            self.update_reading(key);
         }
     }
 
@@ -71,17 +72,19 @@ impl Shard {
 
     fn has_window(&self, key: ConnectionKey, at: u32) -> bool {
         let Some(connection) = self.connection(key) else { return false };
-        let in_flight = self.session(at).and_then(|session| Some(session.queue.as_ref()?.in_flight())).unwrap_or(0);
+        let in_flight =
+            self.session(at).and_then(|session| Some(session.queue.as_ref()?.in_flight())).unwrap_or(0);
         connection.is_open
             && in_flight < usize::from(connection.window)
             && connection.unsent.len() <= self.config.limits.unsent_bytes_max
     }
 
     fn next_of(&mut self, at: u32, now: Time) -> Next {
-        let Some(queue) = self.sessions.get_mut(at as usize).and_then(|session| session.queue.as_mut()) else {
+        let Some(queue) = self.sessions.get_mut(at as usize).and_then(|session| session.queue.as_mut())
+        else {
             return Next::Nothing;
         };
-        let Some(seq) = queue.next() else { return Next::Nothing };
+        let Some(seq) = queue.first() else { return Next::Nothing };
         let Some(slot) = queue.slot_mut(seq) else { return Next::Nothing };
         if slot.entry.phase == Phase::Released {
             return Next::PubRel(seq);
@@ -105,7 +108,8 @@ impl Shard {
         delivering: Option<&mut Delivering>,
         now: Time,
     ) {
-        let Some(queue) = self.sessions.get_mut(at as usize).and_then(|session| session.queue.as_mut()) else {
+        let Some(queue) = self.sessions.get_mut(at as usize).and_then(|session| session.queue.as_mut())
+        else {
             return;
         };
         let Some((id, slot)) = queue.sent(seq) else { return };
@@ -159,7 +163,8 @@ impl Shard {
         let Some(place) = self.connections.get_mut(key.index as usize) else { return Written::TooLarge };
         let Some(connection) = place.as_mut() else { return Written::TooLarge };
         let version = connection.version;
-        let is_own = !outgoing.identifiers.is_empty() && version == Version::V5 || connection.has_aliases_out();
+        let is_own =
+            !outgoing.identifiers.is_empty() && version == Version::V5 || connection.has_aliases_out();
         let own;
         let shared = match delivering {
             Some(delivering) if !is_own && delivering.message.key == outgoing.message.key => {
@@ -180,7 +185,9 @@ impl Shard {
                 own.as_ref()
             }
         };
-        let Some(frame) = shared.filter(|frame| connection.accepts(frame.len())) else { return Written::TooLarge };
+        let Some(frame) = shared.filter(|frame| connection.accepts(frame.len())) else {
+            return Written::TooLarge;
+        };
         connection.write_frame(frame, outgoing.packet_id, outgoing.dup, outgoing.retain);
         self.counters.publishes_sent += 1;
         self.counters.payload_bytes_sent += outgoing.message.payload.len() as u64;
@@ -210,7 +217,12 @@ impl Shard {
         self.outputs.push_back(Output::ReadBodies { session: session.key, keys });
     }
 
-    pub(super) fn bodies(&mut self, key: SessionKey, bodies: Vec<(MessageKey, Option<Arc<Message>>)>, now: Time) {
+    pub(super) fn bodies(
+        &mut self,
+        key: SessionKey,
+        bodies: Vec<(MessageKey, Option<Arc<Message>>)>,
+        now: Time,
+    ) {
         let Some(at) = self.by_key.get(&key).copied() else {
             return self.handover_bodies(key, &bodies, now);
         };
@@ -221,10 +233,14 @@ impl Shard {
         let mut missing = Vec::new();
         let Some(queue) = &mut session.queue else { return };
         for (seq, wanted) in asked {
-            let Some(slot) = queue.slot_mut(seq).filter(|slot| slot.entry.message == wanted) else { continue };
+            let Some(slot) = queue.slot_mut(seq).filter(|slot| slot.entry.message == wanted) else {
+                continue;
+            };
             match bodies.iter().find(|(found, _)| *found == wanted) {
                 Some((_, Some(message))) => slot.message = Some(Arc::clone(message)),
-                Some((_, None)) if slot.message.is_none() && self.commits.body(wanted).is_none() => missing.push(seq),
+                Some((_, None)) if slot.message.is_none() && self.commits.body(wanted).is_none() => {
+                    missing.push(seq)
+                }
                 _ => {}
             }
         }

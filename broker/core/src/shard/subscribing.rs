@@ -29,7 +29,8 @@ impl Shard {
                 Err(reason) => return self.refuse(key, reason, now),
             }
         }
-        let suback = SubAck { packet_id: subscribe.packet_id, reasons, properties: ReasonProperties::default() };
+        let suback =
+            SubAck { packet_id: subscribe.packet_id, reasons, properties: ReasonProperties::default() };
         // Every subscription is in the index by now; a durable one is on disk too before the client hears of it.
         self.answer_durably(key, Packet::SubAck(Box::new(suback)), now);
     }
@@ -44,9 +45,16 @@ impl Shard {
     }
 
     /// The reason for one filter; an error ends the connection.
-    fn subscribe_one(&mut self, key: ConnectionKey, text: &ByteString, granted: Granted) -> Result<ReasonCode, ReasonCode> {
+    fn subscribe_one(
+        &mut self,
+        key: ConnectionKey,
+        text: &ByteString,
+        granted: Granted,
+    ) -> Result<ReasonCode, ReasonCode> {
         let levels_max = self.config.limits.topic_levels_max;
-        let Ok(subscription) = Subscription::parse(text.clone()) else { return Ok(ReasonCode::TOPIC_FILTER_INVALID) };
+        let Ok(subscription) = Subscription::parse(text.clone()) else {
+            return Ok(ReasonCode::TOPIC_FILTER_INVALID);
+        };
         if subscription.filter.levels().take(levels_max + 1).count() > levels_max {
             return Ok(ReasonCode::TOPIC_FILTER_INVALID);
         }
@@ -132,7 +140,9 @@ impl Shard {
     }
 
     fn unsubscribe_one(&mut self, key: ConnectionKey, text: &ByteString) -> ReasonCode {
-        let Ok(subscription) = Subscription::parse(text.clone()) else { return ReasonCode::TOPIC_FILTER_INVALID };
+        let Ok(subscription) = Subscription::parse(text.clone()) else {
+            return ReasonCode::TOPIC_FILTER_INVALID;
+        };
         let Some((at, session)) = self.session_at(key) else { return ReasonCode::UNSPECIFIED_ERROR };
         if !session.unsubscribe(&subscription) {
             return ReasonCode::NO_SUBSCRIPTION_EXISTED;
@@ -189,7 +199,8 @@ impl Shard {
         let Some(connection) = session.connection else { return }; // read again when the client is back
         session.is_reading = false;
         let Some(readings) = &mut session.readings else { return };
-        let Some(reading) = readings.front_mut().filter(|reading| reading.subscription.filter == *filter) else {
+        let Some(reading) = readings.front_mut().filter(|reading| reading.subscription.filter == *filter)
+        else {
             return;
         };
         let granted = reading.granted;

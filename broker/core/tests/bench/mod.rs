@@ -3,9 +3,7 @@
 
 use bytes::BytesMut;
 use reveille_broker_core::change::{Batch, Change};
-use reveille_broker_core::io::{
-    Committed, ConnectionKey, Identity, Input, Opening, Output, ShardNo, Ticket,
-};
+use reveille_broker_core::io::{Committed, ConnectionKey, Identity, Input, Opening, Output, ShardNo, Ticket};
 use reveille_broker_core::limits::Limits;
 use reveille_broker_core::message::Time;
 use reveille_broker_core::presence::bridge_app;
@@ -13,11 +11,12 @@ use reveille_broker_core::router::Router;
 use reveille_broker_core::shard::{Shard, ShardConfig};
 use reveille_proto::ids::{AppId, ClientId, PacketId};
 use reveille_proto::mqtt::{
-    Connect, ConnectProperties, Packet, Publish, PublishProperties, QoS, Subscribe, SubscriptionOptions, Version, Will,
+    Connect, ConnectProperties, Packet, Publish, PublishProperties, QoS, Subscribe, SubscriptionOptions,
+    Version, Will,
 };
 use reveille_proto::reason::ReasonCode;
 use reveille_proto::topic::TopicName;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// What the broker said to one connection.
 #[derive(Default)]
@@ -35,6 +34,10 @@ pub struct Bench {
     pub commits_at_once: bool,
     pub batches: VecDeque<(u64, Batch)>,
     pub written: Vec<Change>,
+    /// Sockets that take nothing.
+    pub blocks: HashSet<ConnectionKey>,
+    /// Connections that the shell would not read from.
+    pub paused: HashSet<ConnectionKey>,
     lines: HashMap<ConnectionKey, Line>,
     next: u32,
     has_bridge: bool,
@@ -89,7 +92,8 @@ pub fn packet_id(id: u16) -> PacketId {
 
 impl Bench {
     pub fn new(limits: Limits) -> Self {
-        let config = ShardConfig { no: ShardNo(0), shards: 1, boot: 1, seed: 7, limits, push_rules: Vec::new() };
+        let config =
+            ShardConfig { no: ShardNo(0), shards: 1, boot: 1, seed: 7, limits, push_rules: Vec::new() };
         Self {
             shard: Shard::new(config),
             router: Router::new(1),
@@ -97,6 +101,8 @@ impl Bench {
             commits_at_once: true,
             batches: VecDeque::new(),
             written: Vec::new(),
+            blocks: HashSet::new(),
+            paused: HashSet::new(),
             lines: HashMap::new(),
             next: 0,
             has_bridge: false,
@@ -111,7 +117,9 @@ impl Bench {
     pub fn open_bridge(&mut self) -> ConnectionKey {
         let bridge = self.open_as(durable("bridge"), Identity { app: bridge_app(), is_bridge: true });
         self.read(bridge);
-        for topic in ["$push/v1/queued", "$push/v1/unacked", "$push/v1/acked", "$push/v1/presence", "$push/v1/device"] {
+        for topic in
+            ["$push/v1/queued", "$push/v1/unacked", "$push/v1/acked", "$push/v1/presence", "$push/v1/device"]
+        {
             self.subscribe(bridge, topic, 1);
         }
         bridge
@@ -183,7 +191,8 @@ impl Bench {
     pub fn read(&mut self, key: ConnectionKey) -> Vec<Packet> {
         let line = self.lines.get_mut(&key).unwrap();
         let mut packets = Vec::new();
-        while let Some(packet) = reveille_proto::mqtt::read(&mut line.bytes, line.version, u32::MAX).unwrap() {
+        while let Some(packet) = reveille_proto::mqtt::read(&mut line.bytes, line.version, u32::MAX).unwrap()
+        {
             packets.push(packet);
         }
         packets
@@ -198,7 +207,9 @@ impl Bench {
         let packets = self.read(key);
         packets
             .iter()
-            .filter_map(|packet| if let Packet::Publish(publish) = packet { Some(text(publish)) } else { None })
+            .filter_map(
+                |packet| if let Packet::Publish(publish) = packet { Some(text(publish)) } else { None },
+            )
             .collect()
     }
 
@@ -212,6 +223,15 @@ impl Bench {
 
     pub fn closed(&self, key: ConnectionKey) -> Option<ReasonCode> {
         self.lines.get(&key).and_then(|line| line.closed)
+    }
+
+    /// The socket takes what waits.
+    pub fn flush(&mut self, key: ConnectionKey) {
+        while let Some(unsent) = self.shard.unsent(key).filter(|unsent| !unsent.is_empty()) {
+            let bytes = unsent.split();
+            self.lines.get_mut(&key).unwrap().bytes.extend_from_slice(&bytes);
+            self.input(Input::Drained { connection: key });
+        }
     }
 
     /// The oldest batch that waits becomes durable, or fails.
@@ -246,6 +266,7 @@ impl Bench {
 
     fn output(&mut self, output: Output, inputs: &mut VecDeque<Input>) {
         match output {
+            Output::Write(key) if self.blocks.contains(&key) => {}
             Output::Write(key) => {
                 if let Some(unsent) = self.shard.unsent(key) {
                     let bytes = unsent.split();
@@ -293,7 +314,12 @@ impl Bench {
                 let (messages, has_more) = self.router.retained(&app, &filter, after.as_ref(), 3);
                 inputs.push_back(Input::Retained { session, filter, messages, has_more });
             }
-            Output::PauseReading(_) | Output::ResumeReading(_) => {}
+            Output::PauseReading(key) => {
+                self.paused.insert(key);
+            }
+            Output::ResumeReading(key) => {
+                self.paused.remove(&key);
+            }
         }
     }
 
