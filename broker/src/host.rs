@@ -50,6 +50,7 @@ pub(crate) struct Host {
     pub(crate) scratch: RefCell<Vec<u8>>,
     turn: Notify,
     is_turn_due: Cell<bool>,
+    is_started: Cell<bool>,
     commits: Cell<usize>,
     /// Handshakes that run.
     pub(crate) handshakes: Cell<usize>,
@@ -67,6 +68,7 @@ impl Host {
             scratch: RefCell::new(vec![0; READ_BYTES]),
             turn: Notify::new(),
             is_turn_due: Cell::new(false),
+            is_started: Cell::new(false),
             commits: Cell::new(0),
             handshakes: Cell::new(0),
             counters: Cell::default(),
@@ -105,8 +107,12 @@ impl Host {
         }
     }
 
-    /// When the rules want to be woken at the latest.
+    /// When the rules want to be woken at the latest. Never before all shards have recovered: a will that is due would
+    /// miss the subscribers that are not routable yet.
     pub(crate) fn deadline(&self) -> Option<Instant> {
+        if !self.is_started.get() {
+            return None;
+        }
         self.rules.borrow().shard.deadline().map(|time| self.shared.clock.instant(time))
     }
 
@@ -134,6 +140,7 @@ impl Host {
 
     /// Every shard has recovered: does what waited for it.
     pub(crate) fn start(&self) {
+        self.is_started.set(true);
         self.rules.borrow_mut().release_outputs();
         self.end_turn_soon();
     }
@@ -185,8 +192,10 @@ impl Host {
 
     fn write(self: &Rc<Self>, rules: &mut RefMut<'_, Rules>, connection: ConnectionKey) {
         match rules.flush(connection) {
-            Flushed::All(0) | Flushed::Gone => {}
-            Flushed::All(_) => rules.feed(Input::Drained { connection }),
+            Flushed::All(count) if count > self.shared.limits.unsent_bytes_max / 2 => {
+                rules.feed(Input::Drained { connection });
+            }
+            Flushed::All(_) | Flushed::Gone => {} // the rules wait for room only above half of the bound
             Flushed::Blocked(_) => self.wait_until_writable(rules, connection),
             Flushed::Broken => rules.lost(connection),
         }

@@ -7,6 +7,7 @@ use crate::shared::Shared;
 use bytes::{Buf, BytesMut};
 use reveille_broker_core::io::{ConnectionKey, IndexChange, Input, Output, RouteTo, ShardNo, Ticket};
 use reveille_broker_core::message::Message;
+use reveille_broker_core::presence::BRIDGE_APP;
 use reveille_broker_core::shard::Shard;
 use reveille_proto::ids::{AppId, ClientId, MessageId};
 use std::collections::VecDeque;
@@ -200,12 +201,15 @@ impl Rules {
     /// The others look at the router themselves when they hear of the change: two changes that cross on their way
     /// end in the same state everywhere.
     fn index(&mut self, change: IndexChange) {
-        let (before, after) = {
-            let mut router = self.shared.write_router();
-            let before = router.has_bridge();
-            router.apply(self.shared.no, &change);
-            (before, router.has_bridge())
-        };
+        let (IndexChange::Subscribe(app, _)
+        | IndexChange::Unsubscribe(app, _)
+        | IndexChange::Online(app, ..)) = &change;
+        let is_of_bridge = app.as_str() == BRIDGE_APP;
+        let mut router = self.shared.write_router();
+        let before = is_of_bridge && router.has_bridge();
+        router.apply(self.shared.no, &change);
+        let after = is_of_bridge && router.has_bridge();
+        drop(router);
         if before == after {
             return;
         }

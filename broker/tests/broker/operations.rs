@@ -1,0 +1,38 @@
+//! Health and metrics over HTTP.
+
+use crate::broker;
+use crate::client::{Client, connect};
+use reveille_proto::mqtt::Version;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut socket = TcpStream::connect(address).unwrap();
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn operators_see_health_and_counts() {
+    let broker = broker("http = '127.0.0.1:0'");
+    let http = broker.http_addr().unwrap();
+    let mut client = Client::connect(broker.mqtt_addr(), connect(Version::V5, "c", true));
+    client.publish("t", b"x", 1);
+    for (path, wanted) in [
+        ("/healthz", "HTTP/1.1 200"),
+        ("/readyz", "HTTP/1.1 200"),
+        ("/nothing", "HTTP/1.1 404"),
+        ("/metrics", "reveille_broker_connects_total 1\n"),
+        ("/metrics", "reveille_broker_publishes_received_total 1\n"),
+        ("/metrics", "reveille_broker_connections 1\n"),
+        ("/metrics", "reveille_broker_ready 1\n"),
+        ("/metrics", "# EOF\n"),
+    ] {
+        let answer = get(http, path);
+        assert!(answer.contains(wanted), "{path}: {wanted} is missing in {answer}");
+    }
+    assert!(broker.is_ready());
+    assert_eq!(crate::broker("").http_addr(), None);
+}

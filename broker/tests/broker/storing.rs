@@ -1,0 +1,100 @@
+//! Acknowledged means durable: what clients hear while the store is slow, full or broken.
+
+use crate::client::{Client, PATIENCE, connect, durable, publish};
+use crate::config;
+use reveille_broker::Broker;
+use reveille_broker_store::{Memory, Store, StoreError};
+use reveille_proto::mqtt::{Packet, QoS, Version};
+use reveille_proto::reason::ReasonCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn start_on(store: &Arc<Memory>) -> Broker {
+    reveille_broker::start_on(config(""), Arc::clone(store) as Arc<dyn Store>).unwrap()
+}
+
+fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "{what} did not happen");
+        std::thread::yield_now();
+    }
+}
+
+/// A session that is offline: what it is to get must go to the disk.
+fn park_device(broker: &Broker) {
+    let mut device = Client::connect(broker.mqtt_addr(), durable(Version::V5, "device"));
+    device.subscribe("t", QoS::AtLeastOnce);
+    device.send(&Packet::Disconnect(Box::new(reveille_proto::mqtt::Disconnect::new(ReasonCode::SUCCESS))));
+    assert_eq!(device.receive_or_end(), None);
+}
+
+#[test]
+fn no_acknowledgement_leaves_before_the_commit_ended() {
+    let store = Arc::new(Memory::manual());
+    let syncing = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let broker = start_on(&store);
+    let disk = {
+        let (store, syncing) = (Arc::clone(&store), Arc::clone(&syncing));
+        std::thread::spawn(move || {
+            while Arc::strong_count(&syncing) > 1 {
+                if syncing.load(std::sync::atomic::Ordering::SeqCst) {
+                    store.sync();
+                }
+                std::thread::yield_now();
+            }
+        })
+    };
+    park_device(&broker);
+    let mut sender = Client::connect(broker.mqtt_addr(), connect(Version::V5, "sender", true));
+    wait_for("an idle store", || store.pending() == 0);
+    syncing.store(false, std::sync::atomic::Ordering::SeqCst);
+    sender.send(&publish("t", b"x", QoS::AtLeastOnce, 1));
+    wait_for("a commit", || store.pending() > 0);
+    sender.ping(); // answered; were the PUBACK on its way, it would have come first
+    assert!(store.pending() > 0);
+    syncing.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert!(matches!(sender.receive(), Packet::PubAck(ack) if ack.reason == ReasonCode::SUCCESS));
+    broker.stop();
+    drop(syncing);
+    disk.join().unwrap();
+}
+
+#[test]
+fn a_full_disk_refuses_publishes_and_the_broker_recovers_by_itself() {
+    let store = Arc::new(Memory::new());
+    let broker = start_on(&store);
+    park_device(&broker);
+    let mut sender = Client::connect(broker.mqtt_addr(), connect(Version::V5, "sender", true));
+    assert_eq!(sender.publish("t", b"1", 1), ReasonCode::SUCCESS);
+    store.fail_next(StoreError::Full);
+    assert_eq!(sender.publish("t", b"lost", 2), ReasonCode::QUOTA_EXCEEDED);
+    assert!(!broker.is_ready());
+    let started = Instant::now();
+    while sender.publish("t", b"2", 3) != ReasonCode::SUCCESS {
+        assert!(started.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(20)); // as a publisher that was refused does
+    }
+    assert!(broker.is_ready());
+    let mut device = Client::connect(broker.mqtt_addr(), durable(Version::V5, "device"));
+    for wanted in [b"1", b"2"] {
+        let got = device.receive_publish();
+        assert_eq!(&got.payload[..], wanted, "what was refused must not come");
+        device.acknowledge(&got);
+    }
+    device.ping();
+}
+
+#[test]
+fn a_broken_store_stops_nobody_from_talking() {
+    let store = Arc::new(Memory::new());
+    let broker = start_on(&store);
+    park_device(&broker);
+    let mut reader = Client::connect(broker.mqtt_addr(), connect(Version::V5, "reader", true));
+    reader.subscribe("live", QoS::AtLeastOnce);
+    let mut sender = Client::connect(broker.mqtt_addr(), connect(Version::V5, "sender", true));
+    (0..100).for_each(|_| store.fail_next(StoreError::Broken));
+    assert_eq!(sender.publish("t", b"x", 1), ReasonCode::QUOTA_EXCEEDED);
+    assert_eq!(sender.publish("live", b"y", 2), ReasonCode::SUCCESS);
+    assert_eq!(&reader.receive_publish().payload[..], b"y");
+}
