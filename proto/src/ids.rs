@@ -203,7 +203,12 @@ mod tests {
         let id = MessageId([0, 1, 2, 3, 0xff, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 0xab]);
         assert_eq!(id.to_string(), "00010203-ff05-0607-0809-0a0b0c0d0eab");
         assert_eq!(MessageId::parse(&id.to_string()), Ok(id));
-        for bad in ["", "00010203-ff05-0607-0809-0a0b0c0d0ea", "00010203xff05-0607-0809-0a0b0c0d0eab", "g0010203-ff05-0607-0809-0a0b0c0d0eab"] {
+        for bad in [
+            "",
+            "00010203-ff05-0607-0809-0a0b0c0d0ea",
+            "00010203xff05-0607-0809-0a0b0c0d0eab",
+            "g0010203-ff05-0607-0809-0a0b0c0d0eab",
+        ] {
             assert_eq!(MessageId::parse(bad), Err(IdError::Message), "{bad}");
         }
     }
