@@ -20,6 +20,7 @@ use rumqttc::v5::mqttbytes::v5::{
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions};
 use rumqttc::Outgoing;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 
 use crate::facts::{self, Fact, Taken};
 use crate::sender::tasks::lock;
@@ -71,7 +72,7 @@ pub(crate) async fn run(shared: Arc<Shared>, options: FeedOptions) {
     let mut back_off = BACK_OFF_MIN;
     let mut is_quiet = false;
     loop {
-        let ended = connection(&shared, &options).await;
+        let ended = guarded(&shared, &options).await;
         let was_up = shared.is_feed_up.swap(false, Ordering::SeqCst);
         shared.metrics.feed_connected.set(0);
         if was_up {
@@ -87,6 +88,14 @@ pub(crate) async fn run(shared: Arc<Shared>, options: FeedOptions) {
         tokio::time::sleep(back_off.mul_f64(jitter)).await;
         back_off = (back_off * 2).min(BACK_OFF_MAX);
     }
+}
+
+/// A connection in a task of its own: a panic of the client library ends the connection, not the feed.
+async fn guarded(shared: &Arc<Shared>, options: &FeedOptions) -> Ended {
+    let (shared, options) = (Arc::clone(shared), options.clone());
+    let mut task = JoinSet::new(); // aborts the connection when the feed is ended
+    task.spawn(async move { connection(&shared, &options).await });
+    task.join_next().await.and_then(Result::ok).unwrap_or(Ended::Library)
 }
 
 fn mqtt_options(options: &FeedOptions) -> MqttOptions {

@@ -1,0 +1,15 @@
+//! The bridge over real HTTP, with a scripted broker on the other side and the record vendor.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "a test that cannot go on should stop"
+)]
+
+mod broker;
+mod delivery;
+mod resources;
+mod restart;
+mod world;
