@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a test that cannot go on has failed"
 )]
 
@@ -16,7 +17,9 @@ mod stopping;
 mod storing;
 
 use reveille_broker::{Broker, Config};
+use reveille_broker_store::Memory;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A configuration on free ports, with two shards.
 fn config(text: &str) -> Config {
@@ -26,25 +29,12 @@ fn config(text: &str) -> Config {
     config
 }
 
-/// A broker with a directory of its own, which goes with it.
-struct TestBroker {
-    broker: Broker,
-    _directory: tempfile::TempDir,
+/// A broker that keeps everything in memory: for what has nothing to do with the disk.
+fn broker(text: &str) -> Broker {
+    reveille_broker::start_on(config(text), Arc::new(Memory::new())).unwrap()
 }
 
-impl std::ops::Deref for TestBroker {
-    type Target = Broker;
-
-    fn deref(&self) -> &Broker {
-        &self.broker
-    }
-}
-
-fn broker(text: &str) -> TestBroker {
-    let directory = tempfile::tempdir().unwrap();
-    TestBroker { broker: start(text, directory.path()), _directory: directory }
-}
-
+/// A broker with its data in a directory.
 fn start(text: &str, directory: &Path) -> Broker {
     reveille_broker::start(config(text), directory).unwrap()
 }

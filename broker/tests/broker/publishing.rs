@@ -1,7 +1,7 @@
 //! Messages between clients: all versions, all QoS, both shards.
 
-use crate::broker;
 use crate::client::{Client, connect, durable, publish};
+use crate::{broker, start};
 use reveille_proto::ids::PacketId;
 use reveille_proto::mqtt::{Ack, Packet, QoS, Version};
 use reveille_proto::reason::ReasonCode;
@@ -61,7 +61,8 @@ fn exactly_once_takes_its_four_steps_to_durable_sessions() {
 
 #[test]
 fn acknowledgements_come_in_the_order_of_the_publishes() {
-    let broker = broker("");
+    let directory = tempfile::tempdir().unwrap();
+    let broker = start("", directory.path());
     let mut offline = Client::connect(broker.mqtt_addr(), durable(Version::V5, "offline"));
     offline.subscribe("slow/#", QoS::AtLeastOnce);
     offline.cut();
