@@ -1,7 +1,7 @@
 //! The codec of rumqttc, an independent one, reads what ours writes and writes what ours reads, field by field.
 //!
 //! Left out because that codec has no form for it: 3.1, AUTH, empty user names and passwords, binary passwords, and in
-//! 5.0 the DISCONNECT without a body.
+//! 5.0 the DISCONNECT without a body and more than two subscription identifiers in one PUBLISH (it miscounts them).
 #![allow(clippy::unwrap_used, reason = "a test ends where its assumption breaks")]
 
 #[path = "support/strategies.rs"]
@@ -11,6 +11,7 @@ mod strategies;
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use reveille_proto::ids::PacketId;
 use reveille_proto::mqtt::*;
 use reveille_proto::reason::ReasonCode;
@@ -27,6 +28,9 @@ fn comparable(mut packet: Packet) -> Packet {
     if let Packet::Connect(connect) = &mut packet {
         connect.username = Some("用户".into()).filter(|_| connect.username.is_some());
         connect.password = Some(Bytes::from("密码")).filter(|_| connect.password.is_some());
+    }
+    if let Packet::Publish(publish) = &mut packet {
+        publish.properties.subscription_identifiers.truncate(2);
     }
     packet
 }
@@ -48,7 +52,13 @@ fn written(packet: &Packet, version: Version) -> BytesMut {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 1_000, ..ProptestConfig::default() })]
+    // Always the same cases: a fault of the other codec is to be found by whoever looks for it, not by chance.
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        cases: 2_000,
+        rng_seed: RngSeed::Fixed(1883),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn the_other_codec_agrees_on_3_1_1(packet in of(Version::V3_1_1)) {

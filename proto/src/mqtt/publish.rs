@@ -105,10 +105,11 @@ impl PublishProperties {
 
     fn put(&self, out: &mut dyn Sink) {
         put_u16(out, id::TOPIC_ALIAS, self.topic_alias);
+        self.put_message(out);
+        // Last, because rumqttc counts each identifier as a byte too long and takes what follows for payload.
         for identifier in &self.subscription_identifiers {
             put_varint(out, id::SUBSCRIPTION_IDENTIFIER, Some(*identifier));
         }
-        self.put_message(out);
     }
 
     /// Writes what a will has too.

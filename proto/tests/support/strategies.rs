@@ -212,7 +212,7 @@ pub fn publish(version: Version) -> impl Strategy<Value = Publish> {
 }
 
 fn publish_properties() -> impl Strategy<Value = PublishProperties> {
-    (message_properties(), of(1u16..), vec(1u32..=268_435_455, 0..3)).prop_map(
+    (message_properties(), of(1u16..), vec(1u32..=268_435_455, 0..5)).prop_map(
         |(message, topic_alias, subscription_identifiers)| PublishProperties {
             topic_alias,
             subscription_identifiers,
