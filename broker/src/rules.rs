@@ -132,9 +132,9 @@ impl Rules {
             Output::ReadBodies { session, keys } => self.reads.ask(Read { session, keys }),
             Output::ReadRetained { app, session, filter, after } => {
                 let page = self.shared.limits.retained_page;
-                let (messages, has_more) =
+                let (messages, after) =
                     self.shared.read_router().retained(&app, &filter, after.as_ref(), page);
-                self.follow_ups.push_back(Input::Retained { session, filter, messages, has_more });
+                self.follow_ups.push_back(Input::Retained { session, filter, messages, after });
             }
         }
     }

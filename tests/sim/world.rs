@@ -278,8 +278,8 @@ impl World {
                 Output::Retain { app, topic, message } => self.router.retain(&app, topic, message),
                 Output::ReadBodies { session, keys } => self.reads.push_back((shard, session, keys)),
                 Output::ReadRetained { app, session, filter, after } => {
-                    let (messages, has_more) = self.router.retained(&app, &filter, after.as_ref(), 3);
-                    self.mail[shard].push_back(Input::Retained { session, filter, messages, has_more });
+                    let (messages, after) = self.router.retained(&app, &filter, after.as_ref(), 3);
+                    self.mail[shard].push_back(Input::Retained { session, filter, messages, after });
                 }
             }
         }

@@ -194,8 +194,8 @@ pub enum Input {
         filter: TopicFilter,
         /// What, in order.
         messages: Vec<Arc<Message>>,
-        /// More follow after the last of them.
-        has_more: bool,
+        /// More may follow behind this topic; `None`: that was all. A page may be empty and not the last.
+        after: Option<TopicName>,
     },
     /// Whether a bridge has subscribed to `$push/v1/`: only then is anything announced.
     BridgePresent(bool),

@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+/// Retained topics looked at for one page: under a millisecond among a million.
+const LOOKS_MAX: usize = 4096;
+
 /// The global index and the retained messages.
 #[derive(Debug)]
 pub struct Router {
@@ -104,15 +107,18 @@ impl Router {
         }
     }
 
-    /// The next retained messages under a filter, at most `limit`, and whether more follow.
+    /// The next retained messages under a filter, at most `limit`, and the topic behind which more may follow. Looks at
+    /// a bounded number of topics, however few of them match: a page may be empty and not the last.
     pub fn retained(
         &self,
         app: &AppId,
         filter: &TopicFilter,
         after: Option<&TopicName>,
         limit: usize,
-    ) -> (Vec<Arc<Message>>, bool) {
-        self.retained.get(app).map_or((Vec::new(), false), |retained| retained.collect(filter, after, limit))
+    ) -> (Vec<Arc<Message>>, Option<TopicName>) {
+        let Some(retained) = self.retained.get(app) else { return (Vec::new(), None) };
+        let page = retained.page(filter, after, limit, LOOKS_MAX);
+        (page.messages, page.after)
     }
 
     /// Topics with a retained message.

@@ -160,8 +160,8 @@ impl Shard {
             }
             Input::Committed { batch, outcome } => self.committed(batch, outcome, now),
             Input::Bodies { session, bodies } => self.bodies(session, bodies, now),
-            Input::Retained { session, filter, messages, has_more } => {
-                self.retained(session, &filter, &messages, has_more, now);
+            Input::Retained { session, filter, messages, after } => {
+                self.retained(session, &filter, &messages, after, now);
             }
             Input::BridgePresent(is_present) => self.bridge_present(is_present, now),
             Input::Tick => self.tick(now),

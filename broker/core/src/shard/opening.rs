@@ -10,6 +10,7 @@ use crate::session::Session;
 use reveille_proto::bridge::presence::Kind;
 use reveille_proto::mqtt::{ConnAck, ConnAckProperties, Connect, Packet, PublishProperties, Version, Will};
 use reveille_proto::reason::ReasonCode;
+use reveille_proto::topic::Subscription;
 use std::time::Duration;
 
 /// What CONNACK will say; kept until it may be written.
@@ -131,13 +132,18 @@ impl Shard {
     }
 
     pub(super) fn members_online(&mut self, key: ConnectionKey, change: i32) {
-        let Some((_, session)) = self.session_at(key) else { return };
+        let Some((at, session)) = self.session_at(key) else { return };
         let app = session.app.clone();
         let shared = session.subscriptions.iter().filter(|(subscription, _)| subscription.group.is_some());
-        let changes: Vec<_> = shared
-            .map(|(subscription, _)| IndexChange::Online(app.clone(), subscription.clone(), change))
-            .collect();
-        self.outputs.extend(changes.into_iter().map(Output::Index));
+        let shared: Vec<Subscription> = shared.map(|(subscription, _)| subscription.clone()).collect();
+        for subscription in shared {
+            if let (true, Some(group), Some(groups)) =
+                (change > 0, &subscription.group, self.shared.get_mut(&app))
+            {
+                groups.favour(group, &subscription.filter, at);
+            }
+            self.outputs.push_back(Output::Index(IndexChange::Online(app.clone(), subscription, change)));
+        }
     }
 
     /// The same client came on another connection. `[MQTT5-3.1.4-3]`

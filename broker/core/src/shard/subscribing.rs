@@ -13,7 +13,7 @@ use reveille_proto::mqtt::{
     Packet, ReasonProperties, RetainHandling, SubAck, Subscribe, UnsubAck, Unsubscribe,
 };
 use reveille_proto::reason::ReasonCode;
-use reveille_proto::topic::{Subscription, TopicFilter};
+use reveille_proto::topic::{Subscription, TopicFilter, TopicName};
 use std::sync::Arc;
 
 impl Shard {
@@ -191,7 +191,7 @@ impl Shard {
         key: SessionKey,
         filter: &TopicFilter,
         messages: &[Arc<Message>],
-        has_more: bool,
+        after: Option<TopicName>,
         now: Time,
     ) {
         let Some(at) = self.by_key.get(&key).copied() else { return };
@@ -204,9 +204,11 @@ impl Shard {
             return;
         };
         let granted = reading.granted;
-        reading.after = messages.last().map(|message| message.topic.clone());
-        if !has_more || messages.is_empty() {
-            readings.pop_front();
+        match after {
+            Some(after) => reading.after = Some(after),
+            None => {
+                readings.pop_front();
+            }
         }
         if readings.is_empty() {
             session.readings = None;

@@ -311,8 +311,8 @@ impl Bench {
                 inputs.push_back(Input::Bodies { session, bodies });
             }
             Output::ReadRetained { app, session, filter, after } => {
-                let (messages, has_more) = self.router.retained(&app, &filter, after.as_ref(), 3);
-                inputs.push_back(Input::Retained { session, filter, messages, has_more });
+                let (messages, after) = self.router.retained(&app, &filter, after.as_ref(), 3);
+                inputs.push_back(Input::Retained { session, filter, messages, after });
             }
             Output::PauseReading(key) => {
                 self.paused.insert(key);
