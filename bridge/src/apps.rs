@@ -155,7 +155,9 @@ fn hash(secret: &str, salt: &[u8]) -> [u8; 32] {
 }
 
 fn matches(record: &KeyRecord, secret: &str) -> bool {
-    let (Ok(salt), Ok(wanted)) = (BASE64.decode(&record.salt), BASE64.decode(&record.hash)) else { return false };
+    let (Ok(salt), Ok(wanted)) = (BASE64.decode(&record.salt), BASE64.decode(&record.hash)) else {
+        return false;
+    };
     let given = hash(secret, &salt);
     let difference = given.iter().zip(&wanted).fold(0, |all, (a, b)| all | (a ^ b)); // constant time
     wanted.len() == given.len() && difference == 0 && given != [0; 32]
@@ -343,7 +345,10 @@ mod tests {
         assert_eq!(keys.verify(&key).await.unwrap(), caller);
         let kept = store.read(|tx| tx.scan(Space::Apps, b"k", None, Order::Forward, 10)).await.unwrap();
         let secret = key.split_once('.').unwrap().1;
-        assert!(kept.iter().all(|(_, value)| !String::from_utf8_lossy(value).contains(secret)), "kept in the clear");
+        assert!(
+            kept.iter().all(|(_, value)| !String::from_utf8_lossy(value).contains(secret)),
+            "kept in the clear"
+        );
     }
 
     #[tokio::test]

@@ -167,7 +167,8 @@ mod tests {
                 .read(move |tx| {
                     let mut sizes = Vec::new();
                     for limit in [1, 2, 3, 7, 100] {
-                        let (mut all, mut cursor) = (std::collections::BTreeSet::new(), Some(Cursor::default()));
+                        let (mut all, mut cursor) =
+                            (std::collections::BTreeSet::new(), Some(Cursor::default()));
                         while let Some(at) = cursor {
                             let (ids, next) = audience.chunk(tx, &app, &at, limit)?;
                             assert!(ids.len() <= limit);

@@ -83,8 +83,12 @@ pub enum Taken {
 /// Takes a fact. Repeating it is harmless.
 pub(crate) fn take(tx: &mut Tx<'_>, rules: &Rules, fact: Fact) -> Result<Taken, StoreError> {
     match fact {
-        Fact::Queued(wire::Queued { message, devices }) => missed(tx, rules, message, &devices, Missed::Queued),
-        Fact::Unacked(wire::Unacked { message, devices }) => missed(tx, rules, message, &devices, Missed::Unacked),
+        Fact::Queued(wire::Queued { message, devices }) => {
+            missed(tx, rules, message, &devices, Missed::Queued)
+        }
+        Fact::Unacked(wire::Unacked { message, devices }) => {
+            missed(tx, rules, message, &devices, Missed::Unacked)
+        }
         Fact::Acked(acked) => take_acked(tx, rules, &acked),
         Fact::Presence(presence) => take_presence(tx, presence),
         Fact::Device(said) => match from_device::Kind::try_from(said.kind) {
@@ -104,7 +108,9 @@ enum Missed {
 impl Missed {
     fn news(self, epoch: u64) -> News {
         match self {
-            Self::Queued if epoch == 0 => News::new(Event::Queued { epoch }, "the device has no session at the broker"),
+            Self::Queued if epoch == 0 => {
+                News::new(Event::Queued { epoch }, "the device has no session at the broker")
+            }
             Self::Queued => News::new(Event::Queued { epoch }, "the device is offline"),
             Self::Unacked => {
                 News::new(Event::Unacked { epoch }, "sent over the socket, not acknowledged in time")
@@ -167,7 +173,12 @@ fn known_or_new(
 }
 
 /// Writes a message for the first time, with the moments of its end.
-pub(crate) fn keep_new(tx: &mut Tx<'_>, rules: &Rules, message: &Message, is_new: bool) -> Result<(), StoreError> {
+pub(crate) fn keep_new(
+    tx: &mut Tx<'_>,
+    rules: &Rules,
+    message: &Message,
+    is_new: bool,
+) -> Result<(), StoreError> {
     messages::save(tx, message)?;
     let (app, id) = (message.app.clone(), message.id);
     if let Some(expires_at_ms) = message.expires_at_ms {

@@ -43,7 +43,10 @@ fn router(shared: &Api, config: &Config) -> Router {
         .route("/v1/apps/{app}/keys", post(apps::create_key))
         .route("/v1/apps/{app}/credentials/{vendor}", put(credentials::set).get(credentials::show))
         .route("/v1/apps/{app}/devices", get(devices::list))
-        .route("/v1/apps/{app}/devices/{device}", put(devices::set).get(devices::show).delete(devices::remove))
+        .route(
+            "/v1/apps/{app}/devices/{device}",
+            put(devices::set).get(devices::show).delete(devices::remove),
+        )
         .route("/v1/apps/{app}/devices/{device}/tokens/{vendor}", put(devices::set_token))
         .route("/v1/apps/{app}/devices/{device}/presence", get(devices::presence))
         .route("/v1/apps/{app}/messages", post(messages::send).get(messages::list))
@@ -62,7 +65,11 @@ fn router(shared: &Api, config: &Config) -> Router {
 }
 
 /// Bounds each request in time and counts its answer.
-async fn watch_over(State((shared, timeout)): State<(Api, Duration)>, request: Request, next: Next) -> Response {
+async fn watch_over(
+    State((shared, timeout)): State<(Api, Duration)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let answer = tokio::time::timeout(timeout, next.run(request)).await;
     let answer = answer.unwrap_or_else(|_| Problem::new(Errno::RequestTimeout).into_response());
     shared.metrics.answer(answer.status().as_u16());
@@ -70,7 +77,12 @@ async fn watch_over(State((shared, timeout)): State<(Api, Duration)>, request: R
 }
 
 /// Serves until told to stop; then finishes the requests that are under way.
-pub(crate) async fn serve(shared: Api, config: Config, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn serve(
+    shared: Api,
+    config: Config,
+    listener: TcpListener,
+    mut stop: watch::Receiver<bool>,
+) {
     let router = router(&shared, &config);
     let room = Arc::new(Semaphore::new(config.connections_max));
     let mut connections = JoinSet::new();
@@ -92,7 +104,8 @@ pub(crate) async fn serve(shared: Api, config: Config, listener: TcpListener, mu
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
-    let _ = tokio::time::timeout(STOP_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
+    let _ =
+        tokio::time::timeout(STOP_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
 }
 
 async fn serve_one(

@@ -77,7 +77,12 @@ pub(crate) fn step(tx: &mut Tx<'_>, rules: &Rules, app: &AppId, id: MessageId) -
     }
 }
 
-fn expand(tx: &mut Tx<'_>, rules: &Rules, mut message: Message, cursor: &Cursor) -> Result<Option<Task>, StoreError> {
+fn expand(
+    tx: &mut Tx<'_>,
+    rules: &Rules,
+    mut message: Message,
+    cursor: &Cursor,
+) -> Result<Option<Task>, StoreError> {
     let (ids, next) = message.audience.chunk(tx, &message.app, cursor, CHUNK)?;
     let mut for_broker: BTreeMap<&'static str, (Strategy, Vec<String>)> = BTreeMap::new();
     for id in ids {

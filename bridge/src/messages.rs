@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use reveille_proto::bridge::{self as wire, Strategy};
+use reveille_proto::delivery::DeliveryState;
 use reveille_proto::ids::{AppId, MessageId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -202,7 +203,8 @@ impl Message {
         let (strategy, priority) = (message.strategy(), message.priority());
         let alert = message.alert?;
         let text = |text: String| (!text.is_empty()).then_some(text);
-        let notification = Notification { title: text(alert.title), body: text(alert.body), ..Notification::default() };
+        let notification =
+            Notification { title: text(alert.title), body: text(alert.body), ..Notification::default() };
         Some(Self {
             content: Some(Content { notification: Some(notification), data: Map::new() }),
             origin: Origin::Mqtt { topic: message.topic },
@@ -292,6 +294,7 @@ macro_rules! as_text {
 }
 as_text!(id_text, MessageId, |text: &str| MessageId::parse(text).ok(), |id: &MessageId| id.to_string());
 as_text!(app_text, AppId, |text: &str| AppId::parse(text).ok(), |app: &AppId| app.to_string());
+as_text!(state_text, DeliveryState, DeliveryState::from_name, |state: &DeliveryState| state.name());
 as_text!(strategy_text, Strategy, Strategy::from_name, |strategy: &Strategy| strategy.name());
 
 #[cfg(test)]
@@ -305,7 +308,8 @@ mod tests {
         let id = MessageId([7; 16]);
         let mut message = Message::unknown(&app, id, 5);
         assert_eq!(message.payload(), json!({"id": id.to_string(), "sent_at_ms": 5}));
-        message.content = serde_json::from_value(json!({"notification": {"title": "到了"}, "data": {"order": 7}})).ok();
+        message.content =
+            serde_json::from_value(json!({"notification": {"title": "到了"}, "data": {"order": 7}})).ok();
         message.collapse_key = Some("k".to_owned());
         message.expires_at_ms = Some(9);
         let wanted = json!({"id": id.to_string(), "title": "到了", "data": {"order": 7}, "sent_at_ms": 5,

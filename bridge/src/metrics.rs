@@ -54,9 +54,24 @@ impl Default for Metrics {
             registry.register(name, help, counters.clone());
         }
         registry.register("push_seconds", "From the call of a vendor to its answer", push_seconds.clone());
-        registry.register("feed_connected", "1 while the feed from the broker is connected", feed_connected.clone());
+        registry.register(
+            "feed_connected",
+            "1 while the feed from the broker is connected",
+            feed_connected.clone(),
+        );
         registry.register("messages_accepted", "Messages accepted over HTTP", messages.clone());
-        Self { registry, facts, ignored, pushes, unknown, push_seconds, answers, refused, feed_connected, messages }
+        Self {
+            registry,
+            facts,
+            ignored,
+            pushes,
+            unknown,
+            push_seconds,
+            answers,
+            refused,
+            feed_connected,
+            messages,
+        }
     }
 }
 
@@ -102,7 +117,8 @@ impl Metrics {
             return String::new(); // a String takes every write
         }
         let own = text.strip_suffix("# EOF\n").unwrap_or(&text);
-        let extra = extra.map(|extra| extra.trim_end().trim_end_matches("# EOF").to_owned()).unwrap_or_default();
+        let extra =
+            extra.map(|extra| extra.trim_end().trim_end_matches("# EOF").to_owned()).unwrap_or_default();
         let gap = if extra.is_empty() || extra.ends_with('\n') { "" } else { "\n" };
         format!("{own}{extra}{gap}# EOF\n")
     }

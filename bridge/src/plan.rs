@@ -178,7 +178,9 @@ impl Facts {
         self.broker = match self.broker {
             Broker::Acked => return,
             Broker::Missed { epoch: known } if known >= epoch => return,
-            Broker::Untold | Broker::Told | Broker::Silent | Broker::Missed { .. } => Broker::Missed { epoch },
+            Broker::Untold | Broker::Told | Broker::Silent | Broker::Missed { .. } => {
+                Broker::Missed { epoch }
+            }
         };
         self.due_since_ms.get_or_insert(now_ms);
     }
@@ -203,7 +205,9 @@ pub fn next(facts: &Facts, view: &View<'_>) -> Action {
     if facts.broker == Broker::Acked {
         return match facts.push {
             Push::Queued(_) if facts.ended.is_none() => Action::End(Reason::DrainedOnline),
-            Push::None | Push::Queued(_) | Push::Submitted(_) | Push::Accepted(_) | Push::Lost => Action::Done,
+            Push::None | Push::Queued(_) | Push::Submitted(_) | Push::Accepted(_) | Push::Lost => {
+                Action::Done
+            }
         };
     }
     if facts.ended.is_some() {
@@ -274,21 +278,27 @@ fn draining_until(facts: &Facts, view: &View<'_>) -> Option<u64> {
     let Broker::Missed { epoch } = facts.broker else { return None };
     let came_back = epoch > 0 && view.online_epoch.is_some_and(|online| online > epoch);
     let due_since_ms = facts.due_since_ms?;
-    (came_back && view.strategy == Strategy::OnlineFirst).then(|| due_since_ms.saturating_add(view.wait_ack_ms))
+    (came_back && view.strategy == Strategy::OnlineFirst)
+        .then(|| due_since_ms.saturating_add(view.wait_ack_ms))
 }
 
 fn no_push(facts: &Facts) -> Action {
     match facts.broker {
         Broker::Missed { epoch: 0 } => Action::End(Reason::Unreachable),
-        Broker::Untold | Broker::Told | Broker::Missed { .. } | Broker::Silent | Broker::Acked => Action::Wait(None),
+        Broker::Untold | Broker::Told | Broker::Missed { .. } | Broker::Silent | Broker::Acked => {
+            Action::Wait(None)
+        }
     }
 }
 
+/// What a session at the broker holds may still reach the device, until it is worthless.
 fn after_loss(facts: &Facts, view: &View<'_>) -> Action {
     match facts.broker {
         _ if view.strategy == Strategy::VendorOnly => Action::End(Reason::VendorsRefused),
-        Broker::Untold | Broker::Told => Action::Wait(None), // it may be online
-        Broker::Missed { .. } | Broker::Silent | Broker::Acked => Action::End(Reason::VendorsRefused),
+        Broker::Missed { epoch: 0 } => Action::End(Reason::VendorsRefused),
+        Broker::Untold | Broker::Told | Broker::Missed { .. } | Broker::Silent | Broker::Acked => {
+            Action::Wait(None)
+        }
     }
 }
 

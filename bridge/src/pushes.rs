@@ -110,7 +110,13 @@ fn usable(case: &Case<'_>, vendor: VendorName) -> Option<Token> {
 
 /// This device token is of no use for this message: another is tried, unless a call's outcome is unknown, because
 /// then the alert may be visible already and another vendor could not replace it.
-fn give_up_token(tx: &mut Tx<'_>, case: &mut Case<'_>, vendor: VendorName, token: Option<&Token>, words: &str) {
+fn give_up_token(
+    tx: &mut Tx<'_>,
+    case: &mut Case<'_>,
+    vendor: VendorName,
+    token: Option<&Token>,
+    words: &str,
+) {
     case.leave_queue(tx, vendor);
     if let Some(token) = token {
         case.delivery.refused.push(fingerprint(token));
@@ -206,7 +212,9 @@ enum TokenNow {
 
 /// Marks the device token dead if the vendor says so of its present life.
 fn note_token(tx: &mut Tx<'_>, answered: &Answered) -> Result<TokenNow, StoreError> {
-    let Verdict::TokenDead { since_ms, reason } = &answered.sent.verdict else { return Ok(TokenNow::Unchanged) };
+    let Verdict::TokenDead { since_ms, reason } = &answered.sent.verdict else {
+        return Ok(TokenNow::Unchanged);
+    };
     let Some(mut device) = devices::load(tx, &answered.app, &answered.device)? else {
         return Ok(TokenNow::Unchanged);
     };
@@ -220,7 +228,14 @@ fn note_token(tx: &mut Tx<'_>, answered: &Answered) -> Result<TokenNow, StoreErr
     Ok(TokenNow::Unchanged)
 }
 
-fn next(rules: &Rules, case: &Case<'_>, vendor: VendorName, verdict: &Verdict, now_ms: u64, random: u64) -> Next {
+fn next(
+    rules: &Rules,
+    case: &Case<'_>,
+    vendor: VendorName,
+    verdict: &Verdict,
+    now_ms: u64,
+    random: u64,
+) -> Next {
     let mut policy = RetryPolicy::for_vendor(vendor);
     policy.attempts_max = rules.attempts_max.unwrap_or(policy.attempts_max);
     let (attempts, first_at_ms) = (case.delivery.attempts, case.delivery.first_attempt_at_ms);

@@ -83,7 +83,8 @@ pub(crate) fn tell_broker(tx: &mut Tx<'_>, out: &Out) -> Result<(), StoreError> 
 pub(crate) fn outbox_after(tx: &Tx<'_>, after: u64, limit: usize) -> Result<Vec<(u64, Out)>, StoreError> {
     let after = keys::outbox_entry(after);
     let found = tx.scan(Space::Queues, &keys::outbox(), Some(&after), Order::Forward, limit)?;
-    let entry = |(key, value): (Vec<u8>, Vec<u8>)| Ok((keys::number_at(&key, 1).unwrap_or(0), decode(&value)?));
+    let entry =
+        |(key, value): (Vec<u8>, Vec<u8>)| Ok((keys::number_at(&key, 1).unwrap_or(0), decode(&value)?));
     found.into_iter().map(entry).collect()
 }
 
@@ -97,9 +98,8 @@ pub(crate) fn check_at(tx: &mut Tx<'_>, due_ms: u64, check: &Check) -> Result<()
 /// The checks in order of their moments, with their keys.
 pub(crate) fn checks(tx: &Tx<'_>, limit: usize) -> Result<Vec<(u64, Vec<u8>, Check)>, StoreError> {
     let found = tx.scan(Space::Queues, &keys::checks(), None, Order::Forward, limit)?;
-    let entry = |(key, value): (Vec<u8>, Vec<u8>)| {
-        Ok((keys::number_at(&key, 1).unwrap_or(0), key, decode(&value)?))
-    };
+    let entry =
+        |(key, value): (Vec<u8>, Vec<u8>)| Ok((keys::number_at(&key, 1).unwrap_or(0), key, decode(&value)?));
     found.into_iter().map(entry).collect()
 }
 
@@ -118,7 +118,11 @@ pub(crate) struct Waiting {
 pub(crate) fn push_at(tx: &mut Tx<'_>, lane: &Lane, waiting: &Waiting) {
     tx.touched().lanes.insert(lane.clone());
     let (app, vendor) = lane;
-    tx.put(Space::Queues, keys::push(app, *vendor, waiting.due_ms, waiting.message, &waiting.device), Vec::new());
+    tx.put(
+        Space::Queues,
+        keys::push(app, *vendor, waiting.due_ms, waiting.message, &waiting.device),
+        Vec::new(),
+    );
 }
 
 /// Takes a push out of its queue.

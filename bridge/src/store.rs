@@ -22,8 +22,8 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use tx::{Order, Tx, decode};
 pub(crate) use writer::{Lane, Wakes};
 
-use crate::sender::tasks::lock;
 use crate::sender::Clock;
+use crate::sender::tasks::lock;
 
 /// The format of the data directory that this build writes.
 pub const FORMAT: u32 = 1;
@@ -161,7 +161,8 @@ impl Store {
         let engine = Arc::new(open_engine(&path)?);
         let (jobs, inbox) = mpsc::channel(WAITING_MAX);
         let wakes = Arc::new(Wakes::default());
-        let (for_thread, its_wakes, its_clock) = (Arc::clone(&engine), Arc::clone(&wakes), Arc::clone(&clock));
+        let (for_thread, its_wakes, its_clock) =
+            (Arc::clone(&engine), Arc::clone(&wakes), Arc::clone(&clock));
         let thread = std::thread::Builder::new()
             .name("bridge-store".to_owned())
             .spawn(move || writer::run(&for_thread, inbox, &its_wakes, &its_clock))
@@ -198,7 +199,10 @@ impl Store {
     }
 
     /// Runs a read off the async threads.
-    pub async fn read<T, E>(&self, work: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    pub async fn read<T, E>(
+        &self,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,

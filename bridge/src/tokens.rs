@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn a_token_dies_only_of_a_word_that_is_not_older_than_its_registration() {
-        for (since_ms, wanted) in [(None, true), (Some(1_000), true), (Some(1_001), true), (Some(999), false)] {
+        for (since_ms, wanted) in [(None, true), (Some(1_000), true), (Some(1_001), true), (Some(999), false)]
+        {
             let mut kept = Token {
                 vendor: VendorName::Apns,
                 token: token("t"),

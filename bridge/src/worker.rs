@@ -94,7 +94,8 @@ impl Worker {
 
     fn until_next(&self) -> Duration {
         const LONGEST: Duration = Duration::from_secs(60);
-        let next_ms = self.lanes.values().filter_map(|lane| Some(lane.next_ms?.max(lane.paused_until_ms))).min();
+        let next_ms =
+            self.lanes.values().filter_map(|lane| Some(lane.next_ms?.max(lane.paused_until_ms))).min();
         let now_ms = self.shared.store.now_ms();
         next_ms.map_or(LONGEST, |next_ms| Duration::from_millis(next_ms.saturating_sub(now_ms)).min(LONGEST))
     }
@@ -122,7 +123,8 @@ impl Worker {
             return Ok(());
         }
         let (limit, for_read, from_ms) = (room + state.busy.len() + 1, lane.clone(), state.read_from(now_ms));
-        let waiting = self.shared.store.read(move |tx| queues::pushes_from(tx, &for_read, from_ms, limit)).await?;
+        let waiting =
+            self.shared.store.read(move |tx| queues::pushes_from(tx, &for_read, from_ms, limit)).await?;
         state.head_ms = waiting.first().map_or(now_ms, |first| first.due_ms.min(now_ms));
         state.next_ms = None;
         for waiting in waiting {
@@ -185,7 +187,8 @@ async fn call(shared: &Arc<Shared>, lane: &Lane, waiting: Waiting) -> Result<u64
 fn pause_of(verdict: &Verdict, now_ms: u64) -> u64 {
     match verdict {
         Verdict::Throttled { scope: Scope::App | Scope::Day, after, .. } => {
-            let wait = after.map_or(THROTTLE_MS, |after| u64::try_from(after.as_millis()).unwrap_or(PAUSE_MAX_MS));
+            let wait =
+                after.map_or(THROTTLE_MS, |after| u64::try_from(after.as_millis()).unwrap_or(PAUSE_MAX_MS));
             now_ms.saturating_add(wait.min(PAUSE_MAX_MS))
         }
         _ => 0,

@@ -40,7 +40,10 @@ pub(super) async fn send(shared: &Arc<Shared>, link: &Link) -> Result<(), Ended>
                 continue;
             };
             if payload.len() + AROUND_PAYLOAD > link.packet_max.load(Ordering::SeqCst) as usize {
-                tracing::error!(bytes = payload.len(), "a packet of the outbox is larger than the broker takes");
+                tracing::error!(
+                    bytes = payload.len(),
+                    "a packet of the outbox is larger than the broker takes"
+                );
                 shared.metrics.refusal("too large");
                 link.done.send(packet.number).await.map_err(|_| Ended::Library)?;
                 continue;
@@ -72,7 +75,8 @@ fn packet(tx: &Tx<'_>, number: u64, out: Out) -> Result<Packet, StoreError> {
         }
         Out::Withdraw { app, message } => {
             let message_id = message.0.to_vec().into();
-            let withdraw = wire::Withdraw { app: app.as_str().to_owned(), message_id, client_ids: Vec::new() };
+            let withdraw =
+                wire::Withdraw { app: app.as_str().to_owned(), message_id, client_ids: Vec::new() };
             Some((wire::WITHDRAW, withdraw.encode_to_vec()))
         }
     };

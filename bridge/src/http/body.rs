@@ -44,7 +44,9 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let value: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let (inner, path) = (error.inner(), error.path());
         match inner.classify() {
-            serde_json::error::Category::Data => Problem::field(pointer(path, &inner.to_string()), words(inner)),
+            serde_json::error::Category::Data => {
+                Problem::field(pointer(path, &inner.to_string()), words(inner))
+            }
             _ => Problem::because(Errno::MalformedJson, inner.to_string()),
         }
     })?;

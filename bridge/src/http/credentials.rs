@@ -44,7 +44,10 @@ pub(super) async fn set(
         && record.path.is_some()
         && !caller.is_operator()
     {
-        return Err(Problem::field("/path", "names a file of this machine, which only the operator's key may"));
+        return Err(Problem::field(
+            "/path",
+            "names a file of this machine, which only the operator's key may",
+        ));
     }
     let (kept, replaced) = shared
         .store

@@ -65,7 +65,7 @@ fn row(device: &str, delivery: &Delivery) -> Value {
     };
     json!({
         "device": device,
-        "state": delivery.state,
+        "state": delivery.state.name(),
         "counts_as": delivery.bucket,
         "vendor": vendor,
         "reason": delivery.reason(),
@@ -76,7 +76,7 @@ fn row(device: &str, delivery: &Delivery) -> Value {
 fn line(entry: &Entry) -> Value {
     json!({
         "at_ms": entry.at_ms,
-        "state": entry.state,
+        "state": entry.state.name(),
         "vendor": entry.vendor,
         "words": words(entry),
     })
@@ -85,16 +85,21 @@ fn line(entry: &Entry) -> Value {
 fn words(entry: &Entry) -> String {
     let what = match entry.state {
         Reached::Targeted => "belongs to the audience",
+        Reached::Filtered => "left out",
         Reached::Queued => "in the device's queue",
+        Reached::OnlineSent => "sent over the socket",
         Reached::OnlineAcked => "taken over the socket",
         Reached::VendorSubmitted => "handed to the vendor",
         Reached::VendorAccepted => "the vendor took it",
+        Reached::VendorDelivered => "the vendor delivered it",
         Reached::Shown => "shown",
         Reached::Clicked => "opened by the user",
         Reached::Dismissed => "put away by the user",
         Reached::Expired => "expired",
         Reached::Recalled => "recalled",
         Reached::SuppressedDrainedOnline => "push cancelled",
+        Reached::SuppressedCap => "not pushed: the user has had enough for now",
+        Reached::SuppressedQuiet => "not pushed: quiet hours",
         Reached::Failed => "failed",
     };
     match (entry.reason.as_str(), entry.vendor) {

@@ -55,10 +55,16 @@ impl DeviceBody {
             timezone: self.timezone,
         };
         if alias.len() > ALIASES_MAX || !alias.iter().all(|(kind, alias)| is_label(kind) && is_label(alias)) {
-            return Err(Problem::field("/alias", "has at most 10 types, each text 1 to 256 bytes without controls"));
+            return Err(Problem::field(
+                "/alias",
+                "has at most 10 types, each text 1 to 256 bytes without controls",
+            ));
         }
         if self.tags.len() > TAGS_MAX || !self.tags.iter().all(|tag| is_label(tag)) {
-            return Err(Problem::field("/tags", "has at most 100 tags, each 1 to 256 bytes without controls"));
+            return Err(Problem::field(
+                "/tags",
+                "has at most 100 tags, each 1 to 256 bytes without controls",
+            ));
         }
         if let Some(name) = attributes.too_long() {
             return Err(Problem::field(format!("/{name}"), "has at most 64 bytes"));
@@ -70,7 +76,9 @@ impl DeviceBody {
 fn device_id(id: String) -> Result<String, Problem> {
     match is_device_id(&id) {
         true => Ok(id),
-        false => Err(Problem::because(Errno::DeviceUnknown, "a device id is a client id of 1 to 1,024 bytes")),
+        false => {
+            Err(Problem::because(Errno::DeviceUnknown, "a device id is a client id of 1 to 1,024 bytes"))
+        }
     }
 }
 
@@ -129,7 +137,9 @@ pub(super) async fn list(
         .store
         .read(move |tx| {
             let ids = devices::ids_after(tx, &keys::devices(&app), after.as_deref(), limit)?;
-            ids.iter().filter_map(|id| devices::load(tx, &app, id).transpose()).collect::<Result<Vec<_>, StoreError>>()
+            ids.iter()
+                .filter_map(|id| devices::load(tx, &app, id).transpose())
+                .collect::<Result<Vec<_>, StoreError>>()
         })
         .await?;
     let last = found.last().map(|device| device.id.clone());
@@ -150,7 +160,8 @@ pub(super) async fn set_token(
     Json(body, _): Json<TokenBody>,
 ) -> Result<impl IntoResponse, Problem> {
     let (id, vendor) = (device_id(id)?, vendor(&name)?);
-    let token = DeviceToken::parse(&body.token).map_err(|error| Problem::field("/token", error.to_string()))?;
+    let token =
+        DeviceToken::parse(&body.token).map_err(|error| Problem::field("/token", error.to_string()))?;
     let device = shared
         .store
         .write(move |tx| {

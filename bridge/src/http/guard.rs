@@ -43,7 +43,8 @@ impl<const ACCESS: u8> FromRequestParts<Api> for Guarded<ACCESS> {
         let params = RawPathParams::from_request_parts(parts, shared).await;
         let params = params.map_err(|_| Problem::new(Errno::PathUnknown))?;
         let text = params.iter().find(|(name, _)| *name == "app").map(|(_, value)| value);
-        let app = text.and_then(|text| AppId::parse(text).ok()).ok_or_else(|| Problem::new(Errno::AppUnknown))?;
+        let app =
+            text.and_then(|text| AppId::parse(text).ok()).ok_or_else(|| Problem::new(Errno::AppUnknown))?;
         let access = match ACCESS {
             SEND => Access::Send,
             READ => Access::Read,

@@ -28,7 +28,8 @@ pub(super) async fn list(
     State(shared): State<Api>,
 ) -> Result<impl IntoResponse, Problem> {
     let before = page.after.as_deref().map(|cursor| {
-        MessageId::parse(cursor).map_err(|_| Problem::because(Errno::InvalidQuery, "after is a cursor of the page before"))
+        MessageId::parse(cursor)
+            .map_err(|_| Problem::because(Errno::InvalidQuery, "after is a cursor of the page before"))
     });
     let (before, limit) = (before.transpose()?, page.limit);
     let found = shared

@@ -78,10 +78,16 @@ impl Errno {
             Self::InvalidField => (1002, "invalid_field", 422, "A field is not what it should be", false),
             Self::BodyTooLarge => (1003, "body_too_large", 413, "The body is too large", false),
             Self::RequestTimeout => (1004, "request_timeout", 408, "The request took too long", true),
-            Self::InvalidQuery => (1005, "invalid_query", 400, "A query parameter is not what it should be", false),
-            Self::InvalidIdempotencyKey => {
-                (1006, "invalid_idempotency_key", 400, "Idempotency-Key has 1 to 255 printable characters", false)
+            Self::InvalidQuery => {
+                (1005, "invalid_query", 400, "A query parameter is not what it should be", false)
             }
+            Self::InvalidIdempotencyKey => (
+                1006,
+                "invalid_idempotency_key",
+                400,
+                "Idempotency-Key has 1 to 255 printable characters",
+                false,
+            ),
             Self::KeyMissing => (2001, "key_missing", 401, "No API key", false),
             Self::KeyWrong => (2002, "key_wrong", 401, "The API key is unknown or wrong", false),
             Self::KeyForbidden => (2003, "key_forbidden", 403, "The API key does not open this", false),
@@ -89,8 +95,12 @@ impl Errno {
             Self::AppUnknown => (3001, "app_unknown", 404, "No such app", false),
             Self::DeviceUnknown => (3002, "device_unknown", 404, "No such device", false),
             Self::MessageUnknown => (3003, "message_unknown", 404, "No such message", false),
-            Self::DeliveryUnknown => (3004, "delivery_unknown", 404, "The message was not for this device", false),
-            Self::CredentialUnknown => (3005, "credential_unknown", 404, "No credential at this vendor", false),
+            Self::DeliveryUnknown => {
+                (3004, "delivery_unknown", 404, "The message was not for this device", false)
+            }
+            Self::CredentialUnknown => {
+                (3005, "credential_unknown", 404, "No credential at this vendor", false)
+            }
             Self::VendorUnknown => (3006, "vendor_unknown", 404, "No such vendor", false),
             Self::PathUnknown => (3007, "path_unknown", 404, "No such path", false),
             Self::MethodNotAllowed => (3008, "method_not_allowed", 405, "The path has no such method", false),
@@ -157,8 +167,11 @@ impl Problem {
     }
 
     fn to_json(&self, row: &Row, request_id: &str) -> Value {
-        let errors: Vec<_> =
-            self.errors.iter().map(|(pointer, message)| json!({"pointer": pointer, "message": message})).collect();
+        let errors: Vec<_> = self
+            .errors
+            .iter()
+            .map(|(pointer, message)| json!({"pointer": pointer, "message": message}))
+            .collect();
         let mut fields = Map::new();
         for (name, value) in [
             ("type", Some(format!("https://reveille.invalid/errors/{}", row.code).into())),

@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use reveille_proto::bridge::Strategy;
 
 const APNS: VendorName = VendorName::Apns;
 const FCM: VendorName = VendorName::Fcm;
@@ -56,7 +57,11 @@ fn what_follows_each_word_under_online_first() {
         (&[Event::Told, Event::Queued { epoch: 4 }, queued, Event::Submitted], Wait(None)),
         (&[Event::Told, Event::Queued { epoch: 4 }, queued, Event::Submitted, Event::Acked], Done),
         (&[Event::Told, Event::Silent, queued, Event::Submitted, Event::Accepted], Done),
-        (&[Event::Told, Event::Silent, queued, Event::Submitted, Event::Lost], End(Reason::VendorsRefused)),
+        (&[Event::Told, Event::Silent, queued, Event::Submitted, Event::Lost], Wait(None)),
+        (
+            &[Event::Told, Event::Queued { epoch: 0 }, queued, Event::Submitted, Event::Lost],
+            End(Reason::VendorsRefused),
+        ),
         (&[Event::Told, Event::Silent, queued, Event::Submitted, Event::Refused], push),
     ];
     for (events, wanted) in table {
@@ -82,7 +87,11 @@ fn a_device_that_came_back_may_drain_once_before_its_vendor_is_called() {
 fn without_a_token_it_waits_in_the_queue_or_ends_where_there_is_none() {
     for (strategy, events, wanted) in [
         (Strategy::OnlineFirst, vec![Event::Told, Event::Queued { epoch: 4 }], Action::Wait(None)),
-        (Strategy::OnlineFirst, vec![Event::Told, Event::Queued { epoch: 0 }], Action::End(Reason::Unreachable)),
+        (
+            Strategy::OnlineFirst,
+            vec![Event::Told, Event::Queued { epoch: 0 }],
+            Action::End(Reason::Unreachable),
+        ),
         (Strategy::VendorOnly, vec![], Action::End(Reason::Unreachable)),
         (Strategy::VendorFirst, vec![], Action::SendToBroker),
         (Strategy::VendorFirst, vec![Event::Told], Action::Wait(None)),
@@ -136,7 +145,15 @@ impl World {
     fn new(strategy: Strategy) -> Self {
         let tokens = vec![APNS, FCM];
         let facts = Facts::default();
-        let mut world = Self { facts, strategy, tokens, online_epoch: None, now_ms: NOW, visible: vec![], has_unknown: false };
+        let mut world = Self {
+            facts,
+            strategy,
+            tokens,
+            online_epoch: None,
+            now_ms: NOW,
+            visible: vec![],
+            has_unknown: false,
+        };
         world.settle();
         world
     }

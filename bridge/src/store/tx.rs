@@ -12,6 +12,9 @@ use super::{Engine, Space, StoreError};
 /// What was written and is not in the engine yet; `None` stands for removed.
 pub(super) type Overlay = BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>;
 
+/// A key and its value.
+pub(crate) type Pair = (Vec<u8>, Vec<u8>);
+
 /// Which end of a range comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -100,7 +103,7 @@ impl<'a> Tx<'a> {
         after: Option<&[u8]>,
         order: Order,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    ) -> Result<Vec<Pair>, StoreError> {
         let (from, to) = bounds(prefix, after, order);
         self.range(space, from, to, order, limit)
     }
@@ -113,10 +116,12 @@ impl<'a> Tx<'a> {
         to: Bound<Vec<u8>>,
         order: Order,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    ) -> Result<Vec<Pair>, StoreError> {
         let is_empty = match (&from, &to) {
             (Bound::Included(from), Bound::Included(to)) => from > to,
-            (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
+            (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => {
+                from >= to
+            }
             (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
         };
         if is_empty || limit == 0 {
@@ -176,7 +181,7 @@ fn merge(
     newer: impl Iterator<Item = Entry>,
     is_before: impl Fn(&[u8], &[u8]) -> bool,
     limit: usize,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+) -> Result<Vec<Pair>, StoreError> {
     let mut newer = newer.peekable();
     let mut found = Vec::new();
     let mut next = read(stored.next())?;
@@ -200,7 +205,7 @@ fn merge(
     Ok(found)
 }
 
-fn read(guard: Option<fjall::Guard>) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+fn read(guard: Option<fjall::Guard>) -> Result<Option<Pair>, StoreError> {
     let Some(guard) = guard else { return Ok(None) };
     let (key, value) = guard.into_inner()?;
     Ok(Some((key.to_vec(), value.to_vec())))

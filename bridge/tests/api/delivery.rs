@@ -46,9 +46,16 @@ async fn a_device_that_sleeps_is_woken_once_however_often_the_broker_says_so() {
     // It wakes, drains its queue, shows the alert: it counts once, and as what the device itself said.
     world.broker.acked(&message, &[("d1", 4)]).await;
     let funnel = world.api.until_funnel(&id, "acked", 1).await["funnel"].clone();
-    assert_eq!((&funnel["vendor_accepted"], &funnel["by_vendor"]["record"]["accepted"]), (&json!(0), &json!(1)));
-    let words: Vec<_> = world.api.delivery(&id, "d1").await["timeline"].as_array().unwrap().iter()
-        .map(|entry| entry["words"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(
+        (&funnel["vendor_accepted"], &funnel["by_vendor"]["record"]["accepted"]),
+        (&json!(0), &json!(1))
+    );
+    let words: Vec<_> = world.api.delivery(&id, "d1").await["timeline"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["words"].as_str().unwrap().to_owned())
+        .collect();
     assert!(words.iter().any(|words| words.contains("the device is offline")), "{words:?}");
     assert!(words.iter().any(|words| words.contains("accepted by record")), "{words:?}");
     world.stop().await;
@@ -65,9 +72,12 @@ async fn each_word_of_the_broker_has_its_end() {
     let message = the_send(&world).await;
     world.broker.unacked(&message, &[("unacked", 1)]).await;
     world.broker.queued(&message, &[("gone", 0), ("bare", 7), ("nowhere", 0)]).await;
-    for (device, state) in
-        [("unacked", "vendor_accepted"), ("gone", "vendor_accepted"), ("bare", "queued"), ("nowhere", "failed")]
-    {
+    for (device, state) in [
+        ("unacked", "vendor_accepted"),
+        ("gone", "vendor_accepted"),
+        ("bare", "queued"),
+        ("nowhere", "failed"),
+    ] {
         world.api.until_state(&id, device, state).await;
     }
     let reason = world.api.delivery(&id, "nowhere").await["reason"].clone();
@@ -105,16 +115,14 @@ async fn a_broker_that_says_nothing_does_not_keep_the_vendor_waiting() {
 
 #[tokio::test]
 async fn every_strategy_reaches_whom_it_says() {
-    for (strategy, to_broker, pushed) in [
-        ("vendor_only", 0, 1),
-        ("online_only", 1, 0),
-        ("vendor_first", 1, 1),
-        ("both_dedup", 1, 1),
-    ] {
+    for (strategy, to_broker, pushed) in
+        [("vendor_only", 0, 1), ("online_only", 1, 0), ("vendor_first", 1, 1), ("both_dedup", 1, 1)]
+    {
         let world = World::start().await;
         world.api.register("d1", "t1").await;
         let delivery = json!({"strategy": strategy, "ttl_s": 60});
-        let body = json!({"audience": {"devices": ["d1"]}, "notification": {"title": "t"}, "delivery": delivery});
+        let body =
+            json!({"audience": {"devices": ["d1"]}, "notification": {"title": "t"}, "delivery": delivery});
         let id = world.api.send(body).await;
         if to_broker > 0 {
             let message = the_send(&world).await;
@@ -132,16 +140,22 @@ async fn every_strategy_reaches_whom_it_says() {
 #[tokio::test]
 async fn a_dead_token_dies_by_the_timestamp_rule_and_a_registered_one_lives() {
     let world = World::start().await;
-    world.api.answers(json!([
-        {"token": "dead", "answer": "token_dead"},
-        {"token": "old-word", "answer": "token_dead", "since_ms": 1, "times": 1},
-    ])).await;
+    world
+        .api
+        .answers(json!([
+            {"token": "dead", "answer": "token_dead"},
+            {"token": "old-word", "answer": "token_dead", "since_ms": 1, "times": 1},
+        ]))
+        .await;
     for (device, state, token_state, calls) in
         [("dead", "failed", "dead", 1), ("old-word", "vendor_accepted", "active", 2)]
     {
         world.api.register(device, device).await;
-        let id = world.api.send(json!({"audience": {"devices": [device]}, "notification": {"title": "t"},
-            "delivery": {"strategy": "vendor_only"}})).await;
+        let id = world
+            .api
+            .send(json!({"audience": {"devices": [device]}, "notification": {"title": "t"},
+            "delivery": {"strategy": "vendor_only"}}))
+            .await;
         world.api.until_state(&id, device, state).await;
         let shown = world.api.get(&format!("/v1/apps/default/devices/{device}")).await.ok();
         assert_eq!(shown["tokens"][0]["state"], token_state, "{shown}");
@@ -158,8 +172,14 @@ async fn a_dead_token_dies_by_the_timestamp_rule_and_a_registered_one_lives() {
 #[tokio::test]
 async fn a_device_registers_and_reacts_over_mqtt() {
     let world = World::start().await;
-    world.broker.said(from_device::Kind::Register, "设备-1",
-        r#"{"vendor":"record","token":"t1","platform":"android","language":"zh-CN"}"#).await;
+    world
+        .broker
+        .said(
+            from_device::Kind::Register,
+            "设备-1",
+            r#"{"vendor":"record","token":"t1","platform":"android","language":"zh-CN"}"#,
+        )
+        .await;
     for bad in ["", "{", r#"{"vendor":"record"}"#, r#"{"vendor":"pager","token":"t"}"#] {
         world.broker.said(from_device::Kind::Register, "设备-1", bad).await;
         world.broker.said(from_device::Kind::Event, "设备-1", bad).await;
@@ -214,7 +234,9 @@ async fn what_is_no_fact_is_acknowledged_and_counted_and_harms_nothing() {
     world.broker.tell_raw("$push/v1/queued", wire::Queued::default().encode_to_vec());
     world.broker.all_acked().await;
     let metrics = world.api.get("/metrics").await.text;
-    for wanted in ["reason=\"malformed payload\"} 1", "reason=\"unknown topic\"} 1", "reason=\"no message in it\"} 1"] {
+    for wanted in
+        ["reason=\"malformed payload\"} 1", "reason=\"unknown topic\"} 1", "reason=\"no message in it\"} 1"]
+    {
         assert!(metrics.contains(wanted), "{wanted} not in {metrics}");
     }
     world.stop().await;
@@ -265,7 +287,8 @@ async fn a_withdrawn_message_leaves_the_queues_and_no_vendor_is_called_any_more(
 #[tokio::test]
 async fn an_expired_message_ends_by_itself() {
     let world = World::start().await;
-    let body = json!({"audience": {"devices": ["d1"]}, "notification": {"title": "t"}, "delivery": {"ttl_s": 1}});
+    let body =
+        json!({"audience": {"devices": ["d1"]}, "notification": {"title": "t"}, "delivery": {"ttl_s": 1}});
     let id = world.api.send(body).await;
     world.api.until_funnel(&id, "expired", 1).await;
     assert_eq!(world.api.message(&id).await["state"], "done");
@@ -277,8 +300,10 @@ async fn a_vendor_s_fault_is_retried_and_a_second_vendor_is_tried_after_a_refusa
     let world = World::start().await;
     world.api.answers(json!([{"token": "busy", "answer": "retry", "times": 1}])).await;
     world.api.register("d1", "busy").await;
-    let only = |device: &str| json!({"audience": {"devices": [device]}, "notification": {"title": "t"},
-        "delivery": {"strategy": "vendor_only"}});
+    let only = |device: &str| {
+        json!({"audience": {"devices": [device]}, "notification": {"title": "t"},
+        "delivery": {"strategy": "vendor_only"}})
+    };
     let id = world.api.send(only("d1")).await;
     let delivery = world.api.until_state(&id, "d1", "vendor_accepted").await;
     assert_eq!(delivery["attempts"], 2);

@@ -141,13 +141,26 @@ async fn devices_are_kept_found_by_alias_and_tag_and_forgotten() {
     assert_eq!(world.api.get(&format!("{}/presence", path("d1"))).await.ok()["online"], false);
     assert_eq!(world.api.delete(&path("d1")).await.status, 204);
     assert_eq!(world.api.delete(&path("d1")).await.errno(), 3002);
-    let answer = world.api.post("/v1/apps/default/messages", json!({"audience": {"all": true}, "data": {"a": 1}})).await;
+    let answer = world
+        .api
+        .post("/v1/apps/default/messages", json!({"audience": {"all": true}, "data": {"a": 1}}))
+        .await;
     assert_eq!(answer.ok()["audience_estimate"], 1);
-    for (bad, pointer) in [(json!({"tags": [""]}), "/tags"), (json!({"colour": 1}), "/colour"), (json!({"platform": "x".repeat(65)}), "/platform")] {
+    for (bad, pointer) in [
+        (json!({"tags": [""]}), "/tags"),
+        (json!({"colour": 1}), "/colour"),
+        (json!({"platform": "x".repeat(65)}), "/platform"),
+    ] {
         assert_eq!(world.api.put(&path("d3"), bad).await.pointers(), [pointer]);
     }
-    assert_eq!(world.api.put(&format!("{}/tokens/pager", path("d3")), json!({"token": "t"})).await.errno(), 3006);
-    assert_eq!(world.api.put(&format!("{}/tokens/fcm", path("d3")), json!({"token": "a b"})).await.pointers(), ["/token"]);
+    assert_eq!(
+        world.api.put(&format!("{}/tokens/pager", path("d3")), json!({"token": "t"})).await.errno(),
+        3006
+    );
+    assert_eq!(
+        world.api.put(&format!("{}/tokens/fcm", path("d3")), json!({"token": "a b"})).await.pointers(),
+        ["/token"]
+    );
     world.stop().await;
 }
 
@@ -156,7 +169,8 @@ async fn a_credential_s_secrets_go_in_and_never_come_out() {
     let world = World::start().await;
     let path = "/v1/apps/default/credentials/apns";
     assert_eq!(world.api.get(path).await.errno(), 3005);
-    let bad = json!({"key_id": "short", "team_id": "TEAM000000", "bundle_id": "a.b", "private_key": "hush-hush"});
+    let bad =
+        json!({"key_id": "short", "team_id": "TEAM000000", "bundle_id": "a.b", "private_key": "hush-hush"});
     let answer = world.api.put(path, bad).await;
     assert_eq!(answer.status, 422);
     assert!(!answer.text.contains("hush-hush"));
@@ -180,7 +194,8 @@ async fn the_server_is_ready_once_the_feed_is_connected_and_says_why_it_cannot_s
     let other = tempfile::tempdir().unwrap();
     let error = reveille_bridge::start(busy, other.path(), None).await.err().unwrap().to_string();
     assert!(error.starts_with("cannot listen for HTTP on 127.0.0.1:") && !error.contains('\n'), "{error}");
-    let error = reveille_bridge::start(world.config.clone(), world.data_dir(), None).await.err().unwrap().to_string();
+    let error =
+        reveille_bridge::start(world.config.clone(), world.data_dir(), None).await.err().unwrap().to_string();
     assert!(error.contains("is in use by another process"), "{error}");
     world.stop().await;
 }

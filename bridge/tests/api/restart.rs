@@ -68,6 +68,9 @@ async fn an_audience_of_everyone_is_expanded_to_the_last_device_across_crashes()
     let mut world = World::start().await;
     let mut registering = tokio::task::JoinSet::new();
     for n in 0..DEVICES {
+        if registering.len() == 100 {
+            registering.join_next().await.unwrap().unwrap();
+        }
         let api = world.api.clone();
         registering.spawn(async move {
             let path = format!("/v1/apps/default/devices/d{n:04}");
@@ -77,8 +80,13 @@ async fn an_audience_of_everyone_is_expanded_to_the_last_device_across_crashes()
     while let Some(done) = registering.join_next().await {
         done.unwrap();
     }
-    let answer = world.api.post("/v1/apps/default/messages",
-        json!({"audience": {"all": true, "tags": ["all"]}, "notification": {"title": "t"}})).await;
+    let answer = world
+        .api
+        .post(
+            "/v1/apps/default/messages",
+            json!({"audience": {"all": true, "tags": ["all"]}, "notification": {"title": "t"}}),
+        )
+        .await;
     assert_eq!(answer.json["audience_estimate"], DEVICES);
     let id = answer.ok()["id"].as_str().unwrap().to_owned();
     world.kill().await;

@@ -57,7 +57,8 @@ impl Api {
     }
 
     pub async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let mut request = http::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        let mut request =
+            http::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
         if !self.key.is_empty() {
             request = request.header("authorization", format!("Bearer {}", self.key));
         }
@@ -135,7 +136,8 @@ impl Api {
         let path = format!("/v1/apps/default/messages/{id}");
         let look = |message: &Value| {
             let funnel = &message["funnel"];
-            let parts = ["filtered", "suppressed", "failed", "expired", "acked", "vendor_accepted", "in_flight"];
+            let parts =
+                ["filtered", "suppressed", "failed", "expired", "acked", "vendor_accepted", "in_flight"];
             let sum: u64 = parts.iter().map(|part| funnel[part].as_u64().unwrap()).sum();
             assert_eq!(funnel["targeted"].as_u64().unwrap(), sum, "{funnel}");
             funnel[part] == count

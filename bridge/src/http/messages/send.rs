@@ -179,7 +179,11 @@ fn message(body: SendBody, app: &AppId, rules: &Rules, now_ms: u64) -> Result<Me
         expires_at_ms: Some(now_ms.saturating_add(ttl_ms)),
         collapse_key: delivery.collapse_key,
         priority: delivery.priority,
-        overrides: body.overrides.into_iter().map(|(vendor, fields)| (vendor, Value::Object(fields))).collect(),
+        overrides: body
+            .overrides
+            .into_iter()
+            .map(|(vendor, fields)| (vendor, Value::Object(fields)))
+            .collect(),
         audience,
         is_expanded: false,
         reference: body.reference,
@@ -241,7 +245,10 @@ fn check_content(notification: Option<&Notification>, data: &Map<String, Value>,
         errors.check_text("/notification/body", notification.body.as_deref(), TEXT_MAX);
     }
     for key in data.keys().filter(|key| is_reserved_data_key(key)) {
-        errors.add(format!("/data/{}", key.replace('~', "~0").replace('/', "~1")), "is a name that vendors reserve");
+        errors.add(
+            format!("/data/{}", key.replace('~', "~0").replace('/', "~1")),
+            "is a name that vendors reserve",
+        );
     }
     if serde_json::to_vec(data).map_or(0, |bytes| bytes.len()) > DATA_BYTES_MAX {
         errors.add("/data", format!("has at most {DATA_BYTES_MAX} bytes as JSON"));
