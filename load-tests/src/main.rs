@@ -1,2 +1,102 @@
-//! Benchmarks.
-fn main() {}
+//! Benchmarks of Reveille and its peers: the same load on each, alternating, in one run; ratios, not absolute times.
+//!
+//! Everything goes to 127.0.0.1 and is bounded in count. See `load-tests/README.md`.
+
+mod client;
+mod contender;
+mod report;
+mod scenario;
+
+use clap::{Parser, ValueEnum};
+use contender::Contender;
+use report::{Figures, Row};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Times the same load on several brokers.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What to measure.
+    #[arg(long, value_enum, default_value = "point-to-point")]
+    scenario: Scenario,
+    /// The `reveille` program to measure (a release build).
+    #[arg(long, default_value = "target/release/reveille")]
+    reveille: PathBuf,
+    /// Do not measure Debian's mosquitto.
+    #[arg(long)]
+    without_mosquitto: bool,
+    /// How often; the contenders take turns.
+    #[arg(long, default_value_t = 3)]
+    repetitions: u32,
+    /// Connections: pairs, subscribers or sleeping sessions.
+    #[arg(long, default_value_t = 100)]
+    connections: usize,
+    /// Messages in all.
+    #[arg(long, default_value_t = 100_000)]
+    messages: usize,
+    /// QoS of publisher and subscriber: 0, 1 or 2.
+    #[arg(long, default_value_t = 1)]
+    qos: u8,
+    /// Bytes of payload.
+    #[arg(long, default_value_t = 200)]
+    payload: usize,
+    /// Publishes in flight per publisher.
+    #[arg(long, default_value_t = 50)]
+    window: usize,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Scenario {
+    /// Each publisher has one subscriber.
+    PointToPoint,
+    /// One publisher, everyone else subscribes.
+    FanOut,
+    /// Durable sessions sleep while messages come, then drain.
+    Offline,
+    /// Connections that do nothing, with one subscription each.
+    Idle,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    match runtime.block_on(run(&arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("load test failed: {error}");
+    ExitCode::FAILURE
+}
+
+async fn run(arguments: &Arguments) -> Result<(), client::LoadError> {
+    let mut contenders = vec![Contender::reveille(&arguments.reveille)];
+    if !arguments.without_mosquitto {
+        contenders.push(Contender::mosquitto());
+    }
+    let mut rows: Vec<Row> = contenders.iter().map(|contender| Row::new(contender.name())).collect();
+    for repetition in 1..=arguments.repetitions {
+        for (contender, row) in contenders.iter().zip(&mut rows) {
+            eprintln!("{} {repetition}/{}", contender.name(), arguments.repetitions);
+            let running = contender.start().await?;
+            let figures = measure(arguments, &running).await?;
+            row.add(figures);
+        }
+    }
+    report::print(&rows);
+    Ok(())
+}
+
+async fn measure(arguments: &Arguments, broker: &contender::Running) -> Result<Figures, client::LoadError> {
+    match arguments.scenario {
+        Scenario::PointToPoint => scenario::point_to_point(arguments, broker).await,
+        Scenario::FanOut => scenario::fan_out(arguments, broker).await,
+        Scenario::Offline => scenario::offline(arguments, broker).await,
+        Scenario::Idle => scenario::idle(arguments, broker).await,
+    }
+}

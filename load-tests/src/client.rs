@@ -1,0 +1,199 @@
+//! A small MQTT 5 client that does what it is told and nothing else.
+
+use bytes::{Bytes, BytesMut};
+use reveille_proto::ids::PacketId;
+use reveille_proto::mqtt::{
+    self, Ack, Connect, ConnectProperties, Packet, Publish, PublishProperties, QoS, Subscribe, SubscriptionOptions,
+    Version,
+};
+use reveille_proto::reason::ReasonCode;
+use reveille_proto::topic::TopicName;
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Why a measurement ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A socket or a file.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The broker sent something that is no MQTT, or hung up.
+    #[error("the broker broke off: {0}")]
+    Broken(String),
+    /// A broker did not come up.
+    #[error("{0} did not start within 20 s; is it built and installed?")]
+    NotStarted(String),
+    /// A wrong argument.
+    #[error("QoS is 0, 1 or 2")]
+    QoS,
+}
+
+/// One connection.
+pub struct Client {
+    stream: TcpStream,
+    incoming: BytesMut,
+    outgoing: BytesMut,
+    next_id: u16,
+}
+
+impl Client {
+    /// Connects; a durable session lives for an hour after its connection.
+    pub async fn connect(to: SocketAddr, client_id: &str, is_durable: bool) -> Result<Self, LoadError> {
+        let stream = TcpStream::connect(to).await?;
+        stream.set_nodelay(true)?;
+        let mut client = Self { stream, incoming: BytesMut::new(), outgoing: BytesMut::new(), next_id: 1 };
+        let connect = Connect {
+            version: Version::V5,
+            clean_start: !is_durable,
+            keep_alive: 600,
+            client_id: client_id.into(),
+            will: None,
+            username: None,
+            password: None,
+            properties: ConnectProperties {
+                session_expiry_interval: is_durable.then_some(3600),
+                receive_maximum: Some(1000),
+                ..Default::default()
+            },
+        };
+        client.push(&Packet::Connect(Box::new(connect)));
+        client.flush().await?;
+        match client.next().await? {
+            Packet::ConnAck(connack) if !connack.reason.is_failure() => Ok(client),
+            other => Err(LoadError::Broken(format!("{other:?}"))),
+        }
+    }
+
+    /// Subscribes and waits for SUBACK.
+    pub async fn subscribe(&mut self, filter: &str, qos: QoS) -> Result<(), LoadError> {
+        let options = SubscriptionOptions { qos, ..Default::default() };
+        let packet_id = self.packet_id();
+        let subscribe = Subscribe {
+            packet_id,
+            subscription_identifier: None,
+            user_properties: Vec::new(),
+            filters: vec![(filter.into(), options)],
+        };
+        self.push(&Packet::Subscribe(Box::new(subscribe)));
+        self.flush().await?;
+        match self.next().await? {
+            Packet::SubAck(_) => Ok(()),
+            other => Err(LoadError::Broken(format!("{other:?}"))),
+        }
+    }
+
+    /// Appends a PUBLISH to what `flush` will write.
+    pub fn publish(&mut self, topic: &TopicName, payload: &Bytes, qos: QoS) {
+        let packet_id = (qos > QoS::AtMostOnce).then(|| self.packet_id());
+        let publish = Publish {
+            dup: false,
+            qos,
+            retain: false,
+            topic: Some(topic.clone()),
+            packet_id,
+            properties: PublishProperties::default(),
+            payload: payload.clone(),
+        };
+        self.push(&Packet::Publish(Box::new(publish)));
+    }
+
+    fn packet_id(&mut self) -> PacketId {
+        let id = self.next_id;
+        self.next_id = id % 60_000 + 1;
+        PacketId::from(std::num::NonZeroU16::new(id).unwrap_or(std::num::NonZeroU16::MIN))
+    }
+
+    /// Appends a packet.
+    pub fn push(&mut self, packet: &Packet) {
+        let written = packet.write(Version::V5, &mut self.outgoing);
+        debug_assert!(written.is_ok(), "small packets fit");
+    }
+
+    /// Writes what was appended.
+    pub async fn flush(&mut self) -> Result<(), LoadError> {
+        self.stream.write_all(&self.outgoing).await?;
+        self.outgoing.clear();
+        Ok(())
+    }
+
+    /// The next packet.
+    pub async fn next(&mut self) -> Result<Packet, LoadError> {
+        loop {
+            if let Some(packet) = self.ready()? {
+                return Ok(packet);
+            }
+            if self.stream.read_buf(&mut self.incoming).await? == 0 {
+                return Err(LoadError::Broken("connection closed".into()));
+            }
+        }
+    }
+
+    /// A packet that already came.
+    pub fn ready(&mut self) -> Result<Option<Packet>, LoadError> {
+        mqtt::read(&mut self.incoming, Some(Version::V5), u32::MAX)
+            .map_err(|malformed| LoadError::Broken(malformed.to_string()))
+    }
+
+    /// Receives that many messages, acknowledging each as its QoS wants.
+    pub async fn receive(&mut self, count: usize) -> Result<(), LoadError> {
+        let mut left = count;
+        while left > 0 {
+            let mut packet = Some(self.next().await?);
+            while let Some(taken) = packet {
+                match taken {
+                    Packet::Publish(publish) => {
+                        left = left.saturating_sub(1);
+                        if let Some(id) = publish.packet_id {
+                            let ack = Ack::new(id, ReasonCode::SUCCESS);
+                            let is_twice = publish.qos == QoS::ExactlyOnce;
+                            self.push(&if is_twice { Packet::PubRec(ack) } else { Packet::PubAck(ack) });
+                        }
+                    }
+                    Packet::PubRel(ack) => self.push(&Packet::PubComp(Ack::new(ack.packet_id, ReasonCode::SUCCESS))),
+                    _ => {}
+                }
+                packet = self.ready()?;
+            }
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes `count` messages with at most `window` unfinished; returns when all are acknowledged.
+    pub async fn publish_all(
+        &mut self,
+        topics: &[TopicName],
+        payload: &Bytes,
+        qos: QoS,
+        count: usize,
+        window: usize,
+    ) -> Result<(), LoadError> {
+        let (mut sent, mut done) = (0, 0);
+        while done < count {
+            while sent < count && sent - done < window {
+                let Some(topic) = topics.get(sent % topics.len().max(1)) else { return Ok(()) };
+                self.publish(topic, payload, qos);
+                sent += 1;
+                done += usize::from(qos == QoS::AtMostOnce);
+                if self.outgoing.len() > 64 << 10 {
+                    self.flush().await?;
+                }
+            }
+            self.flush().await?;
+            if done >= count {
+                break;
+            }
+            let mut packet = Some(self.next().await?);
+            while let Some(taken) = packet {
+                match taken {
+                    Packet::PubAck(_) | Packet::PubComp(_) => done += 1,
+                    Packet::PubRec(ack) => self.push(&Packet::PubRel(Ack::new(ack.packet_id, ReasonCode::SUCCESS))),
+                    _ => {}
+                }
+                packet = self.ready()?;
+            }
+        }
+        Ok(())
+    }
+}
