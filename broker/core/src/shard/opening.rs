@@ -7,10 +7,12 @@ use crate::connection::Connection;
 use crate::io::{ConnectionKey, Identity, IndexChange, Opening, Output};
 use crate::message::{Message, MessageKey, MessageProperties, SessionKey, Time};
 use crate::session::Session;
+use bytes::Bytes;
+use bytestring::ByteString;
 use reveille_proto::bridge::presence::Kind;
 use reveille_proto::mqtt::{ConnAck, ConnAckProperties, Connect, Packet, PublishProperties, Version, Will};
 use reveille_proto::reason::ReasonCode;
-use reveille_proto::topic::Subscription;
+use reveille_proto::topic::{Subscription, TopicName};
 use std::time::Duration;
 
 /// What CONNACK will say; kept until it may be written.
@@ -204,8 +206,8 @@ fn stored_will(session: &Session, key: MessageKey, will: &Will) -> StoredWill {
     let message = Message {
         key,
         app: session.app.clone(),
-        topic: will.topic.clone(),
-        payload: will.payload.clone(),
+        topic: own_topic(&will.topic),
+        payload: Bytes::copy_from_slice(&will.payload),
         qos: will.qos,
         retain: will.retain,
         accepted_at: Time(0),
@@ -217,14 +219,22 @@ fn stored_will(session: &Session, key: MessageKey, will: &Will) -> StoredWill {
     StoredWill { message, delay_interval: will.delay_interval.unwrap_or(0) }
 }
 
-/// The properties that receivers get unchanged; `None` when there are none.
+/// A topic with bytes of its own: a packet's fields are slices of what was read from the socket, up to 64 KiB that a
+/// single one of them would keep in memory.
+pub(super) fn own_topic(topic: &TopicName) -> TopicName {
+    TopicName::parse(topic.as_str().to_owned()).unwrap_or_else(|_| topic.clone())
+}
+
+/// The properties that receivers get unchanged, with bytes of their own; `None` when there are none.
 pub(super) fn forwarded(properties: &PublishProperties) -> Option<Box<MessageProperties>> {
+    let own = |text: &ByteString| ByteString::from(text.to_string());
+    let user_properties = properties.user_properties.iter().map(|(name, value)| (own(name), own(value)));
     let forwarded = MessageProperties {
         payload_format_indicator: properties.payload_format_indicator,
-        response_topic: properties.response_topic.clone(),
-        correlation_data: properties.correlation_data.clone(),
-        content_type: properties.content_type.clone(),
-        user_properties: properties.user_properties.clone(),
+        response_topic: properties.response_topic.as_ref().map(own_topic),
+        correlation_data: properties.correlation_data.as_deref().map(Bytes::copy_from_slice),
+        content_type: properties.content_type.as_ref().map(own),
+        user_properties: user_properties.collect(),
     };
     (forwarded != MessageProperties::default()).then(|| Box::new(forwarded))
 }

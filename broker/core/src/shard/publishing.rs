@@ -1,13 +1,14 @@
 //! PUBLISH from a client: its rules, its way to the receivers, and its acknowledgement, never too early and in order.
 
 use super::Shard;
-use super::opening::forwarded;
+use super::opening::{forwarded, own_topic};
 use crate::change::Change;
 use crate::commits::Wait;
 use crate::connection::Owed;
 use crate::io::{ConnectionKey, Output, Part, RouteTo, ShardNo, Ticket};
 use crate::message::{Message, MessageKey, SessionKey, Time};
 use crate::session::Received;
+use bytes::Bytes;
 use reveille_proto::ids::{MessageId, PacketId};
 use reveille_proto::mqtt::{Ack, Packet, Publish, QoS, Version};
 use reveille_proto::reason::ReasonCode;
@@ -31,6 +32,9 @@ pub(super) struct Publishing {
     changes: Vec<Change>,
     shards: Vec<ShardNo>,
 }
+
+/// Bytes of a payload that are copied out of the read buffer: a larger one is most of what it would keep alive.
+const COPIED_PAYLOAD_MAX: usize = 16 << 10;
 
 /// What a publish is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,11 +119,15 @@ impl Shard {
         let message_key = MessageKey(self.number());
         let Some((_, session)) = self.session_at(key) else { return };
         let expiry = publish.properties.message_expiry_interval;
+        // What passes through keeps its slices of the read buffer; what may stay gets bytes of its own.
+        let stays = publish.retain || publish.qos > QoS::AtMostOnce;
+        let copies = stays && publish.payload.len() <= COPIED_PAYLOAD_MAX;
+        let payload = if copies { Bytes::copy_from_slice(&publish.payload) } else { publish.payload.clone() };
         let mut message = Message {
             key: message_key,
             app: session.app.clone(),
-            topic: TopicName::clone(&topic),
-            payload: publish.payload.clone(),
+            topic: if stays { own_topic(&topic) } else { topic },
+            payload,
             qos: publish.qos,
             retain: publish.retain,
             accepted_at: now,
