@@ -239,7 +239,7 @@ impl Shard {
         let aliases = connection.aliases.get_or_insert_default();
         match &publish.topic {
             Some(topic) => {
-                aliases.theirs.insert(alias, topic.clone());
+                aliases.theirs.insert(alias, own_topic(topic));
             }
             None => publish.topic = aliases.theirs.get(&alias).cloned(),
         }

@@ -52,7 +52,7 @@ impl Shard {
         granted: Granted,
     ) -> Result<ReasonCode, ReasonCode> {
         let levels_max = self.config.limits.topic_levels_max;
-        let Ok(subscription) = Subscription::parse(text.clone()) else {
+        let Ok(subscription) = Subscription::parse(text.to_string()) else {
             return Ok(ReasonCode::TOPIC_FILTER_INVALID);
         };
         if subscription.filter.levels().take(levels_max + 1).count() > levels_max {
@@ -140,7 +140,7 @@ impl Shard {
     }
 
     fn unsubscribe_one(&mut self, key: ConnectionKey, text: &ByteString) -> ReasonCode {
-        let Ok(subscription) = Subscription::parse(text.clone()) else {
+        let Ok(subscription) = Subscription::parse(text.to_string()) else {
             return ReasonCode::TOPIC_FILTER_INVALID;
         };
         let Some((at, session)) = self.session_at(key) else { return ReasonCode::UNSPECIFIED_ERROR };
