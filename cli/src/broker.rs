@@ -1,0 +1,64 @@
+//! `reveille broker`: the MQTT broker alone; a bridge in another process connects to its internal listener.
+
+use crate::config::{Common, File, InternalPassword, PasswordError};
+use crate::failure::Failure;
+use crate::say::say;
+use crate::{logging, run, signals};
+use reveille_broker::Secret;
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// Where the bridge connects when nobody says otherwise. Not a free port: the bridge has to know it beforehand.
+const INTERNAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1884);
+
+/// What `broker` is told.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Where devices and servers connect with MQTT; port 0 takes a free one [default: 127.0.0.1:1883]
+    #[arg(long, value_name = "ADDR:PORT", env = "REVEILLE_MQTT")]
+    mqtt: Option<SocketAddr>,
+    /// Where the bridge connects; keep it off the public network [default: 127.0.0.1:1884]
+    #[arg(long, value_name = "ADDR:PORT", env = "REVEILLE_INTERNAL")]
+    internal: Option<SocketAddr>,
+    /// Where health and metrics of the broker are served [default: nowhere]
+    #[arg(long, value_name = "ADDR:PORT", env = "REVEILLE_BROKER_HTTP")]
+    http: Option<SocketAddr>,
+    #[command(flatten)]
+    password: InternalPassword,
+}
+
+/// Serves until a signal comes.
+///
+/// # Errors
+/// [`Failure`] when it does not start, or ends by itself.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let file = File::load(args.common.config.as_deref())?;
+    logging::start(args.common.log.as_deref().or(file.log.as_deref()))?;
+    let data_dir = file.data_dir(args.common.data_dir);
+    let mut config = file.broker;
+    config.listen = args.mqtt.unwrap_or(config.listen);
+    config.http = args.http.or(config.http);
+    let configured = Some(config.internal).filter(|address| address.port() != 0);
+    config.internal = args.internal.or(configured).unwrap_or(INTERNAL);
+    if let Some(password) = args.password.find()? {
+        config.internal_password = Some(Secret::new(password));
+    }
+    if config.internal_password.is_none() {
+        return Err(PasswordError::Missing { key: "broker.internal_password" }.into());
+    }
+
+    let runtime = run::runtime()?;
+    let stop = signals::listen(&runtime).map_err(Failure::System)?;
+    let broker = run::start_broker(config, &data_dir)?;
+    say(&format!("mqtt {}", broker.mqtt_addr()));
+    say(&format!("internal {}", broker.internal_addr()));
+    if let Some(http) = broker.http_addr() {
+        say(&format!("http {http}"));
+    }
+    say(&format!("data {}", data_dir.display()));
+    say("ready");
+    let end = runtime.block_on(run::wait(stop, &broker));
+    broker.stop();
+    end
+}

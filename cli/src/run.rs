@@ -1,0 +1,117 @@
+//! `reveille run`: broker, bridge and HTTP API in one process.
+
+use crate::config::{Common, File};
+use crate::failure::Failure;
+use crate::say::say;
+use crate::{logging, signals};
+use reveille_bridge::{Bridge, ExtraMetrics};
+use reveille_broker::{Broker, Secret};
+use signals::Stop;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+
+/// What `run` is told.
+#[derive(Debug, Default, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Where devices and servers connect with MQTT; port 0 takes a free one [default: 127.0.0.1:1883]
+    #[arg(long, value_name = "ADDR:PORT", env = "REVEILLE_MQTT")]
+    mqtt: Option<SocketAddr>,
+    /// Where the HTTP API listens; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR:PORT", env = "REVEILLE_HTTP")]
+    http: Option<SocketAddr>,
+}
+
+/// Serves until a signal comes.
+///
+/// # Errors
+/// [`Failure`] when something does not start, or ends by itself.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let mut file = File::load(args.common.config.as_deref())?;
+    logging::start(args.common.log.as_deref().or(file.log.as_deref()))?;
+    let data_dir = file.data_dir(args.common.data_dir);
+    file.broker.listen = args.mqtt.unwrap_or(file.broker.listen);
+    file.bridge.http = args.http.unwrap_or(file.bridge.http);
+    // Nobody else needs it, so it lives as long as this process.
+    let password = file.broker.internal_password.get_or_insert_with(random_password).clone();
+
+    let runtime = runtime()?;
+    let stop = signals::listen(&runtime).map_err(Failure::System)?;
+    let broker = Arc::new(start_broker(file.broker, &data_dir)?);
+    file.bridge.mqtt = broker.internal_addr();
+    file.bridge.user = reveille_broker::BRIDGE_USER.to_owned();
+    file.bridge.password = reveille_bridge::vendor::Secret::new(password.reveal());
+    let metrics = Arc::clone(&broker);
+    let extra_metrics = Arc::new(move || metrics.metrics_text());
+    let bridge = runtime.block_on(start_bridge(file.bridge, &data_dir, Some(extra_metrics)))?;
+    say(&format!("mqtt {}", broker.mqtt_addr()));
+    tell(&bridge, &data_dir);
+    let end = runtime.block_on(wait(stop, &broker));
+    runtime.block_on(bridge.stop());
+    drop(runtime); // the bridge's tasks hold the broker for its metrics
+    drop(broker); // says goodbye to everyone and makes durable what they sent
+    end
+}
+
+/// Threads for everything but sessions, which have their own.
+pub fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::System)
+}
+
+/// A broker that keeps its data in a directory of its own below the data directory.
+pub fn start_broker(config: reveille_broker::Config, data_dir: &Path) -> Result<Broker, Failure> {
+    Ok(reveille_broker::start(config, &part_dir(data_dir, "broker")?)?)
+}
+
+/// A bridge that keeps its data in a directory of its own below the data directory.
+pub async fn start_bridge(
+    config: reveille_bridge::Config,
+    data_dir: &Path,
+    extra_metrics: Option<ExtraMetrics>,
+) -> Result<Bridge, Failure> {
+    Ok(reveille_bridge::start(config, &part_dir(data_dir, "bridge")?, extra_metrics).await?)
+}
+
+fn part_dir(data_dir: &Path, part: &str) -> Result<PathBuf, Failure> {
+    let path = data_dir.join(part);
+    std::fs::create_dir_all(&path).map_err(|error| Failure::DataDir { path: path.clone(), error })?;
+    Ok(path)
+}
+
+/// Says where the bridge is and, on the first start, what opens it. Tests and the demo read these lines.
+pub fn tell(bridge: &Bridge, data_dir: &Path) {
+    say(&format!("http {}", bridge.http_addr()));
+    say(&format!("data {}", data_dir.display()));
+    if let Some(key) = bridge.first_admin_key() {
+        say(&format!("admin-key {key}"));
+        say("The admin key is shown this once: keep it, it opens everything.");
+    }
+    say("ready");
+}
+
+/// Serves until a signal comes or the broker ends.
+pub async fn wait(mut stop: Stop, broker: &Broker) -> Result<(), Failure> {
+    tokio::select! {
+        () = stop.requested() => Ok(()),
+        failure = broker.wait_failed() => Err(Failure::BrokerEnded(failure)),
+    }
+}
+
+/// 244 random bits.
+fn random_password() -> Secret {
+    Secret::new(format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_processes_share_a_password() {
+        assert_ne!(random_password().reveal(), random_password().reveal());
+        assert_eq!(random_password().reveal().len(), 64);
+    }
+}

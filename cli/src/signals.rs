@@ -1,0 +1,49 @@
+//! SIGTERM and SIGINT: the first asks for a graceful stop, the second ends the process at once.
+
+use crate::say::complain;
+use std::io;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+/// The exit code of a stop that was not waited for: 128 and the number of SIGINT, as shells have it.
+const IMPATIENT: i32 = 130;
+
+/// Knows whether a stop was asked for.
+#[derive(Clone, Debug)]
+pub struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Waits for the first signal.
+    pub async fn requested(&mut self) {
+        let _ = self.0.wait_for(|is_requested| *is_requested).await; // without a sender there is nobody to wait for
+    }
+}
+
+/// Listens from now on, on the runtime, to the end of the process.
+///
+/// # Errors
+/// The system refuses a handler.
+pub fn listen(runtime: &Runtime) -> io::Result<Stop> {
+    let _inside = runtime.enter();
+    let terminate = signal(SignalKind::terminate())?;
+    let interrupt = signal(SignalKind::interrupt())?;
+    let (sender, receiver) = watch::channel(false);
+    runtime.spawn(watch_signals(terminate, interrupt, sender));
+    Ok(Stop(receiver))
+}
+
+async fn watch_signals(mut terminate: Signal, mut interrupt: Signal, stop: watch::Sender<bool>) {
+    either(&mut terminate, &mut interrupt).await;
+    stop.send_replace(true);
+    either(&mut terminate, &mut interrupt).await;
+    complain("stopped at once; what was acknowledged is on disk");
+    std::process::exit(IMPATIENT);
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
