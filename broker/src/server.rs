@@ -36,6 +36,13 @@ use std::time::{Duration, Instant};
 /// How long all clients together may take to be said goodbye to, and what they sent to become durable.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long clients may take to read their goodbye and close: a socket that we close with unread bytes is reset, and the
+/// reset overtakes the goodbye.
+const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
+
+/// How often to look whether they have.
+const CLOSE_LOOK: Duration = Duration::from_millis(5);
+
 /// Recovered items that wait for one shard; the store reads no further meanwhile.
 const RECOVERED_WAITING: usize = 256;
 
@@ -282,8 +289,16 @@ impl Broker {
                 break;
             }
         }
+        self.wait_for_closes();
         for no in 0..shards {
             self.mailboxes.send(ShardNo(no), Command::Exit);
+        }
+    }
+
+    fn wait_for_closes(&self) {
+        let end = Instant::now() + CLOSE_DEADLINE;
+        while self.health.connections() > 0 && self.health.is_alive() && Instant::now() < end {
+            std::thread::sleep(CLOSE_LOOK);
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::client::{Client, connect, durable, publish};
 use crate::start;
 use reveille_proto::mqtt::{Packet, QoS, Version};
 use reveille_proto::reason::ReasonCode;
+use std::io::Write;
 
 const MESSAGES: u16 = 1_000;
 
@@ -26,6 +27,37 @@ fn everyone_is_said_goodbye_to() {
     }
     assert_eq!(old.receive_or_end(), None, "3.1.1 knows no goodbye");
     assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn whoever_is_sending_when_the_broker_stops_hears_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = start("", directory.path());
+    let address = broker.mqtt_addr();
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let sender = std::thread::spawn(move || {
+        let mut client = Client::connect(address, connect(Version::V5, "sender", true));
+        let mut writer = client.socket.try_clone().unwrap();
+        let writing = std::thread::spawn(move || {
+            let packets = [0x30, 5, 0, 1, b'x', 0, b'y'].repeat(1_000); // QoS 0 on the topic x
+            let mut count = 0;
+            while writer.write_all(&packets).is_ok() {
+                count += 1;
+                if count == 10 {
+                    ready.send(()).unwrap();
+                }
+            }
+        });
+        let last = std::iter::from_fn(|| client.receive_or_end()).last();
+        writing.join().unwrap();
+        last
+    });
+    is_ready.recv().unwrap();
+    broker.stop();
+    match sender.join().unwrap() {
+        Some(Packet::Disconnect(goodbye)) => assert_eq!(goodbye.reason, ReasonCode::SERVER_SHUTTING_DOWN),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
