@@ -269,12 +269,14 @@ pub(crate) fn fingerprint(token: &Token) -> (VendorName, u64) {
 /// The state that the facts lead to: the best evidence wins.
 fn reached(facts: &Facts) -> State {
     match facts {
-        Facts { ended: Some(Reason::DrainedOnline), .. } => State::SuppressedDrainedOnline,
+        Facts { broker: Broker::Acked, push: Push::Queued(_), .. } => State::SuppressedDrainedOnline,
         Facts { broker: Broker::Acked, .. } => State::OnlineAcked,
         Facts { push: Push::Accepted(_), .. } => State::VendorAccepted,
         Facts { ended: Some(Reason::Recalled), .. } => State::Recalled,
         Facts { ended: Some(Reason::Expired), .. } => State::Expired,
-        Facts { ended: Some(Reason::VendorsRefused | Reason::Unreachable), .. } => State::Failed,
+        Facts {
+            ended: Some(Reason::VendorsRefused | Reason::Unreachable | Reason::DrainedOnline), ..
+        } => State::Failed,
         Facts { push: Push::Submitted(_), .. } => State::VendorSubmitted,
         Facts { broker: Broker::Untold, .. } => State::Targeted,
         Facts { broker: Broker::Told | Broker::Missed { .. } | Broker::Silent, .. } => State::Queued,
@@ -600,6 +602,24 @@ mod tests {
                 }
             }
             prop_assert_eq!(funnel.targeted, deliveries.len() as u64);
+        }
+    }
+
+    #[test]
+    fn an_acknowledgement_before_the_vendor_s_call_cancels_the_push_and_after_it_counts_as_acked() {
+        let pushed = [Event::Told, Event::Queued { epoch: 1 }, Event::PushQueued(VendorName::Apns)];
+        for (then, wanted) in [
+            (vec![], State::SuppressedDrainedOnline),
+            (vec![Event::Submitted], State::OnlineAcked),
+            (vec![Event::Submitted, Event::Postponed], State::OnlineAcked),
+            (vec![Event::Submitted, Event::Accepted], State::OnlineAcked),
+        ] {
+            let mut delivery = Delivery::new(Strategy::OnlineFirst, 1);
+            for event in pushed.iter().chain(&then).chain(&[Event::Acked]) {
+                delivery.facts.apply(*event, 1);
+                delivery.settle();
+            }
+            assert_eq!(delivery.state, wanted, "{then:?}");
         }
     }
 
