@@ -41,7 +41,6 @@ pub struct Got {
     pub publisher: String,
     pub topic: String,
     pub count: usize,
-    pub qos: u8,
 }
 
 #[derive(Clone, Debug)]
@@ -391,6 +390,6 @@ impl Client {
             Some((publisher, count)) => (publisher.to_owned(), count.parse().unwrap()),
             None => ("bridge".to_owned(), usize::MAX),
         };
-        self.got.push(Got { id, publisher, topic, count, qos: publish.qos as u8 });
+        self.got.push(Got { id, publisher, topic, count });
     }
 }
