@@ -119,7 +119,7 @@ impl Host {
     /// Carries out a command of another thread. `Serve` and `Exit` are the thread's own.
     pub(crate) fn carry_out(self: &Rc<Self>, command: Command) {
         match command {
-            Command::Input(input) => self.feed(*input),
+            Command::Input(input) => self.feed(input),
             Command::Adopt(adoption) => match TcpStream::from_std(adoption.socket) {
                 Ok(socket) => self.adopt(socket, adoption.newcomer),
                 Err(error) => tracing::debug!(%error, "a socket could not be adopted"),

@@ -30,7 +30,7 @@ const COMMAND_BYTES: usize = 256;
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Something for the rules.
-    Input(Box<Input>),
+    Input(Input),
     /// A client passed the handshake elsewhere: its session lives here.
     Adopt(Box<Adoption>),
     /// The bridge came or left: look at the router.
@@ -67,7 +67,7 @@ impl Command {
     /// Bytes that count against the bound.
     fn weight(&self) -> usize {
         match self {
-            Self::Input(input) => match input.as_ref() {
+            Self::Input(input) => match input {
                 Input::Deliver(delivery) => COMMAND_BYTES + delivery.message.payload.len(),
                 _ => COMMAND_BYTES,
             },
@@ -208,7 +208,7 @@ mod tests {
         });
         let ticket = Ticket { shard: ShardNo(0), number: 1 };
         let to = Recipients::Sessions(Vec::new());
-        Command::Input(Box::new(Input::Deliver(Box::new(Delivery { message, ticket, to }))))
+        Command::Input(Input::Deliver(Box::new(Delivery { message, ticket, to })))
     }
 
     #[tokio::test]
@@ -234,7 +234,7 @@ mod tests {
     #[tokio::test]
     async fn mail_keeps_its_order() {
         let (mailboxes, mut inboxes) = mailboxes(1);
-        let input = |batch| Command::Input(Box::new(Input::Routed { ticket: batch, parts: 0 }));
+        let input = |batch| Command::Input(Input::Routed { ticket: batch, parts: 0 });
         mailboxes.send_all(ShardNo(0), vec![input(1), input(2)]);
         mailboxes.send(ShardNo(0), input(3));
         let mut commands = Vec::new();

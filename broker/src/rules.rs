@@ -226,7 +226,7 @@ impl Rules {
         if shard == self.shared.no {
             self.follow_ups.push_back(input);
         } else if let Some(commands) = self.outgoing.get_mut(usize::from(shard.0)) {
-            commands.push(Command::Input(Box::new(input)));
+            commands.push(Command::Input(input));
         }
     }
 
