@@ -62,7 +62,7 @@ impl Audience {
         self.entries() == 0 && !self.all
     }
 
-    /// Sorted and without doubles, as [`Audience::chunk`] reads it.
+    /// Sorted and without doubles, as it is read chunk by chunk.
     pub fn in_order(mut self) -> Self {
         for list in self.aliases.values_mut().chain([&mut self.devices, &mut self.tags]) {
             list.sort_unstable();

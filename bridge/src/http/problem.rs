@@ -1,4 +1,4 @@
-//! Errors as people and programs read them: `application/problem+json` [RFC9457] with a number that stays.
+//! Errors as people and programs read them: `application/problem+json` of RFC 9457 with a number that stays.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -151,7 +151,7 @@ impl Problem {
         Self { detail: detail.into(), ..Self::new(errno) }
     }
 
-    /// One wrong field, by its JSON pointer [RFC6901].
+    /// One wrong field, by its JSON pointer of RFC 6901.
     pub fn field(pointer: impl Into<String>, message: impl Into<String>) -> Self {
         Self::fields(vec![(pointer.into(), message.into())])
     }
