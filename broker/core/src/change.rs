@@ -121,6 +121,8 @@ pub struct SessionRecord {
     pub epoch: Epoch,
     /// Since when it has no network connection; `None` while it has one, or when the broker died with it.
     pub offline_since: Option<Time>,
+    /// Places of its queue before this one may have been sent: they go out with DUP after a restart.
+    pub sent_before: Seq,
     /// The will of the newest connection while it is neither published nor withdrawn.
     pub will: Option<Box<StoredWill>>,
 }

@@ -22,6 +22,8 @@ pub(crate) enum Wait {
     PubRel(ConnectionKey, Seq),
     /// PUBCOMP is written.
     PubComp(ConnectionKey, PacketId),
+    /// Another shard hears that a part of its publish is done.
+    Settle(Ticket, Part),
     /// A QoS 2 publish of this shard exists.
     Publish(u64),
     /// A place in a queue may be sent.

@@ -90,6 +90,7 @@ pub struct Queue {
     to_resend: VecDeque<Seq>,
     bytes: u64,
     earliest_expiry: Option<Time>,
+    sent_before: Cursor,
     pushes: Option<Box<Pushes>>,
 }
 
@@ -116,6 +117,11 @@ impl Queue {
     /// Payload and topic bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Places before this one may have been sent.
+    pub fn sent_before(&self) -> Seq {
+        self.sent_before.0
     }
 
     /// Messages in flight: they use up the client's receive maximum.
@@ -304,6 +310,7 @@ impl Queue {
         let slot = self.slots.get_mut(&seq)?;
         debug_assert!(!slot.is_in_flight, "sent twice on one connection");
         slot.is_in_flight = true;
+        self.sent_before = Cursor(self.sent_before.0.max(Seq(seq.0 + 1)));
         self.in_flight.push_back((id, seq));
         Some((id, slot))
     }

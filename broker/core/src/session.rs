@@ -103,6 +103,7 @@ impl Session {
             expiry_interval: self.expiry_interval,
             epoch: self.epoch,
             offline_since: self.connection.is_none().then_some(self.offline_since),
+            sent_before: self.queue.as_ref().map_or(Seq(0), |queue| queue.sent_before()),
             will: self.will.clone(),
         })
     }

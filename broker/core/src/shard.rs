@@ -295,6 +295,7 @@ impl Shard {
             }
             Wait::PubRel(key, seq) => self.write_pubrel(key, seq),
             Wait::PubComp(key, id) => self.write(key, &Packet::PubComp(Ack::new(id, ReasonCode::SUCCESS))),
+            Wait::Settle(ticket, part) => self.settle(ticket, part),
             Wait::Publish(number) => self.publish_ended(number, true, now),
             Wait::Confirm(session, seq) => self.confirm_place(session, seq, now),
             Wait::Announce(number, announcement) => self.route_announcement(number, announcement, now),
@@ -307,6 +308,7 @@ impl Shard {
             Wait::Open(key) | Wait::Packet(key, _) | Wait::PubRel(key, _) | Wait::PubComp(key, _) => {
                 self.refuse(key, ReasonCode::QUOTA_EXCEEDED, now);
             }
+            Wait::Settle(ticket, part) => self.settle(ticket, Part { has_failed: true, ..part }),
             Wait::Publish(number) => self.publish_ended(number, false, now),
             Wait::Confirm(session, seq) => self.drop_lost(session, seq),
             Wait::Announce(number, announcement) => {

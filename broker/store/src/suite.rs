@@ -12,7 +12,7 @@ pub mod make;
 use crate::{READ_MAX, Store, StoreError};
 use make::*;
 use reveille_broker_core::change::{Change, Phase, SessionRecord, StoredWill};
-use reveille_broker_core::message::{MessageKey, SessionKey, Time};
+use reveille_broker_core::message::{MessageKey, Seq, SessionKey, Time};
 use reveille_proto::ids::AppId;
 use reveille_proto::mqtt::QoS;
 use std::sync::Arc;
@@ -101,6 +101,7 @@ fn records_come_back_as_last_put(run: &mut Run<impl Subject>) {
     let full = SessionRecord {
         expiry_interval: u32::MAX,
         offline_since: Some(Time(1)),
+        sent_before: Seq(3),
         will: Some(Box::new(will)),
         ..record(1, u64::MAX)
     };

@@ -23,6 +23,8 @@ pub(super) struct Delivering {
     collects: bool,
     offline: Vec<Device>,
     is_retained: bool,
+    /// A session had the message already: its place may not be durable yet.
+    waits_for_known: bool,
 }
 
 /// The encoded forms of one message that several receivers share: by version and QoS.
@@ -65,6 +67,7 @@ impl Delivering {
             collects,
             offline: Vec::new(),
             is_retained: false,
+            waits_for_known: false,
         }
     }
 
@@ -155,8 +158,10 @@ impl Shard {
             }
         }
         self.announce_queued(&mut delivering, now);
-        if let Some(part) = self.commits.close_part(delivering.part) {
-            self.settle(ticket, part);
+        match self.commits.close_part(delivering.part) {
+            Some(part) if delivering.waits_for_known => self.when_durable(Wait::Settle(ticket, part), now),
+            Some(part) => self.settle(ticket, part),
+            None => {} // when its own places are durable, those of earlier batches are too
         }
     }
 
@@ -313,10 +318,16 @@ impl Shard {
     fn accepts_push(&mut self, delivering: &mut Delivering, at: u32, push: &Push, _now: Time) -> bool {
         let has_bridge = self.has_bridge;
         let Some(session) = self.sessions.get_mut(at as usize) else { return false };
-        let is_known = session.had_push(&push.id)
-            || session.queue.as_ref().is_some_and(|queue| queue.push(&push.id).is_some());
-        if is_known {
-            delivering.part.is_taken = true; // a repeated chunk of a directed send is harmless
+        // A repeated chunk of a directed send is harmless, but it is not acknowledged before the first one is durable.
+        let known = session.queue.as_ref().and_then(|queue| queue.slot(queue.push(&push.id)?));
+        if let Some(slot) = known {
+            delivering.part.is_taken = true;
+            delivering.part.has_failed |= !slot.is_confirmed; // its commit is another shard's: ask again later
+            delivering.waits_for_known = true;
+            return false;
+        }
+        if session.had_push(&push.id) {
+            delivering.part.is_taken = true;
             return false;
         }
         if push.strategy == Strategy::VendorOnly && has_bridge {

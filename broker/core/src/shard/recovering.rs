@@ -16,7 +16,9 @@ impl Shard {
         session.epoch = record.epoch;
         session.expiry_interval = record.expiry_interval;
         // The broker died with the connection: the session is offline from now on.
-        let may_be_sent = record.offline_since.is_none();
+        // A graceful end wrote down what was sent; a crash while the client was connected could not.
+        let was_online = record.offline_since.is_none();
+        let sent_before = record.sent_before;
         session.offline_since = record.offline_since.unwrap_or(now);
         session.is_bridge = session.app.as_str() == crate::presence::BRIDGE_APP;
         session.is_stored = true;
@@ -32,6 +34,7 @@ impl Shard {
             let queue = session.queue.get_or_insert_default();
             for entry in entries {
                 self.counters.queued_bytes += u64::from(entry.size);
+                let may_be_sent = was_online || entry.seq < sent_before;
                 queue.place(Slot::recovered(entry, may_be_sent));
             }
         }

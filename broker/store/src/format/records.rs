@@ -131,6 +131,7 @@ impl Record for SessionRecord {
         out.number(self.expiry_interval);
         out.number(self.epoch.0);
         out.optional(self.offline_since.as_ref(), |out, time| out.number(time.0));
+        out.number(self.sent_before.0);
         out.optional(self.will.as_deref(), |out, will| {
             out.number(will.delay_interval);
             will.message.write(out);
@@ -147,6 +148,7 @@ impl Record for SessionRecord {
             expiry_interval: from.number_u32()?,
             epoch: Epoch(from.number()?),
             offline_since: from.optional(is_offline, Reader::number)?.map(Time),
+            sent_before: Seq(from.number()?),
             will: from.optional(has_will, read_will)?.map(Box::new),
         })
     }

@@ -108,6 +108,7 @@ fn record() -> impl Strategy<Value = SessionRecord> {
         .prop_map(|(message, delay_interval)| StoredWill { message, delay_interval });
     (app(), "[^\u{0}]{1,40}", any::<u32>(), any::<u64>(), maybe(any::<u64>()), maybe(will)).prop_map(
         |(app, client_id, expiry_interval, epoch, offline_since, will)| SessionRecord {
+            sent_before: Seq(epoch.rotate_left(7)),
             app,
             client_id: ClientId::parse(&client_id).unwrap(),
             expiry_interval,

@@ -28,6 +28,7 @@ pub fn record(session: u64, epoch: u64) -> SessionRecord {
         expiry_interval: 3_600,
         epoch: Epoch(epoch),
         offline_since: None,
+        sent_before: Seq(0),
         will: None,
     }
 }
