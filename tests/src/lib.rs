@@ -1,1 +1,20 @@
-//! End-to-end, kill, delivery and simulation tests, and the fake vendors.
+//! The harness of the end-to-end tests: the program as a child process, a strict MQTT client, foreign clients, HTTP.
+//!
+//! Nothing here sleeps: whoever waits, waits for an event, and has a deadline.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a harness fails a test by panicking"
+)]
+
+pub mod api;
+pub mod foreign;
+pub mod mqtt;
+pub mod program;
+
+use std::time::Duration;
+
+/// How long a test waits for something that must happen, however slow the machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
