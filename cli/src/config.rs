@@ -87,6 +87,12 @@ impl Place {
     }
 }
 
+/// The key whose value begins here: TOML says what is wrong with a value, but not whose value it is.
+fn key_before(text: &str, at: usize) -> Option<&str> {
+    let (_, line) = text.get(..at)?.rsplit_once('\n').unwrap_or(("", text.get(..at)?));
+    line.split_once('=').map(|(key, _)| key.trim())
+}
+
 impl File {
     /// Reads a file, or nothing.
     ///
@@ -103,10 +109,14 @@ impl File {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|error: toml::de::Error| ConfigError::Parse {
-            path: path.to_owned(),
-            place: Place::of(text, error.span().map_or(0, |span| span.start)),
-            message: error.message().replace('\n', ", "),
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            let at = error.span().map_or(0, |span| span.start);
+            let message = error.message().replace('\n', ", ");
+            let message = match key_before(text, at) {
+                Some(key) => format!("{key}: {message}"),
+                None => message,
+            };
+            ConfigError::Parse { path: path.to_owned(), place: Place::of(text, at), message }
         })
     }
 
@@ -197,7 +207,7 @@ mod tests {
         let rows = [
             ("data_dir = 'x'\nprot = 1883\n", "f.toml:2:1", "prot"),
             ("\n[broker]\nlistne = '127.0.0.1:1'\n", "f.toml:3:1", "listne"),
-            ("[broker.limits]\nreceive_maximum = 'many'\n", "f.toml:2:19", "u16"),
+            ("[broker.limits]\nreceive_maximum = 'many'\n", "f.toml:2:19", "receive_maximum"),
             ("[bridge]\nno_such_key = 1\n", "f.toml:2:1", "no_such_key"),
             ("[brigde]\n", "f.toml:1:2", "brigde"),
             ("data_dir = \n", "f.toml:1:", ""),

@@ -34,8 +34,7 @@ impl Phone {
             .credentials(USER.0, USER.1)
             .inbox_file(directory.join(format!("{name}.seen")));
         let (client, messages) = Client::connect(options).map_err(refused("start a device"))?;
-        let phone =
-            Self { name, vendor, client, messages, screen: Vec::new(), unreported: Vec::new() };
+        let phone = Self { name, vendor, client, messages, screen: Vec::new(), unreported: Vec::new() };
         let registration = Registration::new().token(vendor, token).language("zh-CN");
         within("a device's registration", phone.client.register(&registration))
             .await?
