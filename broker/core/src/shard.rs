@@ -99,6 +99,7 @@ pub struct Shard {
     pending_announcements: VecDeque<(u64, Announcement)>,
     announcements_retry_at: Option<Time>,
     acked: BTreeMap<(AppId, MessageId), Vec<Device>>,
+    settled_late: Vec<(Ticket, Part)>,
     outputs: VecDeque<Output>,
     has_bridge: bool,
     next_number: u64,
@@ -134,6 +135,7 @@ impl Shard {
             pending_announcements: VecDeque::new(),
             announcements_retry_at: None,
             acked: BTreeMap::new(),
+            settled_late: Vec::new(),
             outputs: VecDeque::new(),
             has_bridge: false,
             next_number: 1,
@@ -168,6 +170,9 @@ impl Shard {
             Input::Shutdown(reason) => self.shutdown(reason, now),
         }
         self.announce_acked(now);
+        for (ticket, part) in std::mem::take(&mut self.settled_late) {
+            self.when_durable(Wait::Settle(ticket, part), now);
+        }
     }
 
     /// What to do about it; call until `None`.
@@ -388,7 +393,11 @@ impl Shard {
         if session.is_durable
             && let Some((ticket, part)) = self.commits.forget(session.key, seq)
         {
-            self.settle(ticket, part);
+            match slot.entry.push {
+                // Without a trace on disk only the announcement tells that the device had it: the sender waits for that.
+                Some(_) if self.has_bridge => self.settled_late.push((ticket, part)),
+                _ => self.settle(ticket, part),
+            }
         }
     }
 

@@ -232,3 +232,40 @@ fn a_bridge_that_is_away_misses_nothing() {
     let events = heard(&mut bench, back);
     assert_eq!(on(&events, bridge::QUEUED).len(), 1);
 }
+
+fn acks(bench: &mut Bench, key: ConnectionKey) -> usize {
+    bench.read(key).iter().filter(|packet| matches!(packet, Packet::PubAck(_))).count()
+}
+
+#[test]
+fn a_repeated_chunk_is_not_acknowledged_before_the_first_is_durable() {
+    let mut bench = Bench::new(Limits::default());
+    let bridge = bench.open_bridge();
+    let sleeper = bench.online(durable("d"));
+    bench.lose(sleeper);
+    heard(&mut bench, bridge);
+    bench.commits_at_once = false;
+    order(&mut bench, bridge, &send(&["d"], "", ID), 1);
+    order(&mut bench, bridge, &send(&["d"], "", ID), 2);
+    assert_eq!(acks(&mut bench, bridge), 0);
+    while bench.commit(reveille_broker_core::io::Committed::Durable) {}
+    assert_eq!(acks(&mut bench, bridge), 2);
+}
+
+#[test]
+fn a_push_that_was_taken_before_it_was_durable_is_not_acknowledged_before_the_bridge_can_hear_of_it() {
+    let mut bench = Bench::new(Limits::default());
+    let bridge = bench.open_bridge();
+    let device = bench.online(durable("d"));
+    heard(&mut bench, bridge);
+    bench.commits_at_once = false;
+    order(&mut bench, bridge, &send(&["d"], "", MessageId([1; 16])), 1); // this batch is on its way
+    order(&mut bench, bridge, &send(&["d"], "", ID), 2); // this one gathers
+    let got = bench.publishes(device);
+    bench.send(device, Packet::PubAck(Ack::new(got[1].packet_id.unwrap(), ReasonCode::SUCCESS)));
+    bench.commit(reveille_broker_core::io::Committed::Durable);
+    assert_eq!(acks(&mut bench, bridge), 1, "only the first: what tells of the second is not on disk");
+    while bench.commit(reveille_broker_core::io::Committed::Durable) {}
+    let events = heard(&mut bench, bridge);
+    assert_eq!(on(&events, bridge::ACKED).len(), 1);
+}

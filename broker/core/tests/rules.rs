@@ -553,3 +553,22 @@ fn a_second_connect_with_the_same_identifier_in_another_app_is_another_session()
     assert_eq!(bench.messages(one), []);
     assert_eq!(bench.closed(one), None);
 }
+
+#[test]
+fn pubrel_waits_for_the_disk_even_when_the_client_is_back_at_once() {
+    let mut bench = Bench::new(Limits::default());
+    let receiver = bench.online(durable("d"));
+    bench.subscribe(receiver, "a", 2);
+    bench.read(receiver);
+    let publisher = bench.online(connect("p", Version::V5));
+    bench.publish(publisher, publish("a", "x", 2, 1));
+    let id = bench.publishes(receiver)[0].packet_id.unwrap();
+    bench.commits_at_once = false;
+    bench.send(receiver, Packet::PubRec(Ack::new(id, ReasonCode::SUCCESS)));
+    bench.lose(receiver);
+    let back = bench.open(durable("d"));
+    let pubrel = Packet::PubRel(Ack::new(id, ReasonCode::SUCCESS));
+    assert!(!bench.read(back).contains(&pubrel), "a crash now would send the PUBLISH again");
+    while bench.commit(Committed::Durable) {}
+    assert_eq!(bench.read(back), [pubrel]);
+}
