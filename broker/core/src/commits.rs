@@ -18,8 +18,8 @@ pub(crate) enum Wait {
     Open(ConnectionKey),
     /// This packet is written.
     Packet(ConnectionKey, Packet),
-    /// PUBREL is written for this place in the queue.
-    PubRel(ConnectionKey, Seq),
+    /// PUBREL may be written for this place in the queue.
+    PubRel(SessionKey, Seq),
     /// PUBCOMP is written.
     PubComp(ConnectionKey, PacketId),
     /// Another shard hears that a part of its publish is done.

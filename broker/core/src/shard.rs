@@ -298,7 +298,7 @@ impl Shard {
                     self.read_retained(key);
                 }
             }
-            Wait::PubRel(key, seq) => self.write_pubrel(key, seq),
+            Wait::PubRel(session, seq) => self.released(session, seq, now),
             Wait::PubComp(key, id) => self.write(key, &Packet::PubComp(Ack::new(id, ReasonCode::SUCCESS))),
             Wait::Settle(ticket, part) => self.settle(ticket, part),
             Wait::Publish(number) => self.publish_ended(number, true, now),
@@ -310,8 +310,12 @@ impl Shard {
     /// The store refused: whoever waits hears that there is no room. `[MQTT5-4.13.2]`
     fn give_up(&mut self, wait: Wait, now: Time) {
         match wait {
-            Wait::Open(key) | Wait::Packet(key, _) | Wait::PubRel(key, _) | Wait::PubComp(key, _) => {
+            Wait::Open(key) | Wait::Packet(key, _) | Wait::PubComp(key, _) => {
                 self.refuse(key, ReasonCode::QUOTA_EXCEEDED, now);
+            }
+            Wait::PubRel(session, seq) => {
+                // The note of PUBREC is tried again with the other facts; so is this, behind it.
+                self.when_durable(Wait::PubRel(session, seq), now);
             }
             Wait::Settle(ticket, part) => self.settle(ticket, Part { has_failed: true, ..part }),
             Wait::Publish(number) => self.publish_ended(number, false, now),

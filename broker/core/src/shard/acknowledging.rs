@@ -4,7 +4,7 @@ use super::Shard;
 use crate::change::Phase;
 use crate::commits::Wait;
 use crate::io::ConnectionKey;
-use crate::message::{Seq, Time};
+use crate::message::{Seq, SessionKey, Time};
 use reveille_proto::mqtt::{Ack, Packet, QoS};
 use reveille_proto::reason::ReasonCode;
 
@@ -20,10 +20,8 @@ impl Shard {
     pub(super) fn pubrec(&mut self, key: ConnectionKey, ack: &Ack, now: Time) {
         match self.flying(key, ack) {
             Some((at, seq, QoS::ExactlyOnce, _)) if ack.reason.is_failure() => self.done(at, seq, now),
-            Some((at, seq, QoS::ExactlyOnce, Phase::Queued)) => self.release(key, at, seq, now),
-            Some((_, seq, QoS::ExactlyOnce, Phase::Released)) => {
-                self.when_durable(Wait::PubRel(key, seq), now)
-            }
+            Some((at, seq, QoS::ExactlyOnce, Phase::Queued)) => self.release(at, seq, now),
+            Some((at, seq, QoS::ExactlyOnce, Phase::Released)) => self.write_pubrel(at, seq),
             Some(_) => self.refuse(key, ReasonCode::PROTOCOL_ERROR, now),
             None if ack.reason.is_failure() => {}
             None => {
@@ -52,23 +50,39 @@ impl Shard {
     }
 
     /// The client has it: its identifier may be used again as soon as it says so. PUBREL leaves only when that is
-    /// durable, or a crash would send the PUBLISH again and the client would take it for a new message.
-    fn release(&mut self, key: ConnectionKey, at: u32, seq: Seq, now: Time) {
+    /// durable, or a crash would send the PUBLISH again and the client would take it for a new message. Until then the
+    /// place counts as unconfirmed, so that a client that comes back at once does not get PUBREL early either.
+    fn release(&mut self, at: u32, seq: Seq, now: Time) {
         let Some(session) = self.sessions.get_mut(at as usize) else { return };
         let Some(slot) = session.queue.as_mut().and_then(|queue| queue.slot_mut(seq)) else { return };
         slot.entry.phase = Phase::Released;
         slot.message = None;
+        let key = session.key;
         if session.is_durable {
-            self.commits.mark(session.key, &slot.entry);
+            slot.is_confirmed = false;
+            self.commits.mark(key, &slot.entry);
+            self.when_durable(Wait::PubRel(key, seq), now);
+        } else {
+            self.write_pubrel(at, seq);
         }
-        self.when_durable(Wait::PubRel(key, seq), now);
     }
 
-    pub(super) fn write_pubrel(&mut self, key: ConnectionKey, seq: Seq) {
-        let is_flying =
-            self.session_at(key).and_then(|(_, session)| session.queue.as_ref()?.slot(seq)).is_some();
-        if is_flying {
-            let id = crate::queue::packet_id(seq);
+    pub(super) fn released(&mut self, session: SessionKey, seq: Seq, now: Time) {
+        let Some(at) = self.by_key.get(&session).copied() else { return };
+        let queue = self.sessions.get_mut(at as usize).and_then(|session| session.queue.as_mut());
+        let Some(slot) = queue.and_then(|queue| queue.slot_mut(seq)) else { return };
+        slot.is_confirmed = true;
+        self.write_pubrel(at, seq);
+        self.pump(at, None, now);
+    }
+
+    /// Writes PUBREL for a place in flight whose PUBREC is durable. One that is not in flight gets it in its turn.
+    fn write_pubrel(&mut self, at: u32, seq: Seq) {
+        let Some(session) = self.sessions.get_mut(at as usize) else { return };
+        let (Some(key), Some(queue)) = (session.connection, &session.queue) else { return };
+        let id = crate::queue::packet_id(seq);
+        let is_ready = queue.flying(id) == Some(seq) && queue.slot(seq).is_some_and(|slot| slot.is_confirmed);
+        if is_ready {
             self.write(key, &Packet::PubRel(Ack::new(id, ReasonCode::SUCCESS)));
         }
     }

@@ -3,11 +3,11 @@
 use super::Shard;
 use super::delivering::{Delivering, How, publish_of};
 use crate::change::Phase;
-use crate::commits::Wait;
 use crate::io::{ConnectionKey, Output};
 use crate::message::{Message, MessageKey, Seq, SessionKey, Time};
 use reveille_proto::ids::PacketId;
-use reveille_proto::mqtt::{PublishFrame, QoS, Version};
+use reveille_proto::mqtt::{Ack, Packet, PublishFrame, QoS, Version};
+use reveille_proto::reason::ReasonCode;
 use std::sync::Arc;
 
 /// How an attempt to write a PUBLISH ended.
@@ -58,11 +58,10 @@ impl Shard {
                     self.counters.dropped_expired += 1;
                 }
                 Next::PubRel(seq) => {
-                    if let Some(queue) = self.session_mut(at).and_then(|session| session.queue.as_mut()) {
-                        queue.sent(seq);
+                    let sent = self.session_mut(at).and_then(|session| session.queue.as_mut()?.sent(seq));
+                    if let Some((id, _)) = sent {
+                        self.write(key, &Packet::PubRel(Ack::new(id, ReasonCode::SUCCESS)));
                     }
-                    // The client may be back before the disk has its PUBREC: PUBREL waits here too.
-                    self.when_durable(Wait::PubRel(key, seq), now);
                 }
                 Next::Publish(seq, message) => {
                     self.send_place(key, at, seq, &message, delivering.as_deref_mut(), now);
