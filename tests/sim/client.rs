@@ -45,7 +45,7 @@ pub struct Got {
 
 #[derive(Clone, Debug)]
 enum Outgoing {
-    Publish(Publish, String),
+    Publish(Box<Publish>, String),
     Release(PacketId),
 }
 
@@ -248,7 +248,7 @@ impl Client {
             properties: PublishProperties::default(),
             payload: payload.into(),
         };
-        self.unfinished.push(Outgoing::Publish(publish.clone(), id));
+        self.unfinished.push(Outgoing::Publish(Box::new(publish.clone()), id));
         self.send(world, &Packet::Publish(Box::new(publish)));
     }
 
@@ -332,7 +332,7 @@ impl Client {
         for outgoing in self.unfinished.clone() {
             match outgoing {
                 Outgoing::Publish(publish, _) => {
-                    let again = Publish { dup: true, ..publish };
+                    let again = Publish { dup: true, ..*publish };
                     self.send(world, &Packet::Publish(Box::new(again)));
                 }
                 Outgoing::Release(id) => self.send(world, &Packet::PubRel(Ack::new(id, ReasonCode::SUCCESS))),
@@ -361,7 +361,7 @@ impl Client {
     fn take_publish(&mut self, publish: &Publish) {
         let Some(id) = publish.packet_id else { return };
         match publish.qos {
-            QoS::AtMostOnce => return,
+            QoS::AtMostOnce => {}
             QoS::AtLeastOnce => {
                 self.note(publish);
                 self.answers.push_back(Packet::PubAck(Ack::new(id, ReasonCode::SUCCESS)));

@@ -159,7 +159,7 @@ fn check(seed: u64, world: &World, clients: &[Client]) -> Tale {
         }
         check_order(seed, device);
         for sent in clients.iter().flat_map(|client| client.directed.iter()) {
-            let is_target = sent.targets.iter().any(|target| *target == device.name);
+            let is_target = sent.targets.contains(&device.name);
             if !is_target || !sent.is_acknowledged {
                 continue;
             }
