@@ -23,7 +23,7 @@ async fn a_sleeping_device_is_woken_by_its_vendor_once_and_drains_the_same_messa
         sleeper(&stage, &name, vendor).await;
         let id = stage.send(&[&name], json!({})).await;
         stage.wait_funnel(&id, |funnel| funnel["vendor_accepted"] == 1).await;
-        assert_eq!(stage.mids(vendor, &token(&name)), [id.clone()]);
+        assert_eq!(stage.mids(vendor, &token(&name)), [id.as_str()]);
 
         let mut device = Device::connect(stage.reveille.mqtt(), &name);
         assert_eq!(device.take(), id, "the queue has the message under the id of the push");
@@ -91,7 +91,7 @@ async fn a_message_without_push_properties_waits_in_silence() {
     tokio::time::timeout(PATIENCE, plain).await.unwrap().unwrap();
     let id = stage.send(&["quiet"], json!({})).await; // goes the same way later, so the plain one would be first
     stage.wait_funnel(&id, |funnel| funnel["vendor_accepted"] == 1).await;
-    assert_eq!(stage.mids("fcm", &token("quiet")), [id.clone()]);
+    assert_eq!(stage.mids("fcm", &token("quiet")), [id.as_str()]);
 
     let mut device = Device::connect(broker, "quiet");
     let plain = device.receive();
