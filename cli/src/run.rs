@@ -61,24 +61,26 @@ pub fn runtime() -> Result<Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::System)
 }
 
-/// A broker that keeps its data in a directory of its own below the data directory.
+/// A broker that keeps its data in `broker` below the data directory.
 pub fn start_broker(config: reveille_broker::Config, data_dir: &Path) -> Result<Broker, Failure> {
-    Ok(reveille_broker::start(config, &part_dir(data_dir, "broker")?)?)
+    Ok(reveille_broker::start(config, &make_dir(data_dir.join("broker"))?)?)
 }
 
-/// A bridge that keeps its data in a directory of its own below the data directory.
+/// A bridge, which keeps its data in `bridge` below the data directory.
 pub async fn start_bridge(
     config: reveille_bridge::Config,
     data_dir: &Path,
     extra_metrics: Option<ExtraMetrics>,
 ) -> Result<Bridge, Failure> {
-    Ok(reveille_bridge::start(config, &part_dir(data_dir, "bridge")?, extra_metrics).await?)
+    let data_dir = make_dir(data_dir.to_owned())?;
+    Ok(reveille_bridge::start(config, &data_dir, extra_metrics).await?)
 }
 
-fn part_dir(data_dir: &Path, part: &str) -> Result<PathBuf, Failure> {
-    let path = data_dir.join(part);
-    std::fs::create_dir_all(&path).map_err(|error| Failure::DataDir { path: path.clone(), error })?;
-    Ok(path)
+fn make_dir(path: PathBuf) -> Result<PathBuf, Failure> {
+    match std::fs::create_dir_all(&path) {
+        Ok(()) => Ok(path),
+        Err(error) => Err(Failure::DataDir { path, error }),
+    }
 }
 
 /// Says where the bridge is and, on the first start, what opens it. Tests and the demo read these lines.
