@@ -122,6 +122,7 @@ fn what_was_acknowledged_is_not_sent_again_after_a_restart() {
     for wanted in 5..=10_u8 {
         let got = device.receive_publish();
         assert_eq!(&got.payload[..], [wanted]);
+        assert!(got.dup, "it was sent before the restart"); // [MQTT5-3.3.1-1]
         device.acknowledge(&got);
     }
     device.ping();
