@@ -37,7 +37,9 @@ pub enum StartError {
     #[error("the bridge's store does not work: {0}")]
     Store(#[from] StoreError),
     /// The HTTP port.
-    #[error("cannot listen for HTTP on {address}: {source}")]
+    #[error(
+        "cannot listen for HTTP on {address}: {source}; stop what uses it, or change --http or the key bridge.http"
+    )]
     Listen {
         /// Where.
         address: SocketAddr,

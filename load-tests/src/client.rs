@@ -3,8 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use reveille_proto::ids::PacketId;
 use reveille_proto::mqtt::{
-    self, Ack, Connect, ConnectProperties, Packet, Publish, PublishProperties, QoS, Subscribe, SubscriptionOptions,
-    Version,
+    self, Ack, Connect, ConnectProperties, Packet, Publish, PublishProperties, QoS, Subscribe,
+    SubscriptionOptions, Version,
 };
 use reveille_proto::reason::ReasonCode;
 use reveille_proto::topic::TopicName;
@@ -150,7 +150,9 @@ impl Client {
                             self.push(&if is_twice { Packet::PubRec(ack) } else { Packet::PubAck(ack) });
                         }
                     }
-                    Packet::PubRel(ack) => self.push(&Packet::PubComp(Ack::new(ack.packet_id, ReasonCode::SUCCESS))),
+                    Packet::PubRel(ack) => {
+                        self.push(&Packet::PubComp(Ack::new(ack.packet_id, ReasonCode::SUCCESS)))
+                    }
                     _ => {}
                 }
                 packet = self.ready()?;
@@ -188,7 +190,9 @@ impl Client {
             while let Some(taken) = packet {
                 match taken {
                     Packet::PubAck(_) | Packet::PubComp(_) => done += 1,
-                    Packet::PubRec(ack) => self.push(&Packet::PubRel(Ack::new(ack.packet_id, ReasonCode::SUCCESS))),
+                    Packet::PubRec(ack) => {
+                        self.push(&Packet::PubRel(Ack::new(ack.packet_id, ReasonCode::SUCCESS)))
+                    }
                     _ => {}
                 }
                 packet = self.ready()?;

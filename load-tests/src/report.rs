@@ -21,7 +21,8 @@ impl Row {
     }
 
     fn values(&self, at: usize) -> Vec<f64> {
-        let mut values: Vec<f64> = self.runs.iter().filter_map(|run| run.get(at)).map(|(_, value)| *value).collect();
+        let mut values: Vec<f64> =
+            self.runs.iter().filter_map(|run| run.get(at)).map(|(_, value)| *value).collect();
         values.sort_by(f64::total_cmp);
         values
     }
@@ -43,7 +44,11 @@ pub fn print(rows: &[Row]) {
             let values = row.values(at);
             let (min, max) = (values.first().copied().unwrap_or(0.0), values.last().copied().unwrap_or(0.0));
             let ratio = first.median(at) / row.median(at);
-            println!("| {figure} | {} | {:.2} | {min:.2} | {max:.2} | {ratio:.2} |", row.name, row.median(at));
+            println!(
+                "| {figure} | {} | {:.2} | {min:.2} | {max:.2} | {ratio:.2} |",
+                row.name,
+                row.median(at)
+            );
         }
     }
 }

@@ -28,7 +28,12 @@ pub async fn offline(arguments: &Arguments, broker: &Running) -> Result<Figures,
     let mut tasks = JoinSet::new();
     for chunk in topics.chunks(topics.len().div_ceil(PUBLISHERS).max(1)) {
         let (chunk, bytes, window) = (chunk.to_vec(), payload(arguments.payload), arguments.window);
-        let mut publisher = Client::connect(broker.address(), &format!("p-{}", chunk.first().map_or("none", |topic| topic.as_str())), false).await?;
+        let mut publisher = Client::connect(
+            broker.address(),
+            &format!("p-{}", chunk.first().map_or("none", |topic| topic.as_str())),
+            false,
+        )
+        .await?;
         let count = each * chunk.len();
         tasks.spawn(async move { publisher.publish_all(&chunk, &bytes, qos, count, window).await });
     }
@@ -41,11 +46,17 @@ pub async fn offline(arguments: &Arguments, broker: &Running) -> Result<Figures,
     let drained = Instant::now();
     for number in 0..topics.len() {
         let address = broker.address();
-        tasks.spawn(async move { Client::connect(address, &format!("d{number}"), true).await?.receive(each).await });
+        tasks.spawn(async move {
+            Client::connect(address, &format!("d{number}"), true).await?.receive(each).await
+        });
     }
     while let Some(ended) = tasks.join_next().await {
         ended.map_err(|error| LoadError::Broken(error.to_string()))??;
     }
     let drain = count / drained.elapsed().as_secs_f64();
-    Ok(vec![("enqueue, PUBACKs/s", enqueue), ("drain, messages/s", drain), ("RSS bytes/queued message", grown / count)])
+    Ok(vec![
+        ("enqueue, PUBACKs/s", enqueue),
+        ("drain, messages/s", drain),
+        ("RSS bytes/queued message", grown / count),
+    ])
 }
