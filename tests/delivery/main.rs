@@ -7,7 +7,9 @@
     reason = "tests fail by panicking"
 )]
 
+mod apps;
 mod crash;
+mod demo;
 mod device;
 mod flapping;
 mod socket;

@@ -1,6 +1,6 @@
 //! What goes wrong before anything is served.
 
-use reveille_tests::program::{Reveille, run_to_end};
+use reveille_tests::program::{Reveille, run_to_end, run_to_end_with};
 use std::path::Path;
 use std::process::Output;
 
@@ -100,4 +100,27 @@ fn sigterm_ends_it_gracefully_with_0_and_without_a_word() {
     assert_eq!((status.code(), errors.as_str()), (Some(0), ""));
     reveille.start_again();
     assert!(reveille.is_running());
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file_also_without_a_subcommand() {
+    let owner = Reveille::start();
+    let taken = owner.mqtt().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let data = data.to_str().unwrap();
+    let path = directory.path().join("file.toml");
+    let file = path.to_str().unwrap();
+    let in_file = |listen: &str| std::fs::write(&path, format!("[broker]\nlisten = '{listen}'\n")).unwrap();
+    let no_flags = |mqtt| [("REVEILLE_CONFIG", file), ("REVEILLE_DATA_DIR", data), ("REVEILLE_MQTT", mqtt)];
+
+    // What counts is the address in use: the refusal names it.
+    in_file(&taken);
+    let file_only = [("REVEILLE_CONFIG", file), ("REVEILLE_DATA_DIR", data)];
+    assert_refused(&run_to_end_with(&[], &file_only), &[&taken, "in use"]);
+    in_file("127.0.0.1:0");
+    assert_refused(&run_to_end_with(&[], &no_flags(&taken)), &[&taken, "in use"]);
+    let flag = ["run", "--mqtt", &taken];
+    assert_refused(&run_to_end_with(&flag, &no_flags("127.0.0.1:0")), &[&taken, "in use"]);
+    assert!(!Path::new(data).join("bridge").exists(), "nothing was started");
 }

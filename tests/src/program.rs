@@ -24,7 +24,14 @@ pub fn binary() -> PathBuf {
 
 /// Runs the program to its end, with whatever it prints.
 pub fn run_to_end(args: &[&str]) -> Output {
-    let child = command(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    run_to_end_with(args, &[])
+}
+
+/// The same with environment variables.
+pub fn run_to_end_with(args: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = command(args);
+    command.envs(variables.iter().copied());
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     child.expect("the program starts").wait_with_output().expect("its end")
 }
 
