@@ -26,8 +26,8 @@ cargo fmt --all --check
 step "lints"
 cargo clippy --quiet --workspace --all-targets -- -D warnings
 
-step "the program, which the end-to-end tests start"
-cargo build --quiet -p reveille
+step "the program, which the end-to-end tests start, and the tests"
+cargo build --quiet --workspace --all-targets # one set of features: nothing is compiled twice
 
 step "examples in the documentation"
 cargo test --quiet --workspace --doc
