@@ -68,13 +68,29 @@ impl Stage {
     }
 
     /// Waits until a message's funnel is as wanted; its parts must make the whole at any moment.
+    ///
+    /// # Panics
+    /// After the patience of a test, with what became of the message at each device.
     pub async fn wait_funnel(&self, id: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
         let path = format!("/v1/apps/default/messages/{id}");
         let is_wanted = |message: &Value| {
             check_sum(&message["funnel"]);
             is_wanted(&message["funnel"])
         };
-        self.api.get_until(&path, is_wanted).await["funnel"].clone()
+        match self.api.try_get_until(&path, is_wanted).await {
+            Ok(message) => message["funnel"].clone(),
+            Err(last) => panic!("waited in vain: {last}\n{}", self.timelines(id).await),
+        }
+    }
+
+    async fn timelines(&self, id: &str) -> String {
+        let path = format!("/v1/apps/default/messages/{id}/deliveries");
+        let mut text = String::new();
+        for row in self.api.get(&format!("{path}?limit=1000")).await["items"].as_array().unwrap() {
+            let device = row["device"].as_str().unwrap();
+            text += &format!("{}\n", self.api.get(&format!("{path}/{device}")).await);
+        }
+        text
     }
 
     /// The message ids that a vendor was called with for a device token, in order, repetitions too.

@@ -67,13 +67,30 @@ impl Api {
     /// # Panics
     /// After [`PATIENCE`], with the last answer.
     pub async fn get_until(&self, path: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+        match self.try_get_until(path, is_wanted).await {
+            Ok(answer) => answer,
+            Err(last) => panic!("GET {path}: in vain, the last answer was {last}"),
+        }
+    }
+
+    /// The same without a panic.
+    ///
+    /// # Errors
+    /// The last answer, after [`PATIENCE`].
+    pub async fn try_get_until(
+        &self,
+        path: &str,
+        is_wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value, Value> {
         let end = Instant::now() + PATIENCE;
         loop {
             let answer = self.get(path).await;
             if is_wanted(&answer) {
-                return answer;
+                return Ok(answer);
             }
-            assert!(Instant::now() < end, "GET {path}: in vain, the last answer was {answer}");
+            if Instant::now() > end {
+                return Err(answer);
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
