@@ -117,8 +117,20 @@ impl MosquittoSub {
         assert!(self.child.wait().unwrap().success());
     }
 
+    /// Waits until it waits for its socket.
+    fn wait_until_idle(&self) {
+        let stat = format!("/proc/{}/stat", self.child.id());
+        let is_busy = |text: String| !text.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'));
+        let end = Instant::now() + PATIENCE;
+        while std::fs::read_to_string(&stat).is_ok_and(is_busy) && Instant::now() < end {
+            thread::yield_now();
+        }
+    }
+
     /// Ends it with SIGTERM, on which it says DISCONNECT; messages that it showed and that nobody took.
     pub fn leave(mut self) -> Vec<Shown> {
+        // Its handler of the signal prints. Were it still inside of printing the last message, that would come out twice.
+        self.wait_until_idle();
         let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         let _ = self.child.wait();
         self.lines.iter().filter_map(|line| line.strip_prefix(MARK).map(read)).collect()
