@@ -3,7 +3,7 @@
 //! The shell calls [`crate::shard::Shard::handle`] once for each event, then drains `next_output` until `None`,
 //! then hands `take_batch` to the store when no more than one commit is on its way.
 
-use crate::change::{Announcement, Change};
+use crate::change::Change;
 use crate::message::{Message, MessageKey, SessionKey};
 use bytes::BytesMut;
 use bytestring::ByteString;
@@ -319,13 +319,4 @@ pub enum IndexChange {
     Unsubscribe(AppId, Subscription),
     /// A member of a shared subscription came (1) or left (-1).
     Online(AppId, Subscription, i32),
-}
-
-/// An announcement that waits in the store for the bridge, as it was recovered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PendingAnnouncement {
-    /// Its number.
-    pub number: u64,
-    /// What.
-    pub announcement: Announcement,
 }

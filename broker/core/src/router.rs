@@ -121,11 +121,6 @@ impl Router {
         (page.messages, page.after)
     }
 
-    /// Topics with a retained message.
-    pub fn retained_len(&self) -> usize {
-        self.retained.values().map(Retained::len).sum()
-    }
-
     /// Whether a bridge listens: it subscribed to all that it must not miss.
     pub fn has_bridge(&self) -> bool {
         let listens = |topic: &'static str| {

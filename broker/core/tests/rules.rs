@@ -572,3 +572,37 @@ fn pubrel_waits_for_the_disk_even_when_the_client_is_back_at_once() {
     while bench.commit(Committed::Durable) {}
     assert_eq!(bench.read(back), [pubrel]);
 }
+
+#[test]
+fn a_will_outlives_a_crash_of_the_broker() {
+    for (name, connect) in [("durable session", durable("d")), ("clean session", connect("d", Version::V5))] {
+        let mut bench = Bench::new(Limits::default());
+        let client =
+            bench.open(reveille_proto::mqtt::Connect { will: Some(will("遗嘱", Some(0))), ..connect });
+        assert!(
+            matches!(bench.read(client)[..], [Packet::ConnAck(_)]),
+            "{name}: CONNACK means that the will is kept"
+        );
+        let record = bench.written.iter().rev().find_map(|change| match change {
+            Change::PutSession { session, record } => Some((*session, record.clone())),
+            _ => None,
+        });
+        let (session, record) = record.unwrap();
+        let stored = reveille_broker_core::change::StoredSession {
+            session,
+            record,
+            subscriptions: Vec::new(),
+            entries: Vec::new(),
+            received: Vec::new(),
+        };
+        let mut restarted = Bench::booted(Limits::default(), 2);
+        restarted.shard.recover(stored, restarted.now);
+        let watcher = restarted.online(bench::connect("w", Version::V5));
+        restarted.subscribe(watcher, "遗嘱", 1);
+        restarted.read(watcher);
+        restarted.wait(1_000);
+        assert_eq!(restarted.messages(watcher), [("遗嘱".to_owned(), "gone".to_owned())], "{name}");
+        restarted.wait(1_000);
+        assert_eq!(restarted.messages(watcher).len(), 0, "{name}: once");
+    }
+}

@@ -92,8 +92,12 @@ pub fn packet_id(id: u16) -> PacketId {
 
 impl Bench {
     pub fn new(limits: Limits) -> Self {
-        let config =
-            ShardConfig { no: ShardNo(0), shards: 1, boot: 1, seed: 7, limits, push_rules: Vec::new() };
+        Self::booted(limits, 1)
+    }
+
+    /// The broker after so many starts: its numbers are above those of earlier ones.
+    pub fn booted(limits: Limits, boot: u64) -> Self {
+        let config = ShardConfig { no: ShardNo(0), shards: 1, boot, seed: 7, limits, push_rules: Vec::new() };
         Self {
             shard: Shard::new(config),
             router: Router::new(1),
