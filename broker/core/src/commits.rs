@@ -55,7 +55,7 @@ struct Handed {
     number: u64,
     parts: Vec<WaitingPart>,
     places: Vec<(SessionKey, Seq)>,
-    /// All facts but messages: kept to be tried again should the store refuse them.
+    /// All facts but publishes: kept to be tried again should the store refuse them.
     facts: Vec<Change>,
     bodies: Vec<MessageKey>,
 }
@@ -185,7 +185,9 @@ impl Commits {
         }
         let mut changes = std::mem::take(&mut self.retry);
         changes.extend(std::mem::take(&mut self.gathered).into_iter().flatten());
-        let is_fact = |change: &&Change| !matches!(change, Change::Enqueue { .. });
+        // Messages and the identifiers of QoS 2 publishes are not tried again: their publishers hear that they failed.
+        // An identifier written later would make the broker take a new message for a repetition.
+        let is_fact = |change: &&Change| !matches!(change, Change::Enqueue { .. } | Change::Receive { .. });
         let facts = changes.iter().filter(is_fact).cloned().collect();
         let number = self.number;
         self.number += 1;

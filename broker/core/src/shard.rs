@@ -321,7 +321,7 @@ impl Shard {
             Wait::Publish(number) => self.publish_ended(number, false, now),
             Wait::Confirm(session, seq) => self.drop_lost(session, seq),
             Wait::Announce(number, announcement) => {
-                self.pending_announcements.push_back((number, announcement));
+                self.announced(number, announcement, false, now);
             }
         }
     }

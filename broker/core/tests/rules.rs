@@ -606,3 +606,18 @@ fn a_will_outlives_a_crash_of_the_broker() {
         assert_eq!(restarted.messages(watcher).len(), 0, "{name}: once");
     }
 }
+
+#[test]
+fn a_qos_2_publish_that_the_disk_refused_leaves_no_identifier_behind() {
+    let mut bench = Bench::new(Limits::default());
+    let publisher = bench.online(durable("p"));
+    bench.commits_at_once = false;
+    bench.publish(publisher, publish("a", "x", 2, 5));
+    bench.commit(Committed::Failed);
+    assert_eq!(ack_of(&bench.read(publisher)), [(5, ReasonCode::QUOTA_EXCEEDED)]);
+    bench.commits_at_once = true;
+    bench.wait(1_000);
+    bench.publish(publisher, publish("a", "y", 1, 6)); // whatever waits is written now
+    let is_receive = |change: &&Change| matches!(change, Change::Receive { .. });
+    assert_eq!(bench.written.iter().filter(is_receive).count(), 0);
+}
