@@ -133,6 +133,14 @@ impl Host {
                 let core = self.rules.borrow().shard.counters().clone();
                 let _ = sender.try_send(Report { core, shell: self.counters.get() }); // a late answer is not awaited
             }
+            Command::Look(look) => {
+                let rules = self.rules.borrow();
+                look.at(&rules.shard, self.shared.clock.now());
+            }
+            Command::Wish { wish, answer } => {
+                self.rules.borrow_mut().wish(wish, answer);
+                self.end_turn_soon();
+            }
             Command::Stop(sender) => self.stop(sender),
             Command::Serve { .. } | Command::Exit => {}
         }

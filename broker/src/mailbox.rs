@@ -10,15 +10,18 @@
 
 use crate::handshake::Adoption;
 use crate::metrics::Report;
+use reveille_broker_core::admin::{Done, Wish};
 use reveille_broker_core::io::{Input, ShardNo};
-use reveille_broker_core::message::{Message, MessageKey, SessionKey};
+use reveille_broker_core::message::{Message, MessageKey, SessionKey, Time};
+use reveille_broker_core::shard::Shard;
 use reveille_broker_store::StoreError;
+use std::fmt;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Notify, futures::Notified};
+use tokio::sync::{Notify, futures::Notified, oneshot};
 
 /// Bytes in one mailbox above which nobody reads from clients. 16 MiB: some ten thousand deliveries.
 pub(crate) const WAITING_BYTES_MAX: usize = 16 << 20;
@@ -46,10 +49,46 @@ pub(crate) enum Command {
     },
     /// Tell what was counted.
     Report(SyncSender<Report>),
+    #[expect(dead_code, reason = "asked by the operations API, which follows")]
+    /// Let an operator see a bounded piece of the shard.
+    Look(Look),
+    #[expect(dead_code, reason = "asked by the operations API, which follows")]
+    /// An operator wants something.
+    Wish {
+        /// What.
+        wish: Wish,
+        /// Who waits for the end of it.
+        answer: oneshot::Sender<Done>,
+    },
     /// Accept nobody any more, say goodbye to everyone, answer when all of it is durable.
     Stop(SyncSender<()>),
     /// End the thread.
     Exit,
+}
+
+/// A read of a shard by an operator: a call of one of the core's pure functions, each of which looks at a bounded
+/// piece. What it found leaves through a channel of its own.
+pub(crate) struct Look(Box<Read>);
+
+type Read = dyn FnOnce(&Shard, Time) + Send;
+
+impl Look {
+    /// A read to be done on the shard's thread.
+    #[expect(dead_code, reason = "asked by the operations API, which follows")]
+    pub(crate) fn new(read: impl FnOnce(&Shard, Time) + Send + 'static) -> Self {
+        Self(Box::new(read))
+    }
+
+    /// Does it.
+    pub(crate) fn at(self, shard: &Shard, now: Time) {
+        (self.0)(shard, now);
+    }
+}
+
+impl fmt::Debug for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Look")
+    }
 }
 
 /// What the store answered.
@@ -72,7 +111,10 @@ impl Command {
                 _ => COMMAND_BYTES,
             },
             Self::Adopt(adoption) => COMMAND_BYTES + adoption.weight(),
+            Self::Wish { wish: Wish::Publish(publication), .. } => COMMAND_BYTES + publication.payload.len(),
             Self::BridgeChanged
+            | Self::Look(_)
+            | Self::Wish { .. }
             | Self::Bodies(_)
             | Self::Serve { .. }
             | Self::Report(_)
@@ -187,7 +229,6 @@ impl Inbox {
 mod tests {
     use super::*;
     use reveille_broker_core::io::{Delivery, Recipients, Ticket};
-    use reveille_broker_core::message::Time;
     use reveille_proto::ids::AppId;
     use reveille_proto::mqtt::QoS;
     use reveille_proto::topic::TopicName;

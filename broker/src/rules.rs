@@ -5,16 +5,18 @@ use crate::connections::{Connections, Reading};
 use crate::mailbox::Command;
 use crate::shared::Shared;
 use bytes::{Buf, BytesMut};
+use reveille_broker_core::admin::{Done, Wish};
 use reveille_broker_core::io::{ConnectionKey, IndexChange, Input, Output, RouteTo, ShardNo, Ticket};
 use reveille_broker_core::message::Message;
 use reveille_broker_core::presence::BRIDGE_APP;
 use reveille_broker_core::shard::Shard;
 use reveille_proto::ids::{AppId, ClientId, MessageId};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::oneshot;
 
 /// A shard and what belongs to it on its thread.
 pub(crate) struct Rules {
@@ -29,6 +31,9 @@ pub(crate) struct Rules {
     follow_ups: VecDeque<Input>,
     /// Commands for other shards, handed over when the turn ends.
     outgoing: Vec<Vec<Command>>,
+    /// Operators that wait for the end of their wishes, by number.
+    wishes: HashMap<u64, oneshot::Sender<Done>>,
+    next_wish: u64,
     /// Connections to write to when the turn ends.
     pub(crate) dirty: Vec<ConnectionKey>,
     /// Goodbyes that a socket did not take at once.
@@ -69,6 +74,8 @@ impl Rules {
             reads,
             follow_ups: VecDeque::new(),
             outgoing,
+            wishes: HashMap::new(),
+            next_wish: 0,
             dirty: Vec::new(),
             goodbyes: Vec::new(),
             held: Vec::new(),
@@ -105,6 +112,14 @@ impl Rules {
         }
     }
 
+    /// An operator wants something and waits for its end. Who waits bounds how many do.
+    pub(crate) fn wish(&mut self, wish: Wish, answer: oneshot::Sender<Done>) {
+        let number = self.next_wish;
+        self.next_wish += 1;
+        self.wishes.insert(number, answer);
+        self.feed(Input::Wish { number, wish });
+    }
+
     /// A socket ended by itself, or its bytes cannot be written any more.
     pub(crate) fn lost(&mut self, connection: ConnectionKey) {
         if self.connections.remove(connection).is_some() {
@@ -128,6 +143,11 @@ impl Rules {
             }
             Output::Withdraw { app, id, client_ids, ticket } => self.withdraw(&app, id, client_ids, ticket),
             Output::Index(change) => self.index(change),
+            Output::Done { number, done } => {
+                if let Some(answer) = self.wishes.remove(&number) {
+                    let _ = answer.send(done); // who asked may have given up waiting
+                }
+            }
             Output::Retain { app, topic, message } => self.shared.write_router().retain(&app, topic, message),
             Output::ReadBodies { session, keys } => self.reads.ask(Read { session, keys }),
             Output::ReadRetained { app, session, filter, after } => {

@@ -3,6 +3,7 @@
 //! A batch gathers while the previous one is being written. What is forgotten before its batch left never reaches
 //! the disk: a message that all receivers acknowledged in time costs no write.
 
+use crate::admin::Done;
 use crate::change::{Announcement, Batch, Change, Entry};
 use crate::io::{Committed, ConnectionKey, Part, Ticket};
 use crate::message::{Message, MessageKey, Seq, SessionKey};
@@ -30,6 +31,8 @@ pub(crate) enum Wait {
     Confirm(SessionKey, Seq),
     /// The bridge can be told.
     Announce(u64, Announcement),
+    /// An operator's wish is fulfilled; so many messages were dropped.
+    Done(u64, Done),
 }
 
 /// What the end of a commit leads to.

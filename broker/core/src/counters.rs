@@ -41,6 +41,8 @@ counters! {
     keep_alive_timeouts;
     /// Connections closed because of a malformed packet or a broken rule.
     protocol_errors;
+    /// Connections ended by an operator or a ban.
+    kicks;
     /// PUBLISH packets taken.
     publishes_received;
     /// PUBLISH packets written.
@@ -67,6 +69,8 @@ counters! {
     dropped_session_ended;
     /// Messages taken out of queues on request.
     dropped_withdrawn;
+    /// Messages taken out of queues by an operator.
+    dropped_purged;
     /// Messages whose body was not in the store.
     dropped_body_missing;
     /// QoS 0 messages to sessions that are offline.

@@ -3,6 +3,7 @@
 //! The shell calls [`crate::shard::Shard::handle`] once for each event, then drains `next_output` until `None`,
 //! then hands `take_batch` to the store when no more than one commit is on its way.
 
+use crate::admin::{Done, Wish};
 use crate::change::Change;
 use crate::message::{Message, MessageKey, SessionKey};
 use bytes::BytesMut;
@@ -197,6 +198,23 @@ pub enum Input {
         /// More may follow behind this topic; `None`: that was all. A page may be empty and not the last.
         after: Option<TopicName>,
     },
+    /// A client's connection ends: by an operator, a ban, or because the broker empties itself. Nothing happens when it
+    /// has none.
+    Kick {
+        /// The tenant.
+        app: AppId,
+        /// Whose connection.
+        client_id: ClientId,
+        /// What a client of 5.0 hears, and logs say: one that DISCONNECT may have, so not 0x8A for a ban but 0x87.
+        reason: ReasonCode,
+    },
+    /// An operator wants something; [`Output::Done`] answers, always.
+    Wish {
+        /// Comes back with the answer.
+        number: u64,
+        /// What.
+        wish: Wish,
+    },
     /// Whether a bridge has subscribed to `$push/v1/`: only then is anything announced.
     BridgePresent(bool),
     /// The deadline passed. Harmless at any time.
@@ -268,6 +286,13 @@ pub enum Output {
         /// Its number at this shard.
         ticket: u64,
     },
+    /// An operator's wish ended.
+    Done {
+        /// Which.
+        number: u64,
+        /// How.
+        done: Done,
+    },
     /// Subscriptions of this shard for the global index. Comes before the SUBACK is written.
     Index(IndexChange),
     /// The retained message of a topic that this shard keeps, for everyone to read.
@@ -308,6 +333,8 @@ pub enum RouteTo {
     Group(ByteString, TopicFilter),
     /// These sessions.
     Sessions(Vec<ClientId>),
+    /// Nobody: only the retained message of the topic changes.
+    Retained,
 }
 
 /// A change of what the router must know.

@@ -368,6 +368,12 @@ impl Queue {
         self.slots.iter().find(|(_, slot)| waits(slot)).map(|(seq, _)| *seq)
     }
 
+    /// The oldest places that wait and were never sent, at most `limit`.
+    pub fn never_sent(&self, limit: usize) -> Vec<Seq> {
+        let waits = |slot: &&Slot| slot.is_confirmed && !slot.is_in_flight && !slot.is_resent;
+        self.slots.values().filter(waits).map(|slot| slot.entry.seq).take(limit).collect()
+    }
+
     /// Places whose time is over and that were never sent, at most `limit`. QoS 2 after PUBREC never expires.
     pub fn expired(&mut self, now: Time, limit: usize) -> Vec<Seq> {
         if self.earliest_expiry.is_none_or(|end| end > now) {

@@ -52,6 +52,10 @@ impl Router {
                 let to = Recipients::Subscribers { plain: false, groups, retain: false };
                 shard.map(|shard| (shard, delivery(to))).into_iter().collect()
             }
+            RouteTo::Retained => {
+                let to = Recipients::Subscribers { plain: false, groups: Vec::new(), retain: true };
+                vec![(self.keeper(&message.app, &message.topic), delivery(to))]
+            }
             RouteTo::Sessions(client_ids) => {
                 let mut by_shard: BTreeMap<ShardNo, Vec<ClientId>> = BTreeMap::new();
                 for client_id in client_ids {

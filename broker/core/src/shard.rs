@@ -4,6 +4,7 @@
 //! subscribing, directed delivery and announcements, deadlines, recovery.
 
 mod acknowledging;
+mod administering;
 mod announcing;
 mod delivering;
 mod directing;
@@ -15,6 +16,7 @@ mod recovering;
 mod subscribing;
 mod timing;
 
+use crate::admin::Done;
 use crate::change::{Announcement, Batch, Change, Granted};
 use crate::commits::{Commits, Ended, Wait};
 use crate::connection::Connection;
@@ -165,6 +167,8 @@ impl Shard {
             Input::Retained { session, filter, messages, after } => {
                 self.retained(session, &filter, &messages, after, now);
             }
+            Input::Kick { app, client_id, reason } => self.kick(app, client_id, reason, now),
+            Input::Wish { number, wish } => self.wish(number, wish, now),
             Input::BridgePresent(is_present) => self.bridge_present(is_present, now),
             Input::Tick => self.tick(now),
             Input::Shutdown(reason) => self.shutdown(reason, now),
@@ -304,6 +308,7 @@ impl Shard {
             Wait::Publish(number) => self.publish_ended(number, true, now),
             Wait::Confirm(session, seq) => self.confirm_place(session, seq, now),
             Wait::Announce(number, announcement) => self.route_announcement(number, announcement, now),
+            Wait::Done(number, done) => self.answer_wish(number, done),
         }
     }
 
@@ -323,6 +328,7 @@ impl Shard {
             Wait::Announce(number, announcement) => {
                 self.announced(number, announcement, false, now);
             }
+            Wait::Done(number, _) => self.answer_wish(number, Done::Refused),
         }
     }
 

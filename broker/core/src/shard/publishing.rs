@@ -47,6 +47,8 @@ pub(super) enum Kind {
     Ending(SessionKey),
     /// An announcement to the bridge.
     Announcement(u64, crate::change::Announcement),
+    /// An operator's wish.
+    Wanted(u64),
     /// A message for a group whose last member here had just left: another shard's publish waits for it.
     Forwarded(Ticket),
 }
@@ -297,7 +299,11 @@ impl Shard {
         let changes = std::mem::take(&mut publishing.changes);
         let received = match publishing.kind {
             Kind::ExactlyOnce(session, packet_id) => Some((session, packet_id)),
-            Kind::AtLeastOnce | Kind::Ending(_) | Kind::Announcement(..) | Kind::Forwarded(_) => None,
+            Kind::AtLeastOnce
+            | Kind::Ending(_)
+            | Kind::Announcement(..)
+            | Kind::Wanted(_)
+            | Kind::Forwarded(_) => None,
         };
         let receive = received.filter(|(session, _)| self.is_durable(*session));
         if changes.is_empty() && receive.is_none() {
@@ -336,6 +342,7 @@ impl Shard {
                 let is_told = publishing.is_taken && !publishing.has_failed;
                 self.announced(number, announcement, is_told, now);
             }
+            Kind::Wanted(number) => self.published_wanted(number, reason),
             Kind::Forwarded(ticket) => {
                 let Publishing { is_taken, is_refused, has_failed, .. } = publishing;
                 self.settle(ticket, Part { is_taken, is_refused, has_failed, ..Part::default() });

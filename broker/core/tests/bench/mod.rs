@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "no test file needs all of it")]
 
 use bytes::BytesMut;
+use reveille_broker_core::admin::Done;
 use reveille_broker_core::change::{Batch, Change};
 use reveille_broker_core::io::{Committed, ConnectionKey, Identity, Input, Opening, Output, ShardNo, Ticket};
 use reveille_broker_core::limits::Limits;
@@ -38,6 +39,8 @@ pub struct Bench {
     pub blocks: HashSet<ConnectionKey>,
     /// Connections that the shell would not read from.
     pub paused: HashSet<ConnectionKey>,
+    /// How an operator's wishes ended.
+    pub done: Vec<(u64, Done)>,
     lines: HashMap<ConnectionKey, Line>,
     next: u32,
     has_bridge: bool,
@@ -107,6 +110,7 @@ impl Bench {
             written: Vec::new(),
             blocks: HashSet::new(),
             paused: HashSet::new(),
+            done: Vec::new(),
             lines: HashMap::new(),
             next: 0,
             has_bridge: false,
@@ -318,6 +322,7 @@ impl Bench {
                 let (messages, after) = self.router.retained(&app, &filter, after.as_ref(), 3);
                 inputs.push_back(Input::Retained { session, filter, messages, after });
             }
+            Output::Done { number, done } => self.done.push((number, done)),
             Output::PauseReading(key) => {
                 self.paused.insert(key);
             }
