@@ -3,14 +3,17 @@
 //! `docs/configuration.md` explains each key to operators.
 
 mod limits;
+mod overrides;
 
 pub use limits::{LimitsConfig, QueueFullConfig};
+pub use overrides::LimitsOverride;
 
 use reveille_broker_core::shard;
 use reveille_proto::bridge::Strategy;
 use reveille_proto::ids::AppId;
 use reveille_proto::topic::TopicFilter;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -40,6 +43,18 @@ pub struct Config {
     pub push_rules: Vec<PushRule>,
     /// Every bound.
     pub limits: LimitsConfig,
+    /// What is different for single apps.
+    pub apps: BTreeMap<String, AppConfig>,
+    /// What is different for single users, by user name.
+    pub user_limits: BTreeMap<String, LimitsOverride>,
+}
+
+/// The table `[broker.apps.NAME]`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AppConfig {
+    /// Bounds of the app and of each of its connections.
+    pub limits: LimitsOverride,
 }
 
 impl Default for Config {
@@ -55,6 +70,8 @@ impl Default for Config {
             users: Vec::new(),
             push_rules: Vec::new(),
             limits: LimitsConfig::default(),
+            apps: BTreeMap::new(),
+            user_limits: BTreeMap::new(),
         }
     }
 }
@@ -212,6 +229,11 @@ impl Config {
         if self.shards > SHARDS_MAX {
             return Err(ConfigError::Shards);
         }
+        for (app, table) in &self.apps {
+            parse_app("apps", app)?;
+            table.limits.check()?;
+        }
+        self.user_limits.values().try_for_each(LimitsOverride::check)?;
         self.limits.check()
     }
 

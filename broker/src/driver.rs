@@ -35,6 +35,8 @@ pub(crate) struct Driver {
     pub(crate) reader: OwnedReadHalf,
     /// Of the CONNECT.
     pub(crate) version: Version,
+    /// Bytes of one packet.
+    pub(crate) packet_size_max: u32,
     /// Bytes that came and are no whole packet yet, or wait for the gate. At most one packet and one read.
     pub(crate) unread: BytesMut,
     /// The gate closed before all of `unread` was taken.
@@ -101,7 +103,7 @@ impl Driver {
     fn take_packets(&mut self) {
         self.is_held_up = false;
         let mut has_taken = false;
-        let max = self.host.shared.limits.packet_size_max;
+        let max = self.packet_size_max;
         while !self.unread.is_empty() {
             if self.gate.reading() != Reading::Open {
                 self.is_held_up = true;

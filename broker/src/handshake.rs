@@ -68,7 +68,7 @@ enum Failed {
 /// Reads and answers CONNECT; hands the socket to the shard that owns the session.
 pub(crate) async fn shake_hands(host: Rc<Host>, mut socket: TcpStream, peer: SocketAddr, door: Door) {
     let connected = host.shared.health.connected();
-    let deadline = Duration::from_millis(host.shared.shell_limits.connect_deadline_ms);
+    let deadline = Duration::from_millis(host.shared.limits.load().shell.connect_deadline_ms);
     let mut unread = BytesMut::new();
     let connect =
         timeout(deadline, read_connect(&mut socket, &mut unread)).await.unwrap_or(Err(Failed::Silent));
@@ -128,17 +128,20 @@ fn admit(host: &Host, connect: Box<Connect>, peer: SocketAddr, door: Door) -> Re
     let version = connect.version;
     let refused = |reason| Failed::Refused(version, reason);
     let shared = &host.shared;
-    if shared.health.connections() > shared.shell_limits.connections_max {
+    let table = shared.limits.load();
+    if shared.health.connections() > table.shell.connections_max {
         return Err(refused(ReasonCode::QUOTA_EXCEEDED));
     }
-    let wanted = handshake::check(&connect, &shared.limits).map_err(refused)?;
+    let wanted = handshake::check(&connect).map_err(refused)?;
     let identity = shared.auth.identify(door, &connect).map_err(refused)?;
+    let limits = table.of("", &identity.app, None);
+    handshake::check_will(&connect, &limits).map_err(refused)?;
     let (client_id, is_assigned) = match wanted {
         Wanted::Given(client_id) => (client_id, false),
         Wanted::Assigned => (assigned_client_id().map_err(refused)?, true),
     };
     let network = ByteString::from(peer.ip().to_canonical().to_string());
-    Ok(Box::new(Opening { connect, identity, client_id, is_assigned, network }))
+    Ok(Box::new(Opening { connect, identity, client_id, is_assigned, network, limits }))
 }
 
 fn assigned_client_id() -> Result<ClientId, ReasonCode> {

@@ -162,6 +162,7 @@ impl Host {
     pub(crate) fn adopt(self: &Rc<Self>, socket: TcpStream, newcomer: Newcomer) {
         let Newcomer { opening, rest, connected } = newcomer;
         let version = opening.connect.version;
+        let packet_size_max = opening.limits.packet_size_max;
         let (reader, writer) = socket.into_split();
         let gate = Rc::default();
         let connection = self.rules.borrow_mut().connections.insert(writer, Rc::clone(&gate));
@@ -172,6 +173,7 @@ impl Host {
             gate,
             reader,
             version,
+            packet_size_max,
             unread: rest,
             is_held_up: false,
             connected,
@@ -200,7 +202,7 @@ impl Host {
 
     fn write(self: &Rc<Self>, rules: &mut RefMut<'_, Rules>, connection: ConnectionKey) {
         match rules.flush(connection) {
-            Flushed::All(count) if count > self.shared.limits.unsent_bytes_max / 2 => {
+            Flushed::All(count) if rules.shard.waited_for_room(connection, count) => {
                 rules.feed(Input::Drained { connection });
             }
             Flushed::All(_) | Flushed::Gone => {} // the rules wait for room only above half of the bound

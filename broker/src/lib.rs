@@ -18,6 +18,7 @@ mod handshake;
 mod health;
 mod host;
 mod http;
+mod limits;
 mod listener;
 mod mailbox;
 mod metrics;

@@ -37,7 +37,7 @@ pub(crate) async fn accept(host: Rc<Host>, listener: TcpListener, door: Door) {
 
 /// Beyond the bound the socket is closed unheard: answering would need the CONNECT that there is no room for.
 fn greet(host: &Rc<Host>, socket: TcpStream, peer: std::net::SocketAddr, door: Door) {
-    if host.handshakes.get() >= host.shared.shell_limits.handshakes_max {
+    if host.handshakes.get() >= host.shared.limits.load().shell.handshakes_max {
         host.count(|counters| counters.refused_handshakes += 1);
         return;
     }

@@ -151,7 +151,7 @@ impl Rules {
             Output::Retain { app, topic, message } => self.shared.write_router().retain(&app, topic, message),
             Output::ReadBodies { session, keys } => self.reads.ask(Read { session, keys }),
             Output::ReadRetained { app, session, filter, after } => {
-                let page = self.shared.limits.retained_page;
+                let page = self.shared.limits.load().core.retained_page;
                 let (messages, after) =
                     self.shared.read_router().retained(&app, &filter, after.as_ref(), page);
                 self.follow_ups.push_back(Input::Retained { session, filter, messages, after });

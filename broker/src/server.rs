@@ -15,17 +15,20 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::health::{Failure, Health};
 use crate::http::Http;
+use crate::limits::LimitsTable;
 use crate::mailbox::{Command, Inbox, Mailboxes, mailboxes};
 use crate::metrics::Metrics;
 use crate::shard_thread::{self, Setup};
 use crate::shared::Shared;
 use crate::transport::tcp::{self, Bound};
+use arc_swap::ArcSwap;
 use reveille_broker_core::change::Recovered;
 use reveille_broker_core::io::ShardNo;
 use reveille_broker_core::presence::bridge_app;
 use reveille_broker_core::router::Router;
 use reveille_broker_core::shard::{Shard, ShardConfig};
 use reveille_broker_store::{Embedded, Options, Store};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -130,8 +133,7 @@ fn serve(config: &Config, bound: BoundAll, store: Arc<dyn Store>) -> Result<Brok
         health: Arc::clone(&health),
         metrics: metrics.clone(),
         auth: Arc::new(Auth::new(config, bridge_app())?),
-        limits: Arc::new(config.limits.core()),
-        shell_limits: Arc::new(config.limits.clone()),
+        limits: Arc::new(ArcSwap::from_pointee(LimitsTable::new(config, BTreeMap::new()))),
     };
     let running = Running { shards: Vec::new(), readers, http: None, store };
     // From here on an early return drops the broker, which stops what runs already.
@@ -211,7 +213,7 @@ impl Broker {
                 shards: shared.mailboxes.count(),
                 boot: shared.store.boot(),
                 seed: seed(),
-                limits: shared.limits.as_ref().clone(),
+                limits: Arc::clone(&shared.limits.load().core),
                 push_rules: push_rules.clone(),
             };
             let reads = running.readers.reads(no);

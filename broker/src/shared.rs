@@ -2,12 +2,12 @@
 
 use crate::auth::Auth;
 use crate::clock::Clock;
-use crate::config::LimitsConfig;
 use crate::health::Health;
+use crate::limits::LimitsTable;
 use crate::mailbox::Mailboxes;
 use crate::metrics::Metrics;
+use arc_swap::ArcSwap;
 use reveille_broker_core::io::ShardNo;
-use reveille_broker_core::limits::Limits;
 use reveille_broker_core::router::Router;
 use reveille_broker_store::Store;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -31,10 +31,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// Who may connect.
     pub(crate) auth: Arc<Auth>,
-    /// Bounds of the rules.
-    pub(crate) limits: Arc<Limits>,
-    /// Bounds of the shell.
-    pub(crate) shell_limits: Arc<LimitsConfig>,
+    /// Every bound; what runs already keeps those that it began with.
+    pub(crate) limits: Arc<ArcSwap<LimitsTable>>,
 }
 
 impl Shared {

@@ -133,6 +133,7 @@ impl Client {
             client_id: ClientId::parse(&self.name).unwrap(),
             is_assigned: false,
             network: "sim".into(),
+            limits: World::limits().connection,
         };
         self.at = Some(world.open(opening));
     }

@@ -4,7 +4,7 @@ use crate::Dice;
 use bytes::BytesMut;
 use reveille_broker_core::change::Recovered;
 use reveille_broker_core::io::{Committed, ConnectionKey, Input, Opening, Output, ShardNo, Ticket};
-use reveille_broker_core::limits::Limits;
+use reveille_broker_core::limits::{ConnectionLimits, Limits};
 use reveille_broker_core::message::{MessageKey, SessionKey, Time};
 use reveille_broker_core::router::Router;
 use reveille_broker_core::shard::{Shard, ShardConfig};
@@ -13,6 +13,7 @@ use reveille_proto::mqtt::{Packet, Version};
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 /// Bytes on their way to a client, and whether the broker closed behind them.
@@ -59,8 +60,9 @@ impl World {
         world
     }
 
-    fn limits() -> Limits {
-        Limits { in_flight_max: 5, look_ahead_max: 4, receive_maximum: 10, ..Limits::default() }
+    pub fn limits() -> Limits {
+        let connection = ConnectionLimits { in_flight_max: 5, receive_maximum: 10, ..Default::default() };
+        Limits { look_ahead_max: 4, ..Limits::of(connection) }
     }
 
     fn start(&mut self) {
@@ -71,7 +73,7 @@ impl World {
             shards: count as u16,
             boot: self.store.boot(),
             seed: self.seed,
-            limits: Self::limits(),
+            limits: Arc::new(Self::limits()),
             push_rules: Vec::new(),
         };
         self.shards = (0..count).map(|no| Shard::new(config(no))).collect();

@@ -1,7 +1,7 @@
 //! One network connection: what the client allows, what it still has to be told, and when it was last heard.
 
 use crate::io::Opening;
-use crate::limits::Limits;
+use crate::limits::ConnectionLimits;
 use crate::message::Time;
 use bytes::BytesMut;
 use reveille_proto::ids::PacketId;
@@ -9,6 +9,7 @@ use reveille_proto::mqtt::{Packet, Publish, PublishFrame, QoS, Version};
 use reveille_proto::reason::ReasonCode;
 use reveille_proto::topic::TopicName;
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A PUBLISH of the client whose acknowledgement is not written yet. They are written in the order of the PUBLISHes.
@@ -38,6 +39,7 @@ pub(crate) struct Connection {
     /// Seconds; 0: never ends for silence.
     pub keep_alive: u16,
     pub last_seen: Time,
+    pub limits: Arc<ConnectionLimits>,
     /// QoS 1 and 2 messages that may be in flight towards it.
     pub window: u16,
     /// Bytes of one packet that it accepts.
@@ -57,8 +59,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub fn new(generation: u32, session: u32, opening: &Opening, limits: &Limits, now: Time) -> Self {
+    pub fn new(generation: u32, session: u32, opening: &Opening, now: Time) -> Self {
         let connect = &opening.connect;
+        let limits = &opening.limits;
         let properties = &connect.properties;
         Self {
             generation,
@@ -66,6 +69,7 @@ impl Connection {
             version: connect.version,
             keep_alive: connect.keep_alive,
             last_seen: now,
+            limits: Arc::clone(limits),
             window: properties.receive_maximum.unwrap_or(u16::MAX).min(limits.in_flight_max).max(1),
             packet_size_max: properties.maximum_packet_size.unwrap_or(u32::MAX),
             topic_alias_out_max: properties.topic_alias_maximum.unwrap_or(0).min(limits.topic_alias_out_max),
@@ -89,7 +93,8 @@ impl Connection {
 
     /// Whether reading from the client has to stop or may go on; `None`: as it is. It stops when the client has too much
     /// unacknowledged towards us, or does not read what we wrote.
-    pub fn reading(&mut self, limits: &Limits) -> Option<bool> {
+    pub fn reading(&mut self) -> Option<bool> {
+        let limits = &self.limits;
         let (bytes, count, unsent) = (self.owed_bytes, self.owed.len(), self.unsent.len());
         let count_max = usize::from(limits.receive_maximum);
         let is_full =

@@ -1,6 +1,6 @@
 //! CONNECT before anything is known about the client: is it acceptable, and under which client identifier?
 
-use crate::limits::Limits;
+use crate::limits::ConnectionLimits;
 use reveille_proto::ids::ClientId;
 use reveille_proto::mqtt::{ConnAck, ConnAckProperties, Connect, Version};
 use reveille_proto::reason::ReasonCode;
@@ -18,16 +18,29 @@ pub enum Wanted {
 ///
 /// # Errors
 /// The reason code for the refusing CONNACK.
-pub fn check(connect: &Connect, limits: &Limits) -> Result<Wanted, ReasonCode> {
+pub fn check(connect: &Connect) -> Result<Wanted, ReasonCode> {
     if connect.properties.authentication_method.is_some() {
         return Err(ReasonCode::BAD_AUTHENTICATION_METHOD); // none is configured yet, [MQTT5-4.12.0-1]
     }
-    if let Some(will) = &connect.will
-        && (will.topic.levels().count() > limits.topic_levels_max || will.topic.as_str().starts_with('$'))
-    {
+    wanted_client_id(connect)
+}
+
+/// Checks the will against what the client may do.
+///
+/// # Errors
+/// The reason code for the refusing CONNACK.
+pub fn check_will(connect: &Connect, limits: &ConnectionLimits) -> Result<(), ReasonCode> {
+    let Some(will) = &connect.will else { return Ok(()) };
+    if will.qos > limits.offered.maximum_qos {
+        return Err(ReasonCode::QOS_NOT_SUPPORTED); // [MQTT5-3.2.2-12]
+    }
+    if will.retain && !limits.offered.retain {
+        return Err(ReasonCode::RETAIN_NOT_SUPPORTED); // [MQTT5-3.2.2-13]
+    }
+    if will.topic.levels().count() > limits.topic_levels_max || will.topic.as_str().starts_with('$') {
         return Err(ReasonCode::TOPIC_NAME_INVALID);
     }
-    wanted_client_id(connect)
+    Ok(())
 }
 
 fn wanted_client_id(connect: &Connect) -> Result<Wanted, ReasonCode> {
@@ -75,13 +88,9 @@ mod tests {
             (Version::V3_1, "", true, refused),
         ];
         for (version, id, clean, wanted) in rows {
-            assert_eq!(
-                check(&connect(version, id, clean), &Limits::default()),
-                wanted,
-                "{version:?} {clean}"
-            );
+            assert_eq!(check(&connect(version, id, clean)), wanted, "{version:?} {clean}");
         }
-        let given = check(&connect(Version::V3_1, "设备", false), &Limits::default());
+        let given = check(&connect(Version::V3_1, "设备", false));
         assert_eq!(given, Ok(Wanted::Given(ClientId::parse("设备").unwrap())));
     }
 
@@ -89,6 +98,6 @@ mod tests {
     fn an_unknown_authentication_method_is_refused() {
         let mut connect = connect(Version::V5, "a", true);
         connect.properties.authentication_method = Some("SCRAM-SHA-256".into());
-        assert_eq!(check(&connect, &Limits::default()), Err(ReasonCode::BAD_AUTHENTICATION_METHOD));
+        assert_eq!(check(&connect), Err(ReasonCode::BAD_AUTHENTICATION_METHOD));
     }
 }

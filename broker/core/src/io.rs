@@ -5,6 +5,7 @@
 
 use crate::admin::{Done, Wish};
 use crate::change::Change;
+use crate::limits::{ConnectionLimits, Limits};
 use crate::message::{Message, MessageKey, SessionKey};
 use bytes::BytesMut;
 use bytestring::ByteString;
@@ -50,6 +51,8 @@ pub struct Opening {
     pub is_assigned: bool,
     /// Where it comes from, for presence and logs.
     pub network: ByteString,
+    /// Its bounds, by listener, app and user.
+    pub limits: Arc<ConnectionLimits>,
 }
 
 /// A publish whose acknowledgement waits for others: which shard asked, and under which number.
@@ -217,6 +220,8 @@ pub enum Input {
     },
     /// Whether a bridge has subscribed to `$push/v1/`: only then is anything announced.
     BridgePresent(bool),
+    /// From now on these bounds hold; connections and sessions keep the ones that they have.
+    Limits(Arc<Limits>),
     /// The deadline passed. Harmless at any time.
     Tick,
     /// The broker stops: say goodbye to every connection with this reason.

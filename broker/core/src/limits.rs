@@ -1,10 +1,37 @@
 //! Every bound of the broker with its default and its reason. Nothing in the broker grows without one of these.
 
+use reveille_proto::ids::AppId;
+use reveille_proto::mqtt::QoS;
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// The bounds. All are per session or per connection unless said otherwise.
+/// The bounds of the whole broker, and those that a connection gets for which nothing else was said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Of a connection for which neither its listener, its app nor its user says anything else.
+    pub connection: Arc<ConnectionLimits>,
+    /// Of the apps that have some of their own.
+    pub apps: HashMap<AppId, AppLimits>,
+    /// Messages and bytes in the bridge's queue: it must bear a bridge that is down for long. 4,000,000 and 4 GiB.
+    pub bridge_queue_messages_max: usize,
+    /// See above.
+    pub bridge_queue_bytes_max: u64,
+    /// Bodies of one online session that wait in memory beyond what is in flight. 64.
+    pub look_ahead_max: usize,
+    /// Time that an online device has to acknowledge a push candidate which names none. 3 s.
+    pub wait_ack: Duration,
+    /// Retained messages that are read in one go for a subscriber. 256.
+    pub retained_page: usize,
+    /// Acknowledged push ids that one session remembers, so that a repeated directed send is harmless. 16.
+    pub recent_pushes_max: usize,
+}
+
+/// The bounds of one connection and its session, which may differ by listener, app and user.
+///
+/// A session keeps those of its newest connection while it is offline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
     /// Bytes of one packet that a client may send. 1 MiB: larger things belong into an object store.
     pub packet_size_max: u32,
     /// QoS 1 and 2 messages that one client may have unacknowledged towards us (5.0 Receive Maximum). 1,024.
@@ -32,10 +59,6 @@ pub struct Limits {
     pub queue_age_max: Duration,
     /// What happens when a queue is full.
     pub queue_full: QueueFull,
-    /// Messages and bytes in the bridge's queue: it must bear a bridge that is down for long. 4,000,000 and 4 GiB.
-    pub bridge_queue_messages_max: usize,
-    /// See above.
-    pub bridge_queue_bytes_max: u64,
     /// Seconds that a session outlives its connection at most; also what 3.x sessions without Clean Session get.
     /// 30 days.
     pub session_expiry_max: u32,
@@ -44,14 +67,44 @@ pub struct Limits {
     pub keep_alive_max: u16,
     /// Unsent bytes of one connection above which QoS 0 messages are dropped and others wait. 1 MiB.
     pub unsent_bytes_max: usize,
-    /// Bodies of one online session that wait in memory beyond what is in flight. 64.
-    pub look_ahead_max: usize,
-    /// Time that an online device has to acknowledge a push candidate which names none. 3 s.
-    pub wait_ack: Duration,
-    /// Retained messages that are read in one go for a subscriber. 256.
-    pub retained_page: usize,
-    /// Acknowledged push ids that one session remembers, so that a repeated directed send is harmless. 16.
-    pub recent_pushes_max: usize,
+    /// How fast a client may publish. Unbounded: on a LAN the disk is the bound.
+    pub rate: PublishRate,
+    /// What a client may use of the protocol. Everything.
+    pub offered: Offered,
+}
+
+/// How fast a client may publish. Zero is no bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishRate {
+    /// PUBLISH packets in a second; a second's worth may come at once.
+    pub messages_per_s: u32,
+    /// Payload and topic bytes in a second; a second's worth may come at once, and one larger message.
+    pub bytes_per_s: u64,
+    /// How long a client may press against the bound before it is told to leave. One minute: a burst after a
+    /// network hole is over by then.
+    pub patience: Duration,
+}
+
+/// What a client may use of the protocol. What is not offered is said in CONNACK and refused with its own reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// The highest QoS of a publish, and of a subscription. Beyond it: 0x9B.
+    pub maximum_qos: QoS,
+    /// Retained messages. Without: 0x9A.
+    pub retain: bool,
+    /// Filters with wildcards. Without: 0xA2.
+    pub wildcard_subscription: bool,
+    /// Subscription identifiers. Without: 0xA1.
+    pub subscription_identifiers: bool,
+    /// `$share/`. Without: 0x9E.
+    pub shared_subscription: bool,
+}
+
+/// What the clients of one app may use together. `None`: no bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppLimits {
+    /// Of each of its connections.
+    pub connection: Arc<ConnectionLimits>,
 }
 
 /// What happens when a queue is full.
@@ -64,7 +117,34 @@ pub enum QueueFull {
     DropOldest,
 }
 
+impl Limits {
+    /// The defaults, but with these bounds for every connection.
+    pub fn of(connection: ConnectionLimits) -> Self {
+        Self { connection: Arc::new(connection), ..Self::default() }
+    }
+
+    /// The bounds of a connection of this app about which nothing more is known.
+    pub fn of_app(&self, app: &AppId) -> &Arc<ConnectionLimits> {
+        self.apps.get(app).map_or(&self.connection, |limits| &limits.connection)
+    }
+}
+
 impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connection: Arc::default(),
+            apps: HashMap::new(),
+            bridge_queue_messages_max: 4_000_000,
+            bridge_queue_bytes_max: 4 << 30,
+            look_ahead_max: 64,
+            wait_ack: Duration::from_secs(3),
+            retained_page: 256,
+            recent_pushes_max: 16,
+        }
+    }
+}
+
+impl Default for ConnectionLimits {
     fn default() -> Self {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         Self {
@@ -81,15 +161,29 @@ impl Default for Limits {
             queue_bytes_max: 64 << 20,
             queue_age_max: 30 * DAY,
             queue_full: QueueFull::default(),
-            bridge_queue_messages_max: 4_000_000,
-            bridge_queue_bytes_max: 4 << 30,
             session_expiry_max: 30 * 24 * 60 * 60,
             keep_alive_max: u16::MAX,
             unsent_bytes_max: 1 << 20,
-            look_ahead_max: 64,
-            wait_ack: Duration::from_secs(3),
-            retained_page: 256,
-            recent_pushes_max: 16,
+            rate: PublishRate::default(),
+            offered: Offered::default(),
+        }
+    }
+}
+
+impl Default for PublishRate {
+    fn default() -> Self {
+        Self { messages_per_s: 0, bytes_per_s: 0, patience: Duration::from_secs(60) }
+    }
+}
+
+impl Default for Offered {
+    fn default() -> Self {
+        Self {
+            maximum_qos: QoS::ExactlyOnce,
+            retain: true,
+            wildcard_subscription: true,
+            subscription_identifiers: true,
+            shared_subscription: true,
         }
     }
 }

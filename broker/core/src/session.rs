@@ -11,11 +11,13 @@
 
 use crate::change::{Granted, SessionRecord, StoredWill};
 use crate::io::ConnectionKey;
+use crate::limits::ConnectionLimits;
 use crate::message::{MessageKey, Seq, SessionKey, Time};
 use crate::queue::Queue;
 use reveille_proto::ids::{AppId, ClientId, Epoch, MessageId, PacketId};
 use reveille_proto::topic::{Subscription, TopicName};
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A QoS 2 packet identifier that the client uses.
@@ -45,6 +47,8 @@ pub(crate) struct Session {
     pub key: SessionKey,
     pub app: AppId,
     pub client_id: ClientId,
+    /// Those of its newest connection.
+    pub limits: Arc<ConnectionLimits>,
     pub epoch: Epoch,
     pub connection: Option<ConnectionKey>,
     pub offline_since: Time,
@@ -70,11 +74,12 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub fn new(key: SessionKey, app: AppId, client_id: ClientId) -> Self {
+    pub fn new(key: SessionKey, app: AppId, client_id: ClientId, limits: Arc<ConnectionLimits>) -> Self {
         Self {
             key,
             app,
             client_id,
+            limits,
             epoch: Epoch(0),
             connection: None,
             offline_since: Time(0),

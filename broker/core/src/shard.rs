@@ -38,6 +38,7 @@ use reveille_proto::topic::TopicFilter;
 use slab::Slab;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 pub use announcing::start_epoch;
 
@@ -53,7 +54,7 @@ pub struct ShardConfig {
     /// Any number; makes the message ids of this run different from every other run's.
     pub seed: u64,
     /// Bounds.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// Push rules: what makes a message a push candidate without its publisher's help.
     pub push_rules: Vec<PushRule>,
 }
@@ -170,6 +171,7 @@ impl Shard {
             Input::Kick { app, client_id, reason } => self.kick(app, client_id, reason, now),
             Input::Wish { number, wish } => self.wish(number, wish, now),
             Input::BridgePresent(is_present) => self.bridge_present(is_present, now),
+            Input::Limits(limits) => self.config.limits = limits,
             Input::Tick => self.tick(now),
             Input::Shutdown(reason) => self.shutdown(reason, now),
         }
@@ -205,6 +207,11 @@ impl Shard {
     /// `None` for a connection that is gone.
     pub fn unsent(&mut self, connection: ConnectionKey) -> Option<&mut BytesMut> {
         self.connection_mut(connection).map(|connection| &mut connection.unsent)
+    }
+
+    /// Whether the rules may have held something back while that many bytes waited for the socket.
+    pub fn waited_for_room(&self, connection: ConnectionKey, bytes: usize) -> bool {
+        self.connection(connection).is_some_and(|known| bytes > known.limits.unsent_bytes_max / 2)
     }
 
     /// The protocol version of a connection, to read its packets.

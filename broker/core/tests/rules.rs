@@ -6,7 +6,7 @@ mod bench;
 use bench::{Bench, connect, durable, packet_id, publish, will};
 use reveille_broker_core::change::Change;
 use reveille_broker_core::io::Committed;
-use reveille_broker_core::limits::{Limits, QueueFull};
+use reveille_broker_core::limits::{ConnectionLimits, Limits, QueueFull};
 use reveille_proto::mqtt::{
     Ack, ConnectProperties, Disconnect, Packet, PublishProperties, QoS, RetainHandling, SubscriptionOptions,
     Version,
@@ -88,7 +88,8 @@ fn a_full_queue_refuses_with_a_reason_or_drops_the_oldest() {
         (QueueFull::RefuseNewest, ReasonCode::QUOTA_EXCEEDED, ["1", "2"]),
         (QueueFull::DropOldest, ReasonCode::SUCCESS, ["2", "3"]),
     ] {
-        let mut bench = Bench::new(Limits { queue_messages_max: 2, queue_full: policy, ..Limits::default() });
+        let limits = ConnectionLimits { queue_messages_max: 2, queue_full: policy, ..Default::default() };
+        let mut bench = Bench::new(Limits::of(limits));
         let sleeper = bench.online(durable("d"));
         bench.subscribe(sleeper, "a", 1);
         bench.lose(sleeper);
@@ -502,8 +503,8 @@ fn system_topics_are_not_for_clients() {
 
 #[test]
 fn a_client_that_sends_and_never_reads_is_not_read_any_more() {
-    let limits = Limits { unsent_bytes_max: 100, ..Limits::default() };
-    let mut bench = Bench::new(limits);
+    let limits = ConnectionLimits { unsent_bytes_max: 100, ..Default::default() };
+    let mut bench = Bench::new(Limits::of(limits));
     let deaf = bench.online(connect("deaf", Version::V5));
     bench.blocks.insert(deaf);
     for _ in 0..60 {
@@ -518,8 +519,8 @@ fn a_client_that_sends_and_never_reads_is_not_read_any_more() {
 
 #[test]
 fn a_slow_reader_loses_at_most_qos_0() {
-    let limits = Limits { unsent_bytes_max: 100, ..Limits::default() };
-    let mut bench = Bench::new(limits);
+    let limits = ConnectionLimits { unsent_bytes_max: 100, ..Default::default() };
+    let mut bench = Bench::new(Limits::of(limits));
     let slow = bench.online(connect("slow", Version::V5));
     bench.subscribe(slow, "a/#", 1);
     bench.read(slow);

@@ -256,10 +256,9 @@ impl Shard {
             return;
         }
         delivering.part.is_taken = true;
-        let limits = &self.config.limits;
-        let age_end = now + limits.queue_age_max;
-        let (wait_ack, look_ahead) = (limits.wait_ack, limits.look_ahead_max);
+        let (wait_ack, look_ahead) = (self.config.limits.wait_ack, self.config.limits.look_ahead_max);
         let Some(session) = self.sessions.get_mut(at as usize) else { return };
+        let age_end = now + session.limits.queue_age_max;
         let is_online = session.connection.is_some();
         let mut entry = Entry {
             seq: Seq(session.next_seq),
@@ -350,11 +349,10 @@ impl Shard {
         }
         self.drop_expired(at, usize::MAX, now);
         while !self.has_room(at, size) {
-            let oldest = match self.config.limits.queue_full {
+            let Some(session) = self.session(at) else { return false };
+            let oldest = match session.limits.queue_full {
                 QueueFull::RefuseNewest => return false,
-                QueueFull::DropOldest => {
-                    self.session(at).and_then(|session| session.queue.as_ref()?.oldest_waiting())
-                }
+                QueueFull::DropOldest => session.queue.as_ref().and_then(|queue| queue.oldest_waiting()),
             };
             let Some(seq) = oldest else { return false };
             self.forget(at, seq);
@@ -368,7 +366,7 @@ impl Shard {
         let limits = &self.config.limits;
         let (messages, bytes) = match session.is_bridge {
             true => (limits.bridge_queue_messages_max, limits.bridge_queue_bytes_max),
-            false => (limits.queue_messages_max, limits.queue_bytes_max),
+            false => (session.limits.queue_messages_max, session.limits.queue_bytes_max),
         };
         let queue = session.queue.as_ref();
         queue.is_none_or(|queue| queue.len() < messages && queue.bytes() + u64::from(size) <= bytes)

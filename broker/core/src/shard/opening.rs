@@ -10,9 +10,12 @@ use crate::session::Session;
 use bytes::Bytes;
 use bytestring::ByteString;
 use reveille_proto::bridge::presence::Kind;
-use reveille_proto::mqtt::{ConnAck, ConnAckProperties, Connect, Packet, PublishProperties, Version, Will};
+use reveille_proto::mqtt::{
+    ConnAck, ConnAckProperties, Connect, Packet, PublishProperties, QoS, Version, Will,
+};
 use reveille_proto::reason::ReasonCode;
 use reveille_proto::topic::{Subscription, TopicName};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What CONNACK will say; kept until it may be written.
@@ -54,7 +57,7 @@ impl Shard {
     fn create_session(&mut self, opening: &Opening) -> u32 {
         let key = SessionKey(self.number());
         let app = opening.identity.app.clone();
-        let session = Session::new(key, app.clone(), opening.client_id.clone());
+        let session = Session::new(key, app.clone(), opening.client_id.clone(), Arc::clone(&opening.limits));
         let at = u32::try_from(self.sessions.insert(session)).unwrap_or(u32::MAX);
         self.by_client.insert((app, opening.client_id.clone()), at);
         self.by_key.insert(key, at);
@@ -67,11 +70,12 @@ impl Shard {
         let wanted = wanted_expiry(&opening.connect);
         let expiry = match opening.identity {
             Identity { is_bridge: true, .. } => wanted,
-            Identity { .. } => wanted.min(self.config.limits.session_expiry_max),
+            Identity { .. } => wanted.min(opening.limits.session_expiry_max),
         };
         let will_key = MessageKey(self.number());
         let Some(session) = self.sessions.get_mut(at as usize) else { return };
         session.epoch = epoch;
+        session.limits = Arc::clone(&opening.limits);
         session.connection = Some(key);
         session.expiry_interval = expiry;
         session.is_bridge = opening.identity.is_bridge;
@@ -81,8 +85,8 @@ impl Shard {
         session.will = will;
         session.is_stored |= expiry > 0 || session.will.is_some();
         let must_wait = granting.must_wait || session.will.is_some() || had_will;
-        let connection = Connection::new(key.generation, at, opening, &self.config.limits, now);
-        let connack = self.connack(opening, granting.session_present, wanted, expiry);
+        let connection = Connection::new(key.generation, at, opening, now);
+        let connack = connack(opening, granting.session_present, wanted, expiry);
         self.put_record(at);
         self.insert_connection(key, connection);
         self.counters.connects += 1;
@@ -155,32 +159,15 @@ impl Shard {
         self.end_connection(old, ReasonCode::SESSION_TAKEN_OVER, true, now);
     }
 
-    fn connack(&self, opening: &Opening, session_present: bool, wanted: u32, expiry: u32) -> ConnAck {
-        let limits = &self.config.limits;
-        let keep_alive = opening.connect.keep_alive;
-        let is_long = keep_alive == 0 || keep_alive > limits.keep_alive_max;
-        let properties = ConnAckProperties {
-            session_expiry_interval: (wanted != expiry).then_some(expiry),
-            receive_maximum: Some(limits.receive_maximum),
-            maximum_packet_size: Some(limits.packet_size_max),
-            assigned_client_identifier: opening.is_assigned.then(|| opening.client_id.as_str().into()),
-            topic_alias_maximum: Some(limits.topic_alias_max),
-            server_keep_alive: (is_long && limits.keep_alive_max < u16::MAX).then_some(limits.keep_alive_max),
-            ..ConnAckProperties::default()
-        };
-        ConnAck { session_present, reason: ReasonCode::SUCCESS, properties }
-    }
-
     pub(super) fn disconnect(
         &mut self,
         key: ConnectionKey,
         disconnect: &reveille_proto::mqtt::Disconnect,
         now: Time,
     ) {
-        let is_bridge = self.session_at(key).is_some_and(|(_, session)| session.is_bridge);
-        let limit = if is_bridge { u32::MAX } else { self.config.limits.session_expiry_max };
         if let Some(expiry) = disconnect.session_expiry_interval {
             let Some((_, session)) = self.session_at(key) else { return };
+            let limit = if session.is_bridge { u32::MAX } else { session.limits.session_expiry_max };
             if session.expiry_interval == 0 && expiry > 0 {
                 return self.refuse(key, ReasonCode::PROTOCOL_ERROR, now); // [MQTT5-3.14.2-2]
             }
@@ -189,6 +176,29 @@ impl Shard {
         let publishes_will = disconnect.reason != ReasonCode::SUCCESS; // 0x04 and every failure, [MQTT5-3.14.4-3]
         self.end_connection(key, disconnect.reason, publishes_will, now);
     }
+}
+
+/// What the client may expect of us. Limits that are the standard's own defaults are left out.
+fn connack(opening: &Opening, session_present: bool, wanted: u32, expiry: u32) -> ConnAck {
+    let (limits, offered) = (&opening.limits, &opening.limits.offered);
+    let keep_alive = opening.connect.keep_alive;
+    let is_long = keep_alive == 0 || keep_alive > limits.keep_alive_max;
+    let unless = |is_offered: bool| (!is_offered).then_some(false);
+    let properties = ConnAckProperties {
+        session_expiry_interval: (wanted != expiry).then_some(expiry),
+        receive_maximum: Some(limits.receive_maximum),
+        maximum_qos: Some(offered.maximum_qos).filter(|qos| *qos < QoS::ExactlyOnce), // [MQTT5-3.2.2-9]
+        retain_available: unless(offered.retain),
+        maximum_packet_size: Some(limits.packet_size_max),
+        assigned_client_identifier: opening.is_assigned.then(|| opening.client_id.as_str().into()),
+        topic_alias_maximum: Some(limits.topic_alias_max),
+        wildcard_subscription_available: unless(offered.wildcard_subscription),
+        subscription_identifiers_available: unless(offered.subscription_identifiers),
+        shared_subscription_available: unless(offered.shared_subscription),
+        server_keep_alive: (is_long && limits.keep_alive_max < u16::MAX).then_some(limits.keep_alive_max),
+        ..ConnAckProperties::default()
+    };
+    ConnAck { session_present, reason: ReasonCode::SUCCESS, properties }
 }
 
 /// Seconds that the client wants its session to outlive the connection.

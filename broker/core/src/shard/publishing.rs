@@ -53,6 +53,14 @@ pub(super) enum Kind {
     Forwarded(Ticket),
 }
 
+/// A bound that a publish goes beyond, and what that costs.
+enum Broken {
+    /// The message is refused.
+    Message(ReasonCode),
+    /// The connection ends.
+    Connection(ReasonCode),
+}
+
 impl Publishing {
     fn of(connection: Option<ConnectionKey>, message: Option<MessageKey>, kind: Kind) -> Self {
         Self {
@@ -105,16 +113,30 @@ impl Shard {
         if publish.qos > QoS::AtMostOnce && self.is_over_quota(key) {
             return self.refuse(key, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, now); // [MQTT5-3.3.4-7]
         }
-        if topic.levels().take(self.config.limits.topic_levels_max + 1).count()
-            > self.config.limits.topic_levels_max
-        {
-            return self.answer(key, &publish, ReasonCode::TOPIC_NAME_INVALID, now);
+        match self.broken_limit(key, &publish, &topic) {
+            Some(Broken::Message(reason)) => return self.answer(key, &publish, reason, now),
+            Some(Broken::Connection(reason)) => return self.refuse(key, reason, now),
+            None => {}
         }
         match (publish.qos, publish.packet_id) {
             (QoS::ExactlyOnce, Some(id)) if self.is_repeated(key, id, &publish) => {}
             _ if topic.as_str().starts_with('$') => self.publish_system(key, &publish, topic, now),
             _ => self.publish_message(key, &publish, topic, now),
         }
+    }
+
+    /// What the client was told in CONNACK, or what nobody may do here.
+    fn broken_limit(&self, key: ConnectionKey, publish: &Publish, topic: &TopicName) -> Option<Broken> {
+        let limits = &self.connection(key)?.limits;
+        if publish.qos > limits.offered.maximum_qos {
+            return Some(Broken::Connection(ReasonCode::QOS_NOT_SUPPORTED)); // [MQTT5-3.2.2-11]
+        }
+        if publish.retain && !limits.offered.retain {
+            return Some(Broken::Connection(ReasonCode::RETAIN_NOT_SUPPORTED)); // [MQTT5-3.2.2-14]
+        }
+        let levels_max = limits.topic_levels_max;
+        let is_deep = topic.levels().take(levels_max + 1).count() > levels_max;
+        is_deep.then_some(Broken::Message(ReasonCode::TOPIC_NAME_INVALID))
     }
 
     fn publish_message(&mut self, key: ConnectionKey, publish: &Publish, topic: TopicName, now: Time) {
@@ -199,7 +221,7 @@ impl Shard {
         else {
             return;
         };
-        match connection.reading(&self.config.limits) {
+        match connection.reading() {
             Some(true) => self.outputs.push_back(Output::ResumeReading(key)),
             Some(false) => self.outputs.push_back(Output::PauseReading(key)),
             None => {}
@@ -234,10 +256,10 @@ impl Shard {
 
     fn resolve_alias(&mut self, key: ConnectionKey, publish: &mut Publish) -> Result<(), ReasonCode> {
         let Some(alias) = publish.properties.topic_alias.take() else { return Ok(()) };
-        if alias == 0 || alias > self.config.limits.topic_alias_max {
+        let Some(connection) = self.connection_mut(key) else { return Ok(()) };
+        if alias == 0 || alias > connection.limits.topic_alias_max {
             return Err(ReasonCode::TOPIC_ALIAS_INVALID); // [MQTT5-3.3.2-9]
         }
-        let Some(connection) = self.connection_mut(key) else { return Ok(()) };
         let aliases = connection.aliases.get_or_insert_default();
         match &publish.topic {
             Some(topic) => {
@@ -252,7 +274,7 @@ impl Shard {
     fn is_over_quota(&self, key: ConnectionKey) -> bool {
         let Some(connection) = self.connection(key) else { return false };
         connection.version == Version::V5
-            && connection.owed.len() >= usize::from(self.config.limits.receive_maximum)
+            && connection.owed.len() >= usize::from(connection.limits.receive_maximum)
     }
 
     /// Answers a publish that goes nowhere. `[MQTT5-3.3.4-8]`

@@ -76,7 +76,7 @@ impl Shard {
             self.session(at).and_then(|session| Some(session.queue.as_ref()?.in_flight())).unwrap_or(0);
         connection.is_open
             && in_flight < usize::from(connection.window)
-            && connection.unsent.len() <= self.config.limits.unsent_bytes_max
+            && connection.unsent.len() <= connection.limits.unsent_bytes_max
     }
 
     fn next_of(&mut self, at: u32, now: Time) -> Next {
@@ -131,10 +131,11 @@ impl Shard {
     /// QoS 0: now or never.
     pub(super) fn send_at_most_once(&mut self, delivering: &mut Delivering, at: u32, how: &How, now: Time) {
         let Some(key) = self.session(at).and_then(|session| session.connection) else { return };
-        let limit = self.config.limits.unsent_bytes_max;
         match self.connection(key) {
             Some(connection) if !connection.is_open => self.counters.dropped_offline_qos0 += 1,
-            Some(connection) if connection.unsent.len() > limit => self.counters.dropped_slow_reader += 1,
+            Some(connection) if connection.unsent.len() > connection.limits.unsent_bytes_max => {
+                self.counters.dropped_slow_reader += 1;
+            }
             Some(_) => {
                 let message = Arc::clone(&delivering.message);
                 let outgoing = Outgoing {

@@ -6,13 +6,15 @@ use crate::io::{IndexChange, Output};
 use crate::message::Time;
 use crate::queue::Slot;
 use crate::session::{Received, Session};
+use std::sync::Arc;
 
 impl Shard {
     /// Takes back a session that outlived the last run. Before the first `handle`. Drain the outputs afterwards: they
     /// make the session routable.
     pub fn recover(&mut self, stored: StoredSession, now: Time) {
         let StoredSession { session: key, record, subscriptions, entries, received } = stored;
-        let mut session = Session::new(key, record.app, record.client_id);
+        let limits = Arc::clone(self.config.limits.of_app(&record.app));
+        let mut session = Session::new(key, record.app, record.client_id, limits);
         session.epoch = record.epoch;
         session.expiry_interval = record.expiry_interval;
         // The broker died with the connection: the session is offline from now on.

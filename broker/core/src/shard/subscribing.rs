@@ -18,8 +18,14 @@ use std::sync::Arc;
 
 impl Shard {
     pub(super) fn subscribe(&mut self, key: ConnectionKey, subscribe: &Subscribe, now: Time) {
-        if subscribe.filters.len() > self.config.limits.filters_per_packet_max {
+        if self.has_too_many_filters(key, subscribe.filters.len()) {
             return self.refuse(key, ReasonCode::QUOTA_EXCEEDED, now);
+        }
+        let has_identifier = subscribe.subscription_identifier.is_some();
+        if has_identifier
+            && !self.connection(key).is_some_and(|to| to.limits.offered.subscription_identifiers)
+        {
+            return self.refuse(key, ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED, now); // section 3.2.2.3.12
         }
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         for (text, options) in &subscribe.filters {
@@ -33,6 +39,10 @@ impl Shard {
             SubAck { packet_id: subscribe.packet_id, reasons, properties: ReasonProperties::default() };
         // Every subscription is in the index by now; a durable one is on disk too before the client hears of it.
         self.answer_durably(key, Packet::SubAck(Box::new(suback)), now);
+    }
+
+    fn has_too_many_filters(&self, key: ConnectionKey, count: usize) -> bool {
+        self.connection(key).is_some_and(|connection| count > connection.limits.filters_per_packet_max)
     }
 
     fn answer_durably(&mut self, key: ConnectionKey, packet: Packet, now: Time) {
@@ -49,9 +59,11 @@ impl Shard {
         &mut self,
         key: ConnectionKey,
         text: &ByteString,
-        granted: Granted,
+        mut granted: Granted,
     ) -> Result<ReasonCode, ReasonCode> {
-        let levels_max = self.config.limits.topic_levels_max;
+        let Some((at, session)) = self.session_at(key) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
+        let (limits, is_bridge) = (Arc::clone(&session.limits), session.is_bridge);
+        let levels_max = limits.topic_levels_max;
         let Ok(subscription) = Subscription::parse(text.to_string()) else {
             return Ok(ReasonCode::TOPIC_FILTER_INVALID);
         };
@@ -61,16 +73,22 @@ impl Shard {
         if subscription.group.is_some() && granted.options.no_local {
             return Err(ReasonCode::PROTOCOL_ERROR); // [MQTT5-3.8.3-4]
         }
-        let limit = self.config.limits.subscriptions_max;
-        let Some((at, session)) = self.session_at(key) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
+        if subscription.group.is_some() && !limits.offered.shared_subscription {
+            return Ok(ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED);
+        }
+        if subscription.filter.has_wildcard() && !limits.offered.wildcard_subscription {
+            return Ok(ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED);
+        }
         let is_internal = subscription.filter.as_str().starts_with("$push/v1");
-        if is_internal && !session.is_bridge {
+        if is_internal && !is_bridge {
             return Ok(ReasonCode::NOT_AUTHORIZED);
         }
+        let Some(session) = self.session(at) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
         let is_known = session.subscription(&subscription).is_some();
-        if !is_known && session.subscriptions.len() >= limit {
+        if !is_known && session.subscriptions.len() >= limits.subscriptions_max {
             return Ok(ReasonCode::QUOTA_EXCEEDED);
         }
+        granted.options.qos = granted.options.qos.min(limits.offered.maximum_qos); // [MQTT5-3.2.2-10]
         self.add_subscription(at, subscription, granted, !is_known);
         Ok(ReasonCode::from_u8(granted.options.qos as u8).unwrap_or(ReasonCode::SUCCESS))
     }
@@ -130,7 +148,7 @@ impl Shard {
     }
 
     pub(super) fn unsubscribe(&mut self, key: ConnectionKey, unsubscribe: &Unsubscribe, now: Time) {
-        if unsubscribe.filters.len() > self.config.limits.filters_per_packet_max {
+        if self.has_too_many_filters(key, unsubscribe.filters.len()) {
             return self.refuse(key, ReasonCode::QUOTA_EXCEEDED, now);
         }
         let reasons = unsubscribe.filters.iter().map(|text| self.unsubscribe_one(key, text)).collect();
@@ -166,8 +184,8 @@ impl Shard {
     /// Asks for the next page of retained messages when the last one is on its way to the client.
     pub(super) fn read_retained(&mut self, key: ConnectionKey) {
         let page = self.config.limits.retained_page;
-        let unsent = self.connection(key).map_or(usize::MAX, |connection| connection.unsent.len());
-        if unsent > self.config.limits.unsent_bytes_max / 2 {
+        let Some(connection) = self.connection(key) else { return };
+        if connection.unsent.len() > connection.limits.unsent_bytes_max / 2 {
             return;
         }
         let Some((_, session)) = self.session_at(key) else { return };

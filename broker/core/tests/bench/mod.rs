@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use reveille_broker_core::admin::Done;
 use reveille_broker_core::change::{Batch, Change};
 use reveille_broker_core::io::{Committed, ConnectionKey, Identity, Input, Opening, Output, ShardNo, Ticket};
-use reveille_broker_core::limits::Limits;
+use reveille_broker_core::limits::{ConnectionLimits, Limits};
 use reveille_broker_core::message::Time;
 use reveille_broker_core::presence::bridge_app;
 use reveille_broker_core::router::Router;
@@ -18,6 +18,7 @@ use reveille_proto::mqtt::{
 use reveille_proto::reason::ReasonCode;
 use reveille_proto::topic::TopicName;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 /// What the broker said to one connection.
 #[derive(Default)]
@@ -41,6 +42,8 @@ pub struct Bench {
     pub paused: HashSet<ConnectionKey>,
     /// How an operator's wishes ended.
     pub done: Vec<(u64, Done)>,
+    /// What the next connections get.
+    pub limits: Arc<ConnectionLimits>,
     lines: HashMap<ConnectionKey, Line>,
     next: u32,
     has_bridge: bool,
@@ -100,7 +103,15 @@ impl Bench {
 
     /// The broker after so many starts: its numbers are above those of earlier ones.
     pub fn booted(limits: Limits, boot: u64) -> Self {
-        let config = ShardConfig { no: ShardNo(0), shards: 1, boot, seed: 7, limits, push_rules: Vec::new() };
+        let connection = Arc::clone(&limits.connection);
+        let config = ShardConfig {
+            no: ShardNo(0),
+            shards: 1,
+            boot,
+            seed: 7,
+            limits: Arc::new(limits),
+            push_rules: Vec::new(),
+        };
         Self {
             shard: Shard::new(config),
             router: Router::new(1),
@@ -111,6 +122,7 @@ impl Bench {
             blocks: HashSet::new(),
             paused: HashSet::new(),
             done: Vec::new(),
+            limits: connection,
             lines: HashMap::new(),
             next: 0,
             has_bridge: false,
@@ -144,6 +156,7 @@ impl Bench {
             client_id,
             is_assigned: false,
             network: "bench".into(),
+            limits: Arc::clone(&self.limits),
         };
         self.input(Input::Open { connection: key, opening: Box::new(opening) });
         key
