@@ -1,0 +1,19 @@
+//! What the chapters are written with: a stage with a broker on it, clients made of bytes, and packets to send them.
+
+mod client;
+mod packets;
+mod received;
+mod stage;
+mod wire;
+
+#[allow(unused_imports, reason = "each chapter takes what it needs")]
+pub use {
+    client::{Client, PATIENCE},
+    packets::{
+        Connect, Publish, Subscribe, Unsubscribe, Will, ack, disconnect, pingreq, puback, pubcomp, publish,
+        pubrec, pubrel, subscribe, unsubscribe,
+    },
+    received::{Ack, ConnAck, Disconnect, Frame, SubAck},
+    stage::{SINCE_3_1_1, Stage, VERSIONS, Version},
+    wire::{Packet, Property, ToBytes, hex, prop},
+};

@@ -1,0 +1,161 @@
+//! A broker of its own for each run of a test, and the version and transport in which it is spoken to.
+
+use super::client::{Client, PATIENCE};
+use super::packets::Connect;
+use super::received::ConnAck;
+use super::wire::ToBytes;
+use reveille_broker::{Broker, Config};
+use reveille_broker_store::Memory;
+use std::fmt;
+use std::net::TcpStream;
+use std::sync::Arc;
+
+/// A version of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    V3_1,
+    V3_1_1,
+    V5,
+}
+
+/// All versions: for rules that are the same in all of them.
+pub const VERSIONS: [Version; 3] = [Version::V3_1, Version::V3_1_1, Version::V5];
+
+/// Those for which the OASIS standards say it.
+pub const SINCE_3_1_1: [Version; 2] = [Version::V3_1_1, Version::V5];
+
+impl Version {
+    pub fn name_and_level(self) -> (&'static str, u8) {
+        match self {
+            Self::V3_1 => ("MQIsdp", 3),
+            Self::V3_1_1 => ("MQTT", 4),
+            Self::V5 => ("MQTT", 5),
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V3_1 => "MQTT 3.1",
+            Self::V3_1_1 => "MQTT 3.1.1",
+            Self::V5 => "MQTT 5.0",
+        })
+    }
+}
+
+/// What carries the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Tcp,
+}
+
+/// All of them: for the few tests of each chapter that run on every listener.
+const TRANSPORTS: [Transport; 1] = [Transport::Tcp];
+
+/// A fresh broker with its data in memory. Says where it was when a test fails on it.
+pub struct Stage {
+    broker: Broker,
+    pub version: Version,
+    transport: Transport,
+}
+
+impl Stage {
+    /// Over TCP, with the default configuration.
+    pub fn new(version: Version) -> Self {
+        Self::with(version, "")
+    }
+
+    /// Over TCP, with keys of the table `[broker]`.
+    pub fn with(version: Version, config: &str) -> Self {
+        Self::on(Transport::Tcp, version, config)
+    }
+
+    /// One stage after the other, for each version.
+    pub fn each(versions: &[Version]) -> impl Iterator<Item = Self> {
+        versions.iter().copied().map(Self::new)
+    }
+
+    /// One stage after the other, for each version on each transport.
+    pub fn everywhere(versions: &[Version]) -> impl Iterator<Item = Self> {
+        let pairs =
+            TRANSPORTS.iter().flat_map(|transport| versions.iter().map(|version| (*transport, *version)));
+        pairs.map(|(transport, version)| Self::on(transport, version, ""))
+    }
+
+    fn on(transport: Transport, version: Version, config: &str) -> Self {
+        let mut config: Config = toml::from_str(config).unwrap();
+        config.listen.set_port(0);
+        config.shards = 2; // what crosses from one shard to another is part of every test
+        let broker = reveille_broker::start_on(config, Arc::new(Memory::new())).unwrap();
+        Self { broker, version, transport }
+    }
+
+    pub fn is_v5(&self) -> bool {
+        self.version == Version::V5
+    }
+
+    /// A connection on which nothing was said yet.
+    pub fn socket(&self) -> Client {
+        self.socket_of(self.version)
+    }
+
+    /// The same for a client of another version.
+    pub fn socket_of(&self, version: Version) -> Client {
+        let stream = match self.transport {
+            Transport::Tcp => TcpStream::connect(self.broker.mqtt_addr()).unwrap(),
+        };
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Client::on(Box::new(stream), version)
+    }
+
+    /// Sends CONNECT and hears CONNACK, whatever it says.
+    pub fn open(&self, connect: impl ToBytes) -> (Client, ConnAck) {
+        let mut client = self.socket();
+        client.send(connect);
+        let connack = client.expect_connack();
+        (client, connack)
+    }
+
+    /// A clean session that was accepted.
+    pub fn connect(&self, client_id: &str) -> Client {
+        self.accepted(Connect::new(client_id))
+    }
+
+    /// A connection that was accepted.
+    pub fn accepted(&self, connect: Connect) -> Client {
+        let (client, connack) = self.open(connect);
+        assert_eq!(connack.code, 0, "accepted: {connack:?}");
+        client
+    }
+
+    /// What the broker answers to the first bytes of a connection before it closes it: one packet, or nothing.
+    pub fn refusal(&self, first: impl ToBytes) -> Option<super::Frame> {
+        let mut client = self.socket();
+        client.send(first);
+        let answer = client.next_or_end();
+        if answer.is_some() {
+            client.expect_end();
+        }
+        answer
+    }
+
+    /// CONNECT is refused: 5.0 hears this reason code in CONNACK, 3.x this return code or, where none fits, nothing.
+    pub fn expect_refusal(&self, first: impl ToBytes, code: u8, return_code: Option<u8>) {
+        let answer = self.refusal(first);
+        let wanted = if self.is_v5() { Some(code) } else { return_code };
+        let told = answer.map(|frame| frame.connack(self.version));
+        assert_eq!(told.as_ref().map(|connack| connack.code), wanted, "{told:?}");
+        assert!(!told.is_some_and(|connack| connack.session_present), "a refusal with a session");
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("this was {} over {:?}", self.version, self.transport);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Our own conformance suite: raw bytes in and out of a real broker, one file per chapter of the standards.
+//!
+//! Each test says in its doc lines which numbered statements it covers (`Covers:`), which rule without a number (`Also:`)
+//! and which mistake of other brokers it guards against (`Trap:`). `docs/conformance.md` is generated from these lines
+//! and from `statements/`, see [`table`].
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed"
+)]
+
+#[allow(dead_code, reason = "each chapter takes what it needs")]
+mod harness;
+mod table;
+
+mod chapter_1;
+mod chapter_7;
