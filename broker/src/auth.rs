@@ -39,20 +39,18 @@ impl Auth {
         Ok(Self { users, internal_password, bridge_app, admits_anonymous: config.admits_anonymous() })
     }
 
-    /// Who sent this CONNECT through this door.
+    /// Who sent this CONNECT through this door. Takes as long as a hash or a hook takes; the shard goes on meanwhile.
     ///
     /// # Errors
     /// The reason code for the refusing CONNACK.
-    pub(crate) fn identify(&self, door: Door, connect: &Connect) -> Result<Identity, ReasonCode> {
+    pub(crate) async fn identify(&self, door: Door, connect: &Connect) -> Result<Identity, ReasonCode> {
         let name = connect.username.as_deref();
         let password = connect.password.as_deref().unwrap_or_default();
         match (door, name) {
             (Door::Internal, Some(BRIDGE_USER)) => self.bridge(password),
             (Door::Internal, _) => Err(ReasonCode::NOT_AUTHORIZED),
             (Door::Public, Some(name)) if !self.users.is_empty() => self.user(name, password),
-            (Door::Public, _) if self.admits_anonymous => {
-                Ok(Identity { app: AppId::default(), is_bridge: false })
-            }
+            (Door::Public, _) if self.admits_anonymous => Ok(Identity::of(AppId::default())),
             (Door::Public, _) => Err(ReasonCode::NOT_AUTHORIZED),
         }
     }
@@ -62,13 +60,13 @@ impl Auth {
         if !is_same(wanted.reveal().as_bytes(), password) {
             return Err(ReasonCode::BAD_USER_NAME_OR_PASSWORD);
         }
-        Ok(Identity { app: self.bridge_app.clone(), is_bridge: true })
+        Ok(Identity::bridge(self.bridge_app.clone()))
     }
 
     fn user(&self, name: &str, password: &[u8]) -> Result<Identity, ReasonCode> {
         match self.users.get(name) {
             Some((wanted, app)) if is_same(wanted.reveal().as_bytes(), password) => {
-                Ok(Identity { app: app.clone(), is_bridge: false })
+                Ok(Identity { user: Some(name.into()), ..Identity::of(app.clone()) })
             }
             Some(_) | None => Err(ReasonCode::BAD_USER_NAME_OR_PASSWORD),
         }
@@ -108,8 +106,8 @@ mod tests {
         Auth::new(&toml::from_str(text).unwrap(), AppId::parse("_reveille").unwrap()).unwrap()
     }
 
-    #[test]
-    fn a_client_belongs_to_the_app_of_its_credential() {
+    #[tokio::test]
+    async fn a_client_belongs_to_the_app_of_its_credential() {
         const USERS: &str = "internal_password = 'sesame'\n\
                              [[users]]\nname = 'shop'\npassword = 'tulip'\napp = 'shop'\n\
                              [[users]]\nname = 'bridge'\npassword = 'rose'";
@@ -139,7 +137,7 @@ mod tests {
             (USERS, Door::Internal, Some(("bridge", b"rose")), bad),
         ];
         for (config, door, credentials, wanted) in rows {
-            let got = auth(config).identify(door, &connect(credentials));
+            let got = auth(config).identify(door, &connect(credentials)).await;
             let got = got.as_ref().map(|who| (who.app.as_str(), who.is_bridge)).map_err(|reason| *reason);
             assert_eq!(got, wanted, "{config:?} {door:?} {credentials:?}");
         }

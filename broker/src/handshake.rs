@@ -72,7 +72,10 @@ pub(crate) async fn shake_hands(host: Rc<Host>, mut socket: TcpStream, peer: Soc
     let mut unread = BytesMut::new();
     let connect =
         timeout(deadline, read_connect(&mut socket, &mut unread)).await.unwrap_or(Err(Failed::Silent));
-    let opening = connect.and_then(|connect| admit(&host, connect, peer, door));
+    let opening = match connect {
+        Ok(connect) => admit(&host, connect, peer, door).await,
+        Err(failed) => Err(failed),
+    };
     match opening {
         Ok(opening) => hand_over(&host, socket, Newcomer { opening, rest: unread, connected }).await,
         Err(Failed::Silent) => host.count(|counters| counters.failed_handshakes += 1),
@@ -124,22 +127,29 @@ fn protocol_level(packet: &[u8]) -> Option<u8> {
     body.get(2 + usize::from(u16::from_be_bytes([high, low]))).copied()
 }
 
-fn admit(host: &Host, connect: Box<Connect>, peer: SocketAddr, door: Door) -> Result<Box<Opening>, Failed> {
+async fn admit(
+    host: &Host,
+    connect: Box<Connect>,
+    peer: SocketAddr,
+    door: Door,
+) -> Result<Box<Opening>, Failed> {
     let version = connect.version;
     let refused = |reason| Failed::Refused(version, reason);
     let shared = &host.shared;
-    let table = shared.limits.load();
+    let table = shared.limits.load_full();
     if shared.health.connections() > table.shell.connections_max {
         return Err(refused(ReasonCode::QUOTA_EXCEEDED));
     }
     let wanted = handshake::check(&connect).map_err(refused)?;
-    let identity = shared.auth.identify(door, &connect).map_err(refused)?;
-    let limits = table.of("", &identity.app, None);
-    handshake::check_will(&connect, &limits).map_err(refused)?;
     let (client_id, is_assigned) = match wanted {
         Wanted::Given(client_id) => (client_id, false),
         Wanted::Assigned => (assigned_client_id().map_err(refused)?, true),
     };
+    let auth = shared.auth.load_full();
+    let identity = auth.identify(door, &connect).await.map_err(refused)?;
+    handshake::authorize(&connect, &identity, &client_id).map_err(refused)?;
+    let limits = table.of("", &identity.app, identity.user.as_deref());
+    handshake::check_will(&connect, &limits).map_err(refused)?;
     let network = ByteString::from(peer.ip().to_canonical().to_string());
     Ok(Box::new(Opening { connect, identity, client_id, is_assigned, network, limits }))
 }

@@ -132,7 +132,7 @@ fn serve(config: &Config, bound: BoundAll, store: Arc<dyn Store>) -> Result<Brok
         store: Arc::clone(&store),
         health: Arc::clone(&health),
         metrics: metrics.clone(),
-        auth: Arc::new(Auth::new(config, bridge_app())?),
+        auth: Arc::new(ArcSwap::from_pointee(Auth::new(config, bridge_app())?)),
         limits: Arc::new(ArcSwap::from_pointee(LimitsTable::new(config, BTreeMap::new()))),
     };
     let running = Running { shards: Vec::new(), readers, http: None, store };

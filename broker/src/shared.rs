@@ -29,8 +29,9 @@ pub(crate) struct Shared {
     pub(crate) health: Arc<Health>,
     /// What is measured.
     pub(crate) metrics: Metrics,
-    /// Who may connect.
-    pub(crate) auth: Arc<Auth>,
+    /// Who may connect, and what they may do then. Replaced as a whole; whoever is being identified finishes with the
+    /// one it began with.
+    pub(crate) auth: Arc<ArcSwap<Auth>>,
     /// Every bound; what runs already keeps those that it began with.
     pub(crate) limits: Arc<ArcSwap<LimitsTable>>,
 }

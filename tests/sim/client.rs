@@ -129,7 +129,7 @@ impl Client {
         let app = if is_bridge { bridge_app() } else { AppId::default() };
         let opening = Opening {
             connect: Box::new(connect),
-            identity: Identity { app, is_bridge },
+            identity: Identity { is_bridge, ..Identity::of(app) },
             client_id: ClientId::parse(&self.name).unwrap(),
             is_assigned: false,
             network: "sim".into(),

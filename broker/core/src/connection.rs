@@ -1,9 +1,11 @@
 //! One network connection: what the client allows, what it still has to be told, and when it was last heard.
 
-use crate::io::Opening;
+use crate::acl::{Acl, LastAllowed};
+use crate::io::{Identity, Opening};
 use crate::limits::ConnectionLimits;
 use crate::message::Time;
 use bytes::BytesMut;
+use bytestring::ByteString;
 use reveille_proto::ids::PacketId;
 use reveille_proto::mqtt::{Packet, Publish, PublishFrame, QoS, Version};
 use reveille_proto::reason::ReasonCode;
@@ -27,6 +29,30 @@ pub(crate) struct Owed {
 pub(crate) struct Aliases {
     pub theirs: HashMap<u16, TopicName>,
     pub ours: HashMap<TopicName, u16>,
+}
+
+/// What a connection may do, and for how long; absent where that is everything for ever.
+#[derive(Debug)]
+pub(crate) struct Permission {
+    pub user: Option<ByteString>,
+    pub acl: Option<Arc<Acl>>,
+    pub last_allowed: LastAllowed,
+    pub expires_at: Option<Time>,
+}
+
+impl Permission {
+    fn of(identity: &Identity) -> Option<Box<Self>> {
+        let Identity { user, acl, expires_at, app: _, is_bridge: _ } = identity;
+        let is_limited = user.is_some() || acl.is_some() || expires_at.is_some();
+        is_limited.then(|| {
+            Box::new(Self {
+                user: user.clone(),
+                acl: acl.clone(),
+                last_allowed: LastAllowed::default(),
+                expires_at: *expires_at,
+            })
+        })
+    }
 }
 
 /// See the module.
@@ -56,6 +82,7 @@ pub(crate) struct Connection {
     pub owed_bytes: u32,
     /// We do not read from it: it owes too little or reads too little.
     pub is_paused: bool,
+    pub permission: Option<Box<Permission>>,
 }
 
 impl Connection {
@@ -81,7 +108,18 @@ impl Connection {
             owed: VecDeque::new(),
             owed_bytes: 0,
             is_paused: false,
+            permission: Permission::of(&opening.identity),
         }
+    }
+
+    /// When its credential ends.
+    pub fn expires_at(&self) -> Option<Time> {
+        self.permission.as_ref().and_then(|permission| permission.expires_at)
+    }
+
+    /// When somebody has to look at it: it may have been silent for too long, or its credential ends.
+    pub fn look_at(&self) -> Option<Time> {
+        [self.silent_until(), self.expires_at()].into_iter().flatten().min()
     }
 
     /// When silence ends it: one and a half keep alives after the last packet that came. What we send does not

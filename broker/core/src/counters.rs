@@ -43,6 +43,14 @@ counters! {
     protocol_errors;
     /// Connections ended by an operator or a ban.
     kicks;
+    /// Connections closed because their credential ended.
+    expired_credentials;
+    /// Publishes that the client was not allowed.
+    denied_publishes;
+    /// Subscriptions that the client was not allowed, or is not any more.
+    denied_subscriptions;
+    /// Retained messages that the client was not allowed to read.
+    denied_retained;
     /// PUBLISH packets taken.
     publishes_received;
     /// PUBLISH packets written.

@@ -1,5 +1,7 @@
 //! CONNECT before anything is known about the client: is it acceptable, and under which client identifier?
 
+use crate::acl::Who;
+use crate::io::Identity;
 use crate::limits::ConnectionLimits;
 use reveille_proto::ids::ClientId;
 use reveille_proto::mqtt::{ConnAck, ConnAckProperties, Connect, Version};
@@ -53,6 +55,20 @@ fn wanted_client_id(connect: &Connect) -> Result<Wanted, ReasonCode> {
         Version::V5 => Ok(Wanted::Assigned),
         Version::V3_1_1 if connect.clean_start => Ok(Wanted::Assigned), // [MQTT3-3.1.3-7]
         Version::V3_1_1 | Version::V3_1 => Err(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID), // [MQTT3-3.1.3-8]
+    }
+}
+
+/// Checks what the client wants against what it may do: its will is a publish that it makes now.
+///
+/// # Errors
+/// The reason code for the refusing CONNACK.
+pub fn authorize(connect: &Connect, identity: &Identity, client_id: &ClientId) -> Result<(), ReasonCode> {
+    let (Some(will), Some(acl)) = (&connect.will, &identity.acl) else { return Ok(()) };
+    let who =
+        Who { user: identity.user.as_deref(), client_id: client_id.as_str(), app: identity.app.as_str() };
+    match acl.may_publish(who, &will.topic, will.retain) {
+        true => Ok(()),
+        false => Err(ReasonCode::NOT_AUTHORIZED),
     }
 }
 

@@ -3,10 +3,11 @@
 //! The shell calls [`crate::shard::Shard::handle`] once for each event, then drains `next_output` until `None`,
 //! then hands `take_batch` to the store when no more than one commit is on its way.
 
+use crate::acl::Acl;
 use crate::admin::{Done, Wish};
 use crate::change::Change;
 use crate::limits::{ConnectionLimits, Limits};
-use crate::message::{Message, MessageKey, SessionKey};
+use crate::message::{Message, MessageKey, SessionKey, Time};
 use bytes::BytesMut;
 use bytestring::ByteString;
 use reveille_proto::ids::{AppId, ClientId, MessageId};
@@ -36,6 +37,24 @@ pub struct Identity {
     pub app: AppId,
     /// Whether it is the bridge, which alone may use `$push/v1/#`.
     pub is_bridge: bool,
+    /// The user name that its credential has, which is not always the one in CONNECT.
+    pub user: Option<ByteString>,
+    /// What it may do; `None`: everything within its app.
+    pub acl: Option<Arc<Acl>>,
+    /// When its credential ends, and its connection with it.
+    pub expires_at: Option<Time>,
+}
+
+impl Identity {
+    /// A client of an app that may do everything there, for ever.
+    pub fn of(app: AppId) -> Self {
+        Self { app, is_bridge: false, user: None, acl: None, expires_at: None }
+    }
+
+    /// The bridge.
+    pub fn bridge(app: AppId) -> Self {
+        Self { is_bridge: true, ..Self::of(app) }
+    }
 }
 
 /// A CONNECT that passed [`crate::handshake`] and authentication.

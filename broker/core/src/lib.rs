@@ -2,6 +2,7 @@
 //!
 //! Nothing in here opens a socket or a file, reads a clock, takes a lock, spawns a task or rolls a die.
 
+pub mod acl;
 pub mod admin;
 pub mod change;
 pub mod collections;

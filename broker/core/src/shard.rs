@@ -10,6 +10,7 @@ mod delivering;
 mod directing;
 mod ending;
 mod opening;
+mod permitting;
 mod publishing;
 mod pumping;
 mod recovering;

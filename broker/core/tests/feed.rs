@@ -224,10 +224,7 @@ fn a_bridge_that_is_away_misses_nothing() {
     let mut order = publish("a", "x", 1, 1);
     order.properties.user_properties = vec![("push-title".into(), "t".into())];
     bench.publish(publisher, order);
-    let identity = reveille_broker_core::io::Identity {
-        app: reveille_broker_core::presence::bridge_app(),
-        is_bridge: true,
-    };
+    let identity = reveille_broker_core::io::Identity::bridge(reveille_broker_core::presence::bridge_app());
     let back = bench.open_as(durable("bridge"), identity);
     let events = heard(&mut bench, back);
     assert_eq!(on(&events, bridge::QUEUED).len(), 1);

@@ -543,10 +543,8 @@ fn a_slow_reader_loses_at_most_qos_0() {
 #[test]
 fn a_second_connect_with_the_same_identifier_in_another_app_is_another_session() {
     let mut bench = Bench::new(Limits::default());
-    let identity = |app: &str| reveille_broker_core::io::Identity {
-        app: reveille_proto::ids::AppId::parse(app).unwrap(),
-        is_bridge: false,
-    };
+    let identity =
+        |app| reveille_broker_core::io::Identity::of(reveille_proto::ids::AppId::parse(app).unwrap());
     let one = bench.open_as(connect("same", Version::V5), identity("shop"));
     let two = bench.open_as(connect("same", Version::V5), identity("bank"));
     bench.subscribe(one, "#", 0);

@@ -110,7 +110,7 @@ impl Shard {
         if self.connections.len() <= index {
             self.connections.resize_with(index + 1, || None);
         }
-        if let Some(due) = connection.silent_until() {
+        if let Some(due) = connection.look_at() {
             self.deadlines.arm(Due::Connection(key), due.0);
         }
         if let Some(place) = self.connections.get_mut(index) {
@@ -126,6 +126,7 @@ impl Shard {
         self.touch(key);
         self.update_reading(key);
         self.members_online(key, 1);
+        self.revoke_subscriptions(key);
         if let Some((at, session)) = self.session_at(key) {
             session.is_loading = false;
             session.is_reading = false;

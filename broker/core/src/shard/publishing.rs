@@ -120,6 +120,7 @@ impl Shard {
         }
         match (publish.qos, publish.packet_id) {
             (QoS::ExactlyOnce, Some(id)) if self.is_repeated(key, id, &publish) => {}
+            _ if !self.may_publish(key, &topic, publish.retain) => self.deny_publish(key, &publish, now),
             _ if topic.as_str().starts_with('$') => self.publish_system(key, &publish, topic, now),
             _ => self.publish_message(key, &publish, topic, now),
         }

@@ -79,6 +79,10 @@ impl Shard {
         if subscription.filter.has_wildcard() && !limits.offered.wildcard_subscription {
             return Ok(ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED);
         }
+        if !self.may_subscribe(key, &subscription.filter) {
+            self.counters.denied_subscriptions += 1;
+            return Ok(ReasonCode::NOT_AUTHORIZED);
+        }
         let is_internal = subscription.filter.as_str().starts_with("$push/v1");
         if is_internal && !is_bridge {
             return Ok(ReasonCode::NOT_AUTHORIZED);
@@ -161,6 +165,14 @@ impl Shard {
         let Ok(subscription) = Subscription::parse(text.to_string()) else {
             return ReasonCode::TOPIC_FILTER_INVALID;
         };
+        self.remove_subscription(key, subscription)
+    }
+
+    pub(super) fn remove_subscription(
+        &mut self,
+        key: ConnectionKey,
+        subscription: Subscription,
+    ) -> ReasonCode {
         let Some((at, session)) = self.session_at(key) else { return ReasonCode::UNSPECIFIED_ERROR };
         if !session.unsubscribe(&subscription) {
             return ReasonCode::NO_SUBSCRIPTION_EXISTED;
@@ -232,6 +244,10 @@ impl Shard {
             session.readings = None;
         }
         for message in messages.iter().filter(|message| !message.is_expired(now)) {
+            if !self.may_read_retained(connection, &message.topic) {
+                self.counters.denied_retained += 1;
+                continue;
+            }
             let qos = message.qos.min(granted.options.qos);
             let identifiers = if granted.identifier > 0 { vec![granted.identifier] } else { Vec::new() };
             let how = How { qos, retain: true, identifiers, group: None }; // [MQTT5-3.3.1-8]

@@ -29,7 +29,11 @@ impl Shard {
 
     /// A packet only wrote down when it came; here is looked whether that was too long ago.
     fn look_at_connection(&mut self, key: ConnectionKey, now: Time) {
-        let Some(end) = self.connection(key).and_then(|connection| connection.silent_until()) else { return };
+        let Some(connection) = self.connection(key) else { return };
+        if connection.expires_at().is_some_and(|end| end <= now) {
+            return self.expire(key, now);
+        }
+        let Some(end) = connection.look_at() else { return };
         if end > now {
             self.deadlines.arm(Due::Connection(key), end.0);
             return;

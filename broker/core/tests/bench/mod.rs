@@ -131,11 +131,11 @@ impl Bench {
 
     /// Connects and returns the key; CONNACK is still to be read.
     pub fn open(&mut self, connect: Connect) -> ConnectionKey {
-        self.open_as(connect, Identity { app: AppId::default(), is_bridge: false })
+        self.open_as(connect, Identity::of(AppId::default()))
     }
 
     pub fn open_bridge(&mut self) -> ConnectionKey {
-        let bridge = self.open_as(durable("bridge"), Identity { app: bridge_app(), is_bridge: true });
+        let bridge = self.open_as(durable("bridge"), Identity::bridge(bridge_app()));
         self.read(bridge);
         for topic in
             ["$push/v1/queued", "$push/v1/unacked", "$push/v1/acked", "$push/v1/presence", "$push/v1/device"]
