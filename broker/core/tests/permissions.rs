@@ -1,7 +1,6 @@
 //! What a client may do: each test would fail in a broker that forgets to ask.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
 
-#[allow(dead_code, reason = "shared with other tests, which use other parts of it")]
 mod bench;
 
 use bench::{Bench, connect, durable, publish, will};
