@@ -1,24 +1,59 @@
 #!/usr/bin/env bash
 # Everything: format, lints, unit and property tests, conformance, simulation, end-to-end and kill tests, documents.
-# Needs a network only on the first run, for the crates and for Debian's mosquitto as a foreign client.
+# Needs a network only on the first run: for the crates, and for the foreign clients that the interoperability tests drive.
+#   ./test.sh clients     installs those clients and nothing else
 set -euo pipefail
 cd "$(dirname "$0")"
 
 step() { printf '\n=== %s\n' "$*"; }
 
-foreign_clients() {
-    if command -v mosquitto_pub >/dev/null && command -v mosquitto_sub >/dev/null && command -v mosquitto >/dev/null; then
-        return
-    fi
+# Where the tests look for what comes from PyPI and npm.
+clients="$PWD/tests/interop/clients"
+installed="${CARGO_TARGET_DIR:-target}/interop"
+
+# Debian's packages, only when something is missing: mosquitto, Node, Python's venv, Chromium.
+foreign_programs() {
+    local missing=()
+    for program in mosquitto mosquitto_pub mosquitto_sub; do
+        command -v "$program" >/dev/null || missing+=(mosquitto mosquitto-clients)
+    done
+    command -v node >/dev/null || missing+=(nodejs)
+    command -v npm >/dev/null || missing+=(npm)
+    python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+    command -v chromium >/dev/null || missing+=(chromium)
+    [ "${#missing[@]}" -ne 0 ] || return 0
     local sudo=()
     if [ "$(id -u)" -ne 0 ]; then sudo=(sudo); fi
     "${sudo[@]}" apt-get update -q
-    "${sudo[@]}" apt-get install -q -y --no-install-recommends mosquitto mosquitto-clients
+    DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}"
+}
+
+# Each list of packages is installed once, and again when it has changed.
+python_clients() {
+    cmp -s "$clients/requirements.txt" "$installed/venv/requirements.txt" && return
+    python3 -m venv --clear "$installed/venv"
+    "$installed/venv/bin/pip" install --quiet --disable-pip-version-check -r "$clients/requirements.txt"
+    cp "$clients/requirements.txt" "$installed/venv/"
+}
+
+javascript_clients() {
+    cmp -s "$clients/package-lock.json" "$installed/node/installed.json" && return
+    mkdir -p "$installed/node"
+    cp "$clients"/package.json "$clients"/package-lock.json "$clients"/.npmrc "$installed/node/"
+    (cd "$installed/node" && npm ci --silent --ignore-scripts)
+    cp "$clients/package-lock.json" "$installed/node/installed.json"
+}
+
+foreign_clients() {
+    foreign_programs
+    python_clients
+    javascript_clients
 }
 
 step "foreign clients"
 foreign_clients
 mosquitto_pub --version 2>&1 | head -n 1 || true
+if [ "${1:-}" = clients ]; then exit; fi
 
 step "format"
 cargo fmt --all --check

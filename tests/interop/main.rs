@@ -7,5 +7,10 @@
     reason = "tests fail by panicking"
 )]
 
+mod agent;
+mod installed;
+mod matrix;
 mod mosquitto;
 mod rumqtt;
+mod rumqtt_agent;
+mod run;

@@ -10,6 +10,7 @@
 )]
 
 pub mod api;
+pub mod certificates;
 pub mod foreign;
 pub mod mqtt;
 pub mod program;
