@@ -55,6 +55,15 @@ impl Permission {
     }
 }
 
+/// What the rules do not need to know about a connection.
+#[derive(Debug)]
+pub(crate) struct About {
+    /// When it was accepted.
+    pub since: Time,
+    /// Where it comes from.
+    pub network: ByteString,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -80,6 +89,12 @@ pub(crate) struct Connection {
     pub early: Vec<Packet>,
     pub owed: VecDeque<Owed>,
     pub owed_bytes: u32,
+    /// PUBLISH packets that came.
+    pub publishes_received: u64,
+    /// PUBLISH packets that were written.
+    pub publishes_sent: u64,
+    /// What only operators look at.
+    pub about: Box<About>,
     /// We do not read from it: it owes too little or reads too little.
     pub is_paused: bool,
     pub permission: Option<Box<Permission>>,
@@ -107,6 +122,9 @@ impl Connection {
             early: Vec::new(),
             owed: VecDeque::new(),
             owed_bytes: 0,
+            publishes_received: 0,
+            publishes_sent: 0,
+            about: Box::new(About { since: now, network: opening.network.clone() }),
             is_paused: false,
             permission: Permission::of(&opening.identity),
         }

@@ -21,6 +21,7 @@ use reveille_proto::ids::{MessageId, PacketId};
 use reveille_proto::topic::TopicFilter;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU16;
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// The shared subscription through which a message came, so that it can be handed over.
@@ -40,6 +41,8 @@ pub struct Slot {
     /// The group through which it came.
     pub group: Option<Group>,
     is_in_flight: bool,
+    /// In seconds, because four bytes more would cost eight.
+    queued_at_s: u32,
 }
 
 impl Slot {
@@ -49,12 +52,14 @@ impl Slot {
         message: Option<Arc<Message>>,
         is_confirmed: bool,
         group: Option<Group>,
+        now: Time,
     ) -> Self {
-        Self { entry, message, is_confirmed, is_resent: false, group, is_in_flight: false }
+        let queued_at_s = seconds(now);
+        Self { entry, message, is_confirmed, is_resent: false, group, is_in_flight: false, queued_at_s }
     }
 
     /// A place as the store gave it back. `may_be_sent`: the broker died while the client was connected.
-    pub fn recovered(entry: Entry, may_be_sent: bool) -> Self {
+    pub fn recovered(entry: Entry, may_be_sent: bool, now: Time) -> Self {
         Self {
             entry,
             message: None,
@@ -62,7 +67,18 @@ impl Slot {
             is_resent: may_be_sent,
             group: None,
             is_in_flight: false,
+            queued_at_s: seconds(now),
         }
+    }
+
+    /// When it was queued, to the second; when the broker started, for one that is older.
+    pub fn queued_at(&self) -> Time {
+        Time(u64::from(self.queued_at_s) * 1000)
+    }
+
+    /// Whether PUBLISH was sent, on this or an earlier connection.
+    pub fn was_sent(&self) -> bool {
+        self.is_in_flight || self.is_resent
     }
 
     fn priority(&self) -> Priority {
@@ -173,6 +189,12 @@ impl Queue {
     /// All places in order.
     pub fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.slots.values()
+    }
+
+    /// Places behind one, in order.
+    pub fn slots_after(&self, after: Option<Seq>) -> impl Iterator<Item = &Slot> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.slots.range((start, Bound::Unbounded)).map(|(_, slot)| slot)
     }
 
     /// Gives a place up, whatever its state.
@@ -370,7 +392,7 @@ impl Queue {
 
     /// The oldest places that wait and were never sent, at most `limit`.
     pub fn never_sent(&self, limit: usize) -> Vec<Seq> {
-        let waits = |slot: &&Slot| slot.is_confirmed && !slot.is_in_flight && !slot.is_resent;
+        let waits = |slot: &&Slot| slot.is_confirmed && !slot.was_sent();
         self.slots.values().filter(waits).map(|slot| slot.entry.seq).take(limit).collect()
     }
 
@@ -393,6 +415,10 @@ impl Queue {
         self.earliest_expiry = earliest;
         expired
     }
+}
+
+fn seconds(time: Time) -> u32 {
+    u32::try_from(time.0 / 1000).unwrap_or(u32::MAX)
 }
 
 /// The packet identifier of a place.

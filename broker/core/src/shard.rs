@@ -9,6 +9,7 @@ mod announcing;
 mod delivering;
 mod directing;
 mod ending;
+mod inspecting;
 mod opening;
 mod permitting;
 mod publishing;

@@ -126,6 +126,11 @@ impl<K: Copy + Eq + Hash> Group<K> {
         self.members.is_empty()
     }
 
+    /// Everyone in it.
+    pub fn members(&self) -> impl Iterator<Item = K> {
+        self.members.iter().map(|(key, _)| *key)
+    }
+
     /// The next member in turn that is preferred (online, with room); any member in turn when none was found.
     ///
     /// Asks at most 64 members: of a group with more than that out of favour, one that came back unnoticed may be

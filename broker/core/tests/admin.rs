@@ -5,7 +5,10 @@ mod bench;
 
 use bench::{Bench, connect, durable, packet_id, publish, will};
 use bytes::Bytes;
-use reveille_broker_core::admin::{Done, Publication, Wish};
+use reveille_broker_core::admin::{
+    Done, Glob, Page, Publication, QueuedState, SessionFilter, SubscriptionFilter, SubscriptionPlace,
+    SubscriptionView, Wish,
+};
 use reveille_broker_core::change::Change;
 use reveille_broker_core::io::{Committed, Input};
 use reveille_broker_core::limits::Limits;
@@ -13,6 +16,7 @@ use reveille_proto::ids::{AppId, ClientId};
 use reveille_proto::mqtt::{Ack, Packet, QoS, Version};
 use reveille_proto::reason::ReasonCode;
 use reveille_proto::topic::TopicName;
+use std::collections::HashSet;
 
 fn client(id: &str) -> (AppId, ClientId) {
     (AppId::default(), ClientId::parse(id).unwrap())
@@ -168,4 +172,132 @@ fn a_retained_message_is_cleared_without_a_word_to_subscribers() {
     bench.subscribe(late, "#", 1);
     assert_eq!(bench.publishes(late), []);
     assert!(bench.written.iter().any(|change| matches!(change, Change::Retain { message: None, .. })));
+}
+
+/// Walks over all sessions in pages of this size.
+fn walk(bench: &Bench, filter: &SessionFilter, limit: usize) -> Vec<String> {
+    let (mut from, mut found) = (0, Vec::new());
+    loop {
+        let page = bench.shard.sessions(filter, from, limit);
+        assert!(page.items.len() <= limit);
+        found.extend(page.items.iter().map(|session| session.client_id.to_string()));
+        match page.next {
+            Some(next) => from = next,
+            None => return found,
+        }
+    }
+}
+
+#[test]
+fn a_walk_meets_every_session_that_lives_through_it_once() {
+    let mut bench = Bench::new(Limits::default());
+    let keys: Vec<_> = (0..3_000).map(|no| bench.online(durable(&format!("d{no}")))).collect();
+    for limit in [1, 7, 1_000] {
+        let found = walk(&bench, &SessionFilter::default(), limit);
+        assert_eq!(found.len(), 3_000, "{limit}");
+        assert_eq!(found.iter().collect::<HashSet<_>>().len(), 3_000, "{limit}");
+    }
+    let (mut from, mut found, mut round) = (Some(0), Vec::new(), 0);
+    while let Some(place) = from {
+        let page = bench.shard.sessions(&SessionFilter::default(), place, 100);
+        found.extend(page.items.into_iter().map(|session| session.client_id.to_string()));
+        from = page.next;
+        // Every second one goes while we look, and others take their places.
+        let gone = round * 50..round * 50 + 50;
+        for no in gone.filter(|no| no % 2 == 0) {
+            wish(&mut bench, 0, end(&format!("d{no}")));
+            bench.online(durable(&format!("new{no}")));
+        }
+        round += 1;
+    }
+    for no in (1..3_000).step_by(2) {
+        let times = found.iter().filter(|id| **id == format!("d{no}")).count();
+        assert_eq!(times, 1, "d{no}");
+    }
+    bench.lose(keys[1]);
+    let offline = SessionFilter { is_online: Some(false), ..SessionFilter::default() };
+    assert_eq!(walk(&bench, &offline, 10), ["d1"]);
+    let named = SessionFilter { client_id: Some(Glob::new("d299?")), ..SessionFilter::default() };
+    assert_eq!(walk(&bench, &named, 10).len(), 10);
+}
+
+#[test]
+fn a_session_is_shown_with_its_connection_its_queue_and_its_will() {
+    let mut bench = Bench::new(Limits::default());
+    let mut with_will = durable("d");
+    with_will.will = Some(will("gone/d", Some(5)));
+    with_will.properties.receive_maximum = Some(1);
+    let device = bench.online(with_will);
+    bench.subscribe(device, "a/#", 1);
+    bench.subscribe(device, "$share/g/b", 1);
+    let publisher = bench.online(connect("p", Version::V5));
+    bench.publish(publisher, publish("a/1", "one", 1, 1));
+    bench.publish(publisher, publish("a/2", "two", 1, 2));
+    let (app, client_id) = client("d");
+    let view = bench.shard.session_of(&app, &client_id).unwrap();
+    let connection = view.connection.clone().unwrap();
+    assert_eq!((connection.in_flight_max, connection.publishes_sent, &*connection.network), (1, 1, "bench"));
+    assert!(connection.is_slow, "its window is used up and a message waits");
+    assert_eq!((view.subscriptions, view.queue.messages, view.queue.in_flight), (2, 2, 1));
+    assert_eq!((view.queue.bytes, view.queue.oldest_at), (12, Some(bench.now)));
+    assert_eq!(
+        view.will.as_ref().map(|will| (will.topic.as_str(), will.delay_interval)),
+        Some(("gone/d", 5))
+    );
+    let slow = SessionFilter { is_slow: Some(true), queue_min: Some(2), ..SessionFilter::default() };
+    assert_eq!(walk(&bench, &slow, 10), ["d"]);
+
+    let page = bench.shard.queued(&app, &client_id, None, 1).unwrap();
+    assert_eq!(page.items[0].state, QueuedState::Sent);
+    let page = bench.shard.queued(&app, &client_id, page.next, 1).unwrap();
+    assert_eq!(page.items[0].state, QueuedState::Waiting);
+    assert_eq!(page.items[0].body.as_ref().map(|body| body.topic.as_str()), Some("a/2"));
+    assert_eq!(page.next, None);
+    assert_eq!(bench.shard.queues(0).items.len(), 1);
+
+    bench.lose(device);
+    bench.wait(5_000);
+    let view = bench.shard.session_of(&app, &client_id).unwrap();
+    assert_eq!((view.connection, view.will), (None, None));
+    assert_eq!(view.ends_at.map(|end| end.0), view.offline_since.map(|since| since.0 + 3_600_000));
+    assert_eq!(bench.shard.session_of(&app, &client("x").1), None);
+}
+
+#[test]
+fn subscriptions_come_in_pages_and_by_the_topic_that_they_would_get() {
+    let mut bench = Bench::new(Limits::default());
+    for (id, filters) in [
+        ("a", &["x/#", "x/+", "y"][..]),
+        ("b", &["$share/g/x/1", "z"][..]),
+        ("c", &["q"][..]),
+        ("d", &["#", "+/1"][..]),
+    ] {
+        let key = bench.online(connect(id, Version::V5));
+        filters.iter().for_each(|filter| bench.subscribe(key, filter, 1));
+    }
+    let text = |view: &SubscriptionView| format!("{} {}", view.client_id, view.subscription);
+    let walk = |look: &dyn Fn(SubscriptionPlace) -> Page<SubscriptionView, SubscriptionPlace>| {
+        let (mut from, mut found) = (SubscriptionPlace::default(), Vec::new());
+        loop {
+            let page = look(from);
+            found.extend(page.items.iter().map(text));
+            match page.next {
+                Some(next) => from = next,
+                None => return found,
+            }
+        }
+    };
+    let (app, topic) = (AppId::default(), TopicName::parse("x/1".to_owned()).unwrap());
+    for limit in [1, 2, 100] {
+        let mut receivers = walk(&|from| bench.shard.receivers(&app, &topic, from, limit));
+        receivers.sort();
+        assert_eq!(receivers, ["a x/#", "a x/+", "b $share/g/x/1", "d #", "d +/1"], "{limit}");
+        let all = walk(&|from| bench.shard.subscriptions(&SubscriptionFilter::default(), from, limit));
+        assert_eq!(all.len(), 8, "{limit}: {all:?}");
+        let only = SubscriptionFilter { group: Some("g".into()), ..SubscriptionFilter::default() };
+        assert_eq!(walk(&|from| bench.shard.subscriptions(&only, from, limit)), ["b $share/g/x/1"]);
+        let of_a =
+            walk(&|from| bench.shard.subscriptions_of_one(&app, &client("a").1, from.after, limit).unwrap());
+        assert_eq!(of_a.len(), 3, "{limit}: {of_a:?}");
+    }
 }

@@ -230,8 +230,11 @@ impl Shard {
         let sessions: Vec<SessionKey> = self.sessions.iter().map(|(_, session)| session.key).collect();
         for key in sessions {
             let Some(at) = self.by_key.get(&key).copied() else { continue };
-            match self.session(at).and_then(|session| session.connection) {
-                Some(_) => self.say_presence(at, Kind::Connected, ReasonCode::SUCCESS, "", now),
+            let connection = self.session(at).and_then(|session| session.connection);
+            let network =
+                connection.and_then(|key| self.connection(key)).map(|known| known.about.network.clone());
+            match network {
+                Some(network) => self.say_presence(at, Kind::Connected, ReasonCode::SUCCESS, &network, now),
                 None => self.announce_unannounced(at, now),
             }
         }

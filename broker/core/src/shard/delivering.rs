@@ -299,7 +299,7 @@ impl Shard {
         self.counters.queued_bytes += u64::from(entry.size);
         // A message that nobody may have yet keeps its body: the store does not know it.
         let body = (keeps_body || !is_confirmed).then(|| Arc::clone(&message));
-        queue.place(Slot::new(entry, body, is_confirmed, how.group));
+        queue.place(Slot::new(entry, body, is_confirmed, how.group, now));
         if let Some(due) = due {
             queue.expect(seq, due);
         }

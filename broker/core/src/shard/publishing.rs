@@ -104,6 +104,9 @@ impl Shard {
     pub(super) fn publish(&mut self, key: ConnectionKey, mut publish: Publish, now: Time) {
         self.counters.publishes_received += 1;
         self.counters.payload_bytes_received += publish.payload.len() as u64;
+        if let Some(connection) = self.connection_mut(key) {
+            connection.publishes_received += 1;
+        }
         if let Err(reason) = self.resolve_alias(key, &mut publish) {
             return self.refuse(key, reason, now);
         }

@@ -190,6 +190,7 @@ impl Shard {
             return Written::TooLarge;
         };
         connection.write_frame(frame, outgoing.packet_id, outgoing.dup, outgoing.retain);
+        connection.publishes_sent += 1;
         self.counters.publishes_sent += 1;
         self.counters.payload_bytes_sent += outgoing.message.payload.len() as u64;
         self.touch(key);

@@ -37,7 +37,7 @@ impl Shard {
             for entry in entries {
                 self.counters.queued_bytes += u64::from(entry.size);
                 let may_be_sent = was_online || entry.seq < sent_before;
-                queue.place(Slot::recovered(entry, may_be_sent));
+                queue.place(Slot::recovered(entry, may_be_sent, now));
             }
         }
         self.insert_recovered(session);
