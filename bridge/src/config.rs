@@ -8,7 +8,7 @@ use crate::rules::Rules;
 use crate::vendor::Secret;
 
 /// The bridge's configuration. An unknown key is an error.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where the HTTP API listens.

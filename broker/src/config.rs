@@ -16,12 +16,13 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 /// As many shards as the router's index can tell apart.
 const SHARDS_MAX: u16 = 128;
 
 /// The table `[broker]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where devices and servers connect with MQTT. Port 0 picks a free one.
@@ -77,7 +78,7 @@ impl Default for Config {
 }
 
 /// A credential.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct User {
     /// The MQTT user name.
@@ -90,7 +91,7 @@ pub struct User {
 }
 
 /// Messages on topics under `filter` are push candidates.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PushRule {
     /// The app whose messages these are.
@@ -125,7 +126,7 @@ pub enum StrategyName {
 }
 
 /// A text that no log and no error shows.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
@@ -252,7 +253,7 @@ impl Config {
     }
 
     /// The push rules as the rules of the broker know them; those that do not parse were refused by [`Config::check`].
-    pub(crate) fn core_push_rules(&self) -> Vec<shard::PushRule> {
+    pub(crate) fn core_push_rules(&self) -> Arc<[shard::PushRule]> {
         self.push_rules.iter().filter_map(|rule| rule.parse().ok()).collect()
     }
 }

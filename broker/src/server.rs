@@ -18,6 +18,7 @@ use crate::http::Http;
 use crate::limits::LimitsTable;
 use crate::mailbox::{Command, Inbox, Mailboxes, mailboxes};
 use crate::metrics::Metrics;
+use crate::operator::Operator;
 use crate::shard_thread::{self, Setup};
 use crate::shared::Shared;
 use crate::transport::tcp::{self, Bound};
@@ -55,6 +56,7 @@ pub struct Broker {
     mailboxes: Arc<Mailboxes>,
     health: Arc<Health>,
     metrics: Metrics,
+    operator: Operator,
     running: Option<Running>,
 }
 
@@ -136,8 +138,9 @@ fn serve(config: &Config, bound: BoundAll, store: Arc<dyn Store>) -> Result<Brok
         limits: Arc::new(ArcSwap::from_pointee(LimitsTable::new(config, BTreeMap::new()))),
     };
     let running = Running { shards: Vec::new(), readers, http: None, store };
+    let operator = Operator::new(shared.clone(), config.clone());
     // From here on an early return drops the broker, which stops what runs already.
-    let mut broker = Broker { addresses, mailboxes, health, metrics, running: Some(running) };
+    let mut broker = Broker { addresses, mailboxes, health, metrics, operator, running: Some(running) };
     let recovered = broker.start_shards(config, &shared, inboxes)?;
     broker.recover(&shared, recovered)?;
     broker.listen(bound)?;
@@ -178,6 +181,11 @@ impl Broker {
         self.metrics.text()
     }
 
+    /// What an operator can do to it while it runs.
+    pub fn operator(&self) -> &Operator {
+        &self.operator
+    }
+
     /// Whether clients are accepted and the newest commit succeeded.
     pub fn is_ready(&self) -> bool {
         self.health.is_ready()
@@ -214,7 +222,7 @@ impl Broker {
                 boot: shared.store.boot(),
                 seed: seed(),
                 limits: Arc::clone(&shared.limits.load().core),
-                push_rules: push_rules.clone(),
+                push_rules: Arc::clone(&push_rules),
             };
             let reads = running.readers.reads(no);
             let shared = Shared { no, ..shared.clone() };

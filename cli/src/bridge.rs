@@ -1,8 +1,8 @@
 //! `reveille bridge`: the push server with its HTTP API alone; the broker runs in another process.
 
-use crate::config::{Common, File, InternalPassword, PasswordError};
+use crate::config::{Common, InternalPassword, PasswordError};
 use crate::failure::Failure;
-use crate::{logging, run, signals};
+use crate::{run, serving, signals};
 use reveille_bridge::vendor::Secret;
 use std::net::SocketAddr;
 
@@ -26,9 +26,8 @@ pub struct Args {
 /// # Errors
 /// [`Failure`] when it does not start.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let file = File::load(args.common.config.as_deref())?;
-    logging::start(args.common.log.as_deref().or(file.log.as_deref()))?;
-    let data_dir = file.data_dir(args.common.data_dir);
+    let (serving, file) = serving::start(args.common)?;
+    let data_dir = serving.data_dir();
     let mut config = file.bridge;
     config.http = args.http.unwrap_or(config.http);
     config.mqtt = args.broker.unwrap_or(config.mqtt);

@@ -1,9 +1,9 @@
 //! `reveille broker`: the MQTT broker alone; a bridge in another process connects to its internal listener.
 
-use crate::config::{Common, File, InternalPassword, PasswordError};
+use crate::config::{Common, InternalPassword, PasswordError};
 use crate::failure::Failure;
 use crate::say::say;
-use crate::{logging, run, signals};
+use crate::{run, serving, signals};
 use reveille_broker::Secret;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -33,17 +33,16 @@ pub struct Args {
 /// # Errors
 /// [`Failure`] when it does not start, or ends by itself.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let file = File::load(args.common.config.as_deref())?;
-    logging::start(args.common.log.as_deref().or(file.log.as_deref()))?;
-    let data_dir = file.data_dir(args.common.data_dir);
+    let (serving, file) = serving::start(args.common)?;
+    let data_dir = serving.data_dir();
+    let flags = Flags {
+        mqtt: args.mqtt,
+        internal: args.internal,
+        http: args.http,
+        password: args.password.find()?.map(Secret::new),
+    };
     let mut config = file.broker;
-    config.listen = args.mqtt.unwrap_or(config.listen);
-    config.http = args.http.or(config.http);
-    let configured = Some(config.internal).filter(|address| address.port() != 0);
-    config.internal = args.internal.or(configured).unwrap_or(INTERNAL);
-    if let Some(password) = args.password.find()? {
-        config.internal_password = Some(Secret::new(password));
-    }
+    flags.complete(&mut config);
     if config.internal_password.is_none() {
         return Err(PasswordError::Missing { key: "broker.internal_password" }.into());
     }
@@ -51,6 +50,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let runtime = run::runtime()?;
     let stop = signals::listen(&runtime).map_err(Failure::System)?;
     let broker = run::start_broker(config, &data_dir)?;
+    serving.follow(&broker, move |config| flags.complete(config));
+    signals::reload_on_hangup(&runtime, broker.operator()).map_err(Failure::System)?;
     say(&format!("mqtt {}", broker.mqtt_addr()));
     say(&format!("internal {}", broker.internal_addr()));
     if let Some(http) = broker.http_addr() {
@@ -61,4 +62,24 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let end = runtime.block_on(run::wait(stop, &broker));
     broker.stop();
     end
+}
+
+/// What the command line and the environment decide, at the start and whenever the file is read again.
+struct Flags {
+    mqtt: Option<SocketAddr>,
+    internal: Option<SocketAddr>,
+    http: Option<SocketAddr>,
+    password: Option<Secret>,
+}
+
+impl Flags {
+    fn complete(&self, config: &mut reveille_broker::Config) {
+        config.listen = self.mqtt.unwrap_or(config.listen);
+        config.http = self.http.or(config.http);
+        let configured = Some(config.internal).filter(|address| address.port() != 0);
+        config.internal = self.internal.or(configured).unwrap_or(INTERNAL);
+        if let Some(password) = &self.password {
+            config.internal_password = Some(password.clone());
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! A flag wins over its environment variable, that over the file, the file over the default.
 
+use crate::logging::LogFormat;
 use serde::Deserialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ pub struct File {
     pub data_dir: Option<PathBuf>,
     /// What to log, in the words of `RUST_LOG`.
     pub log: Option<String>,
+    /// How a line of the log looks.
+    pub log_format: Option<LogFormat>,
     /// The broker.
     pub broker: reveille_broker::Config,
     /// The bridge.
@@ -138,6 +141,9 @@ pub struct Common {
     /// What to log to standard error, for example `info`; RUST_LOG wins [default: warn]
     #[arg(long, value_name = "FILTER", env = "REVEILLE_LOG")]
     pub log: Option<String>,
+    /// How a line of the log looks [default: text]
+    #[arg(long, value_name = "FORMAT", env = "REVEILLE_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
 }
 
 /// The password that broker and bridge share when they run as two processes. Others can see a command line, so it

@@ -1,25 +1,75 @@
-//! The log: to standard error, as much of it as `RUST_LOG`, `--log` or the configuration asks for.
+//! The log: to standard error, as much of it as `RUST_LOG`, `--log` or the configuration asks for, as text or JSON.
 
 use crate::failure::Failure;
+use serde::Deserialize;
 use std::io::IsTerminal as _;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
 
 /// Quiet as long as all is well.
 const DEFAULT: &str = "warn";
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people: time, level, part, message, fields.
+    #[default]
+    Text,
+    /// For machines: one JSON object a line, the fields at its top.
+    Json,
+}
+
+/// The log that runs. Its filter can be replaced.
+#[derive(Clone, Debug)]
+pub struct Log(reload::Handle<EnvFilter, Registry>);
 
 /// Starts the log. `asked` is what the command line or the file wants; `RUST_LOG` wins over it.
 ///
 /// # Errors
 /// [`Failure::Log`] when a filter cannot be read.
-pub fn start(asked: Option<&str>) -> Result<(), Failure> {
+pub fn start(asked: Option<&str>, format: LogFormat) -> Result<Log, Failure> {
+    let (filter, handle) = reload::Layer::new(parse(&wanted(asked))?);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
+    };
+    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init(); // fails when there is a log already
+    Ok(Log(handle))
+}
+
+impl Log {
+    /// Replaces the filter by what the command line or the file wants now; `RUST_LOG` wins over it.
+    ///
+    /// # Errors
+    /// [`Failure::Log`] when it cannot be read. The old one stays.
+    pub fn follow(&self, asked: Option<&str>) -> Result<(), Failure> {
+        self.set(&wanted(asked))
+    }
+
+    /// Replaces the filter.
+    ///
+    /// # Errors
+    /// [`Failure::Log`] when it cannot be read. The old one stays.
+    pub fn set(&self, filter: &str) -> Result<(), Failure> {
+        let filter = parse(filter)?;
+        let _ = self.0.reload(filter); // fails only when there was a log before ours, which keeps its own
+        Ok(())
+    }
+
+    /// The filter in force.
+    pub fn filter(&self) -> String {
+        self.0.with_current(ToString::to_string).unwrap_or_default()
+    }
+}
+
+fn wanted(asked: Option<&str>) -> String {
     let from_env = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.is_empty());
-    let text = from_env.as_deref().or(asked).unwrap_or(DEFAULT);
-    let filter = EnvFilter::try_new(text).map_err(|error| Failure::Log { text: text.to_owned(), error })?;
-    let is_read_by_people = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(is_read_by_people)
-        .with_writer(std::io::stderr);
-    let _ = log.try_init(); // fails only when a log exists already, which is as good
-    Ok(())
+    from_env.unwrap_or_else(|| asked.unwrap_or(DEFAULT).to_owned())
+}
+
+fn parse(text: &str) -> Result<EnvFilter, Failure> {
+    EnvFilter::try_new(text).map_err(|error| Failure::Log { text: text.to_owned(), error })
 }

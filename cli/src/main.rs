@@ -11,6 +11,7 @@ mod http;
 mod logging;
 mod run;
 mod say;
+mod serving;
 mod signals;
 
 use clap::{Parser, Subcommand};

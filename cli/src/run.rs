@@ -1,9 +1,9 @@
 //! `reveille run`: broker, bridge and HTTP API in one process.
 
-use crate::config::{Common, File};
+use crate::config::Common;
 use crate::failure::Failure;
 use crate::say::say;
-use crate::{logging, signals};
+use crate::{serving, signals};
 use reveille_bridge::{Bridge, ExtraMetrics};
 use reveille_broker::{Broker, Secret};
 use signals::Stop;
@@ -30,9 +30,8 @@ pub struct Args {
 /// # Errors
 /// [`Failure`] when something does not start, or ends by itself.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let mut file = File::load(args.common.config.as_deref())?;
-    logging::start(args.common.log.as_deref().or(file.log.as_deref()))?;
-    let data_dir = file.data_dir(args.common.data_dir);
+    let (serving, mut file) = serving::start(args.common)?;
+    let data_dir = serving.data_dir();
     file.broker.listen = args.mqtt.unwrap_or(file.broker.listen);
     file.bridge.http = args.http.unwrap_or(file.bridge.http);
     // Nobody else needs it, so it lives as long as this process.
@@ -41,6 +40,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let runtime = runtime()?;
     let stop = signals::listen(&runtime).map_err(Failure::System)?;
     let broker = Arc::new(start_broker(file.broker, &data_dir)?);
+    let shared_password = password.clone();
+    serving.follow(&broker, move |config| {
+        config.listen = args.mqtt.unwrap_or(config.listen);
+        config.internal_password.get_or_insert_with(|| shared_password.clone());
+    });
+    signals::reload_on_hangup(&runtime, broker.operator()).map_err(Failure::System)?;
     file.bridge.mqtt = broker.internal_addr();
     file.bridge.user = reveille_broker::BRIDGE_USER.to_owned();
     file.bridge.password = reveille_bridge::vendor::Secret::new(password.reveal());

@@ -1,6 +1,8 @@
-//! SIGTERM and SIGINT: the first asks for a graceful stop, the second ends the process at once.
+//! SIGTERM and SIGINT: the first asks for a graceful stop, the second ends the process at once. SIGHUP: the
+//! configuration file is read again.
 
 use crate::say::complain;
+use reveille_broker::Operator;
 use std::io;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -28,6 +30,7 @@ pub fn listen(runtime: &Runtime) -> io::Result<Stop> {
     let _inside = runtime.enter();
     let terminate = signal(SignalKind::terminate())?;
     let interrupt = signal(SignalKind::interrupt())?;
+    drop(signal(SignalKind::hangup())?); // from now on it does not end the process
     let (sender, receiver) = watch::channel(false);
     runtime.spawn(watch_signals(terminate, interrupt, sender));
     Ok(Stop(receiver))
@@ -46,4 +49,22 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+}
+
+/// SIGHUP has the broker follow its configuration file, from now on.
+///
+/// # Errors
+/// The system refuses a handler.
+pub fn reload_on_hangup(runtime: &Runtime, operator: &Operator) -> io::Result<()> {
+    let _inside = runtime.enter();
+    let mut hangup = signal(SignalKind::hangup())?;
+    let operator = operator.clone();
+    runtime.spawn(async move {
+        while hangup.recv().await.is_some() {
+            let operator = operator.clone();
+            // What came of it is in the log already.
+            let _ = tokio::task::spawn_blocking(move || operator.reload_file()).await;
+        }
+    });
+    Ok(())
 }

@@ -74,7 +74,7 @@ impl World {
             boot: self.store.boot(),
             seed: self.seed,
             limits: Arc::new(Self::limits()),
-            push_rules: Vec::new(),
+            push_rules: [].into(),
         };
         self.shards = (0..count).map(|no| Shard::new(config(no))).collect();
         let mut items = Vec::new();

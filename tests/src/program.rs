@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -71,7 +72,39 @@ pub struct Reveille {
 #[derive(Debug)]
 struct Running {
     child: Child,
-    errors: thread::JoinHandle<String>,
+    errors: Errors,
+}
+
+/// What the program writes to standard error.
+#[derive(Debug)]
+struct Errors {
+    text: Arc<Mutex<String>>,
+    reader: thread::JoinHandle<()>,
+}
+
+impl Errors {
+    fn read(from: impl Read + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(String::new()));
+        let lines = Arc::clone(&text);
+        let reader = thread::spawn(move || {
+            let mut from = BufReader::new(from);
+            let mut line = Vec::new();
+            while from.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+                lines.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
+        });
+        Self { text, reader }
+    }
+
+    fn so_far(&self) -> String {
+        self.text.lock().unwrap().clone()
+    }
+
+    fn all(self) -> String {
+        let _ = self.reader.join();
+        self.text.lock().unwrap().clone()
+    }
 }
 
 /// What the start lines say.
@@ -125,7 +158,7 @@ impl Reveille {
         let mut command = self.command();
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let errors = drain(child.stderr.take().unwrap());
+        let errors = Errors::read(child.stderr.take().unwrap());
         let lines = lines(child.stdout.take().unwrap());
         self.running = Some(Running { child, errors });
         self.read_start(&lines);
@@ -163,7 +196,7 @@ impl Reveille {
                 Err(RecvTimeoutError::Disconnected) => {
                     let Running { mut child, errors } = self.running.take().unwrap();
                     let status = child.wait().unwrap();
-                    panic!("it ended instead of getting ready: {status}, {}", errors.join().unwrap());
+                    panic!("it ended instead of getting ready: {status}, {}", errors.all());
                 }
             }
         }
@@ -209,9 +242,31 @@ impl Reveille {
     /// SIGTERM, and waits for the end; the exit status and what stood on standard error.
     pub fn terminate(&mut self) -> (ExitStatus, String) {
         let mut running = self.running.take().expect("it runs");
-        send_sigterm(running.child.id());
+        send_signal("TERM", running.child.id());
         let status = wait(&mut running.child);
-        (status, running.errors.join().unwrap())
+        (status, running.errors.all())
+    }
+
+    /// Sends a signal, such as `HUP`, and goes on.
+    pub fn signal(&self, name: &str) {
+        send_signal(name, self.running.as_ref().expect("it runs").child.id());
+    }
+
+    /// Waits until it ends by itself; the exit status and what stood on standard error.
+    pub fn wait(&mut self) -> (ExitStatus, String) {
+        let mut running = self.running.take().expect("it runs");
+        let status = wait(&mut running.child);
+        (status, running.errors.all())
+    }
+
+    /// What stands on standard error so far, in whole lines.
+    pub fn errors(&self) -> String {
+        self.running.as_ref().map(|running| running.errors.so_far()).unwrap_or_default()
+    }
+
+    /// Replaces the configuration file. The program had one when it started.
+    pub fn rewrite_config(&self, config: &str) {
+        std::fs::write(self.config.as_ref().expect("a configuration file"), config).unwrap();
     }
 
     /// Whether the process still runs.
@@ -226,15 +281,16 @@ impl Drop for Reveille {
         let _ = running.child.kill();
         let _ = running.child.wait();
         if thread::panicking() {
-            eprintln!("--- the program's standard error\n{}", running.errors.join().unwrap_or_default());
+            eprintln!("--- the program's standard error\n{}", running.errors.all());
         }
     }
 }
 
 /// The standard library can only kill, so the signal goes by the system's own tool.
-fn send_sigterm(process: u32) {
-    let status = Command::new("kill").args(["-TERM", &process.to_string()]).status().expect("kill");
-    assert!(status.success(), "kill -TERM {process}");
+fn send_signal(name: &str, process: u32) {
+    let status =
+        Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status().expect("kill");
+    assert!(status.success(), "kill -{name} {process}");
 }
 
 fn wait(child: &mut Child) -> ExitStatus {
@@ -261,14 +317,6 @@ fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
         }
     });
     lines
-}
-
-fn drain(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
-    thread::spawn(move || {
-        let mut text = Vec::new();
-        let _ = from.read_to_end(&mut text);
-        String::from_utf8_lossy(&text).into_owned()
-    })
 }
 
 /// Asks again and again until the answer is there. For states that nobody announces; the pause is what a remote

@@ -8,6 +8,7 @@ use crate::admin::{Done, Wish};
 use crate::change::Change;
 use crate::limits::{ConnectionLimits, Limits};
 use crate::message::{Message, MessageKey, SessionKey, Time};
+use crate::shard::PushRule;
 use bytes::BytesMut;
 use bytestring::ByteString;
 use reveille_proto::ids::{AppId, ClientId, MessageId};
@@ -241,6 +242,8 @@ pub enum Input {
     BridgePresent(bool),
     /// From now on these bounds hold; connections and sessions keep the ones that they have.
     Limits(Arc<Limits>),
+    /// From now on these decide what is a push candidate without its publisher's help.
+    PushRules(Arc<[PushRule]>),
     /// The deadline passed. Harmless at any time.
     Tick,
     /// The broker stops: say goodbye to every connection with this reason.

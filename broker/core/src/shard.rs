@@ -58,7 +58,7 @@ pub struct ShardConfig {
     /// Bounds.
     pub limits: Arc<Limits>,
     /// Push rules: what makes a message a push candidate without its publisher's help.
-    pub push_rules: Vec<PushRule>,
+    pub push_rules: Arc<[PushRule]>,
 }
 
 /// Messages on topics under `filter` are push candidates with this alert.
@@ -174,6 +174,7 @@ impl Shard {
             Input::Wish { number, wish } => self.wish(number, wish, now),
             Input::BridgePresent(is_present) => self.bridge_present(is_present, now),
             Input::Limits(limits) => self.config.limits = limits,
+            Input::PushRules(rules) => self.config.push_rules = rules,
             Input::Tick => self.tick(now),
             Input::Shutdown(reason) => self.shutdown(reason, now),
         }

@@ -3,6 +3,7 @@
 use crate::broker;
 use crate::client::{Client, connect};
 use reveille_proto::mqtt::Version;
+use reveille_proto::reason::ReasonCode;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -35,4 +36,20 @@ fn operators_see_health_and_counts() {
     }
     assert!(broker.is_ready());
     assert_eq!(crate::broker("").http_addr(), None);
+}
+
+#[test]
+fn new_limits_hold_for_new_connections_only_and_a_wrong_one_changes_nothing() {
+    let broker = broker("");
+    let mut old = Client::connect(broker.mqtt_addr(), connect(Version::V5, "old", true));
+    let limits = |text: &str| crate::config(&format!("[limits]\n{text}"));
+    let error = broker.operator().reload(&limits("packet_size_max_bytes = 0")).unwrap_err();
+    assert!(error.to_string().contains("packet_size_max_bytes"), "{error}");
+    let unchanged = broker.operator().reload(&crate::config("")).unwrap();
+    assert!(unchanged.is_empty(), "{unchanged:?}");
+    let report = broker.operator().reload(&limits("packet_size_max_bytes = 2000")).unwrap();
+    assert_eq!((&report.changed[..], report.needs_restart.len()), (&["broker.limits"][..], 0));
+    let (_, connack) = Client::open(broker.mqtt_addr(), connect(Version::V5, "new", true));
+    assert_eq!(connack.properties.maximum_packet_size, Some(2000));
+    assert_eq!(old.publish("t", &[0; 3000], 1), ReasonCode::NO_MATCHING_SUBSCRIBERS);
 }

@@ -110,7 +110,7 @@ impl Bench {
             boot,
             seed: 7,
             limits: Arc::new(limits),
-            push_rules: Vec::new(),
+            push_rules: [].into(),
         };
         Self {
             shard: Shard::new(config),

@@ -1,0 +1,94 @@
+//! What an operator does to a broker that runs. Signals and HTTP make the same calls.
+
+use crate::config::Config;
+use crate::reload::{ReloadError, ReloadReport};
+use crate::shared::Shared;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// A handle to a broker that runs; copies are the same broker. Its calls block for a moment at most.
+#[derive(Clone)]
+pub struct Operator {
+    /// What the threads share.
+    pub(crate) shared: Shared,
+    /// The configuration that the broker follows. Held while a new one is put in force, so that two reloads do not mix.
+    pub(crate) in_force: Arc<Mutex<Config>>,
+    program: Arc<OnceLock<Program>>,
+}
+
+/// Reads the file and calls [`Operator::reload`].
+pub type ReloadFile = Box<dyn Fn(&Operator) -> Result<ReloadReport, ReloadError> + Send + Sync>;
+
+/// Takes a filter in the words of `RUST_LOG`.
+pub type SetLog = Box<dyn Fn(&str) -> Result<(), LogFilterError> + Send + Sync>;
+
+/// What only the program around the broker can do, because the file and the log are its own.
+pub struct Program {
+    /// Reads the configuration file again and puts it in force.
+    pub reload: ReloadFile,
+    /// Replaces the log filter until the next reload or start.
+    pub set_log: SetLog,
+    /// The log filter in force.
+    pub log: Box<dyn Fn() -> String + Send + Sync>,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Program")
+    }
+}
+
+/// Why a log filter is not in force.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogFilterError {
+    /// It is none.
+    #[error("the log filter cannot be read, try `info` or `reveille_broker=debug`: {0}")]
+    Unreadable(String),
+    /// The broker is embedded in something that keeps its log to itself.
+    #[error("the log of this program cannot be changed")]
+    NoLog,
+}
+
+impl Operator {
+    /// Around a broker that serves with this configuration.
+    pub(crate) fn new(shared: Shared, config: Config) -> Self {
+        Self { shared, in_force: Arc::new(Mutex::new(config)), program: Arc::default() }
+    }
+
+    /// Says who reads the file and keeps the log. The first one stays.
+    pub fn set_program(&self, program: Program) {
+        let _ = self.program.set(program); // a second program around one broker is a defect, and harmless
+    }
+
+    /// Reads the configuration file again and puts it in force, as on SIGHUP. Logs what came of it.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; nothing changed then.
+    pub fn reload_file(&self) -> Result<ReloadReport, ReloadError> {
+        let result = self.program.get().map_or(Err(ReloadError::NoFile), |program| (program.reload)(self));
+        match &result {
+            Ok(report) => report.log(),
+            Err(error) => tracing::error!(%error, "the configuration was not read again, nothing changed"),
+        }
+        result
+    }
+
+    /// Replaces the log filter until the next reload or start.
+    ///
+    /// # Errors
+    /// [`LogFilterError`]; the old one stays.
+    pub fn set_log(&self, filter: &str) -> Result<(), LogFilterError> {
+        self.program.get().map_or(Err(LogFilterError::NoLog), |program| (program.set_log)(filter))
+    }
+
+    /// The log filter in force, where the program tells.
+    pub fn log(&self) -> Option<String> {
+        self.program.get().map(|program| (program.log)())
+    }
+}
+
+impl fmt::Debug for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Operator")
+    }
+}

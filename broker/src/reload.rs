@@ -1,0 +1,127 @@
+//! A new configuration for a broker that runs: what can change does, what cannot is named.
+
+use crate::config::{Config, ConfigError};
+use crate::limits::LimitsTable;
+use crate::mailbox::Command;
+use crate::operator::Operator;
+use reveille_broker_core::io::{Input, ShardNo};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::PoisonError;
+
+/// What a reload did, by the keys of the configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReloadReport {
+    /// In force from now on.
+    pub changed: Vec<&'static str>,
+    /// Differ from what is in force, and stay so until the next start.
+    pub needs_restart: Vec<&'static str>,
+}
+
+impl ReloadReport {
+    /// Whether the file says what is in force already.
+    pub fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.needs_restart.is_empty()
+    }
+
+    /// Notes a key that cannot change while the program runs.
+    pub fn fixed(&mut self, key: &'static str, is_same: bool) {
+        if !is_same {
+            self.needs_restart.push(key);
+        }
+    }
+
+    /// One line of the log for each key that waits for a restart; that all went well is said quietly.
+    pub fn log(&self) {
+        for key in &self.needs_restart {
+            tracing::warn!(key, "this key changes with the next start only");
+        }
+        tracing::info!(changed = ?self.changed, "the configuration was read again");
+    }
+}
+
+/// Why a configuration was not read again. Nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReloadError {
+    /// The broker cannot use it.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The program around the broker cannot read its file.
+    #[error("{0}")]
+    File(String),
+    /// The broker was started without a file, or is embedded in something that reads none.
+    #[error("there is no configuration file to read")]
+    NoFile,
+}
+
+impl Operator {
+    /// Puts a new configuration in force, as far as it can change while the broker runs.
+    ///
+    /// # Errors
+    /// [`ReloadError::Config`] names the first key that is wrong; nothing changed then.
+    pub fn reload(&self, new: &Config) -> Result<ReloadReport, ReloadError> {
+        new.check()?;
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = ReloadReport::default();
+        // Every key stands here, so that a new one is not forgotten: it changes, or it is named.
+        let Config {
+            listen,
+            internal,
+            internal_password,
+            http,
+            shards,
+            allow_anonymous,
+            users,
+            push_rules,
+            limits,
+            apps,
+            user_limits,
+        } = new;
+        report.fixed("broker.listen", in_force.listen == *listen);
+        report.fixed("broker.internal", in_force.internal == *internal);
+        report.fixed("broker.internal_password", in_force.internal_password == *internal_password);
+        report.fixed("broker.http", in_force.http == *http);
+        report.fixed("broker.shards", in_force.shards == *shards);
+        report.fixed("broker.allow_anonymous", in_force.allow_anonymous == *allow_anonymous);
+        report.fixed("broker.users", in_force.users == *users);
+        if in_force.push_rules != *push_rules {
+            self.tell_push_rules(new);
+            in_force.push_rules.clone_from(push_rules);
+            report.changed.push("broker.push_rules");
+        }
+        let has_limits = [
+            ("broker.limits", in_force.limits == *limits),
+            ("broker.apps", in_force.apps == *apps),
+            ("broker.user_limits", in_force.user_limits == *user_limits),
+        ];
+        let changed: Vec<_> =
+            has_limits.iter().filter(|(_, is_same)| !is_same).map(|(key, _)| *key).collect();
+        if !changed.is_empty() {
+            self.replace_limits(new);
+            in_force.limits.clone_from(limits);
+            in_force.apps.clone_from(apps);
+            in_force.user_limits.clone_from(user_limits);
+            report.changed.extend(changed);
+        }
+        Ok(report)
+    }
+
+    fn tell_push_rules(&self, config: &Config) {
+        let rules = config.core_push_rules();
+        self.tell_shards(|| Input::PushRules(Arc::clone(&rules)));
+    }
+
+    /// Connections and sessions keep the bounds that they began with.
+    fn replace_limits(&self, config: &Config) {
+        let table = LimitsTable::new(config, BTreeMap::new());
+        let core = Arc::clone(&table.core);
+        self.shared.limits.store(Arc::new(table));
+        self.tell_shards(|| Input::Limits(Arc::clone(&core)));
+    }
+
+    fn tell_shards(&self, input: impl Fn() -> Input) {
+        for no in 0..self.shared.mailboxes.count() {
+            self.shared.mailboxes.send(ShardNo(no), Command::Input(input()));
+        }
+    }
+}

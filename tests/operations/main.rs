@@ -1,0 +1,11 @@
+//! What an operator sees and does: signals, logs, metrics, on the real program.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod logs;
+mod reloading;
