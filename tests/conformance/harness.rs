@@ -1,5 +1,6 @@
 //! What the chapters are written with: a stage with a broker on it, clients made of bytes, and packets to send them.
 
+mod answers;
 mod client;
 mod packets;
 mod received;
@@ -8,6 +9,7 @@ mod wire;
 
 #[allow(unused_imports, reason = "each chapter takes what it needs")]
 pub use {
+    answers::ack_with,
     client::{Client, PATIENCE},
     packets::{
         Connect, Publish, Subscribe, Unsubscribe, Will, ack, disconnect, pingreq, puback, pubcomp, publish,

@@ -56,6 +56,8 @@ const TRANSPORTS: [Transport; 1] = [Transport::Tcp];
 /// A fresh broker with its data in memory. Says where it was when a test fails on it.
 pub struct Stage {
     broker: Broker,
+    store: Arc<Memory>,
+    config: Config,
     pub version: Version,
     transport: Transport,
 }
@@ -87,8 +89,16 @@ impl Stage {
         let mut config: Config = toml::from_str(config).unwrap();
         config.listen.set_port(0);
         config.shards = 2; // what crosses from one shard to another is part of every test
-        let broker = reveille_broker::start_on(config, Arc::new(Memory::new())).unwrap();
-        Self { broker, version, transport }
+        let store = Arc::new(Memory::new());
+        let broker = reveille_broker::start_on(config.clone(), store.clone()).unwrap();
+        Self { broker, store, config, version, transport }
+    }
+
+    /// The broker dies, and another one starts on what was durable by then.
+    pub fn crash(&mut self) {
+        self.store = Arc::new(self.store.crash());
+        let next = reveille_broker::start_on(self.config.clone(), self.store.clone()).unwrap();
+        std::mem::replace(&mut self.broker, next).stop();
     }
 
     pub fn is_v5(&self) -> bool {

@@ -243,7 +243,9 @@ impl Shard {
         if readings.is_empty() {
             session.readings = None;
         }
-        for message in messages.iter().filter(|message| !message.is_expired(now)) {
+        // What it retained itself is its own too. [MQTT5-3.8.3-3]
+        let is_hidden = |message: &Message| granted.options.no_local && message.publisher == Some(key);
+        for message in messages.iter().filter(|message| !message.is_expired(now) && !is_hidden(message)) {
             if !self.may_read_retained(connection, &message.topic) {
                 self.counters.denied_retained += 1;
                 continue;
