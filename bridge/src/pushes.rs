@@ -254,7 +254,7 @@ fn give_up(tx: &mut Tx<'_>, case: &mut Case<'_>, answered: &Answered, why: GiveU
         GiveUp::Expired => {
             case.tell(tx.now_ms(), News::new(Event::Ended(Reason::Expired), "worthless by the next attempt"));
         }
-        GiveUp::Token | GiveUp::Payload | GiveUp::Config | GiveUp::Exhausted => {}
+        GiveUp::Token | GiveUp::Payload | GiveUp::Filtered | GiveUp::Config | GiveUp::Exhausted => {}
     }
 }
 

@@ -5,7 +5,7 @@
 //! Accepted           Done
 //! Retry, NewConnection, LoginExpired   back-off with full jitter, or what the vendor asked for
 //! Throttled          what the vendor asked for, else a minute; the day's quota: the vendor's next midnight
-//! TokenDead, TokenMismatch, PayloadRejected, ConfigError   give up
+//! TokenDead, TokenMismatch, PayloadRejected, Filtered, ConfigError   give up
 //! ```
 //! A next attempt is never at or after the moment the push is worthless.
 
@@ -49,7 +49,6 @@ impl RetryPolicy {
             attempts_max: 20,
         };
         match vendor {
-            VendorName::Apns | VendorName::Record => usual,
             // At least 10 s before any retry, an hour in all.
             VendorName::Fcm => Self {
                 wait_min: Duration::from_secs(10),
@@ -57,6 +56,19 @@ impl RetryPolicy {
                 give_up_after: Duration::from_secs(60 * 60),
                 ..usual
             },
+            VendorName::Apns
+            | VendorName::Huawei
+            | VendorName::Harmony
+            | VendorName::Honor
+            | VendorName::Xiaomi
+            | VendorName::Oppo
+            | VendorName::Vivo
+            | VendorName::Meizu
+            | VendorName::WebPush
+            | VendorName::Wns
+            | VendorName::Wechat
+            | VendorName::Webhook
+            | VendorName::Record => usual,
         }
     }
 }
@@ -79,6 +91,8 @@ pub enum GiveUp {
     Token,
     /// This push is wrong.
     Payload,
+    /// The vendor does not show it to this device.
+    Filtered,
     /// The operator must change the credential.
     Config,
     /// It would be worthless by the next attempt.
@@ -93,6 +107,7 @@ impl GiveUp {
         match self {
             Self::Token => "token",
             Self::Payload => "payload",
+            Self::Filtered => "filtered",
             Self::Config => "config",
             Self::Expired => "expired",
             Self::Exhausted => "exhausted",
@@ -116,6 +131,7 @@ pub fn next_attempt(
         Verdict::Accepted { .. } => return Next::Done,
         Verdict::TokenDead { .. } | Verdict::TokenMismatch { .. } => return Next::GiveUp(GiveUp::Token),
         Verdict::PayloadRejected { .. } => return Next::GiveUp(GiveUp::Payload),
+        Verdict::Filtered { .. } => return Next::GiveUp(GiveUp::Filtered),
         Verdict::ConfigError { .. } => return Next::GiveUp(GiveUp::Config),
         Verdict::Retry { after: Some(after), .. } => {
             (asked(policy, *after, now_ms, random), end(first_at_ms, policy.give_up_after))

@@ -21,7 +21,7 @@ use crate::login::Logins;
 use crate::vendor::apns::ApnsCredential;
 use crate::vendor::shorten::Shortened;
 use crate::vendor::{
-    Answer, CannotSend, Credential, Login, LoginStep, Push, Scope, VendorName, Verdict, reason,
+    Answer, CannotSend, Credential, Login, LoginStep, Push, Scope, Vendor, VendorName, Verdict, reason,
 };
 
 use apns_pool::ApnsPools;
@@ -260,14 +260,14 @@ impl Sender {
         let now_ms = (self.options.clock)();
         let answer = match credential {
             Credential::Apns(apns) => return self.exchange_apns(apns, request, deadline).await,
-            Credential::Fcm(fcm) => match self.https.client(fcm.ca_pem.as_deref()) {
-                Ok(client) => https::exchange(&client, request, deadline).await,
-                Err(problem) => return Tried::known(config_error(problem)),
-            },
             Credential::Record(record) => {
                 let recorded = self.recorder.exchange(record, push, request.body(), now_ms).await;
                 recorded.map_err(|error| Lost::NotSent(format!("cannot write the record: {error}")))
             }
+            other => match self.https.client(other.vendor().ca_pem()) {
+                Ok(client) => https::exchange(&client, request, deadline).await,
+                Err(problem) => return Tried::known(config_error(problem)),
+            },
         };
         match answer {
             Ok(answer) => Tried::known(credential.vendor().verdict(&answer, (self.options.clock)())),
@@ -281,7 +281,6 @@ impl Sender {
         request: Request<Bytes>,
         deadline: Instant,
     ) -> Tried {
-        use crate::vendor::Vendor;
         let pool = match self.apns.pool(apns, &self.options) {
             Ok(pool) => pool,
             Err(problem) => return Tried::known(config_error(problem)),
@@ -334,11 +333,7 @@ async fn ask(
     request: Request<Bytes>,
     options: &SenderOptions,
 ) -> Result<Answer, Verdict> {
-    let ca_pem = match credential {
-        Credential::Fcm(fcm) => fcm.ca_pem.as_deref(),
-        Credential::Apns(_) | Credential::Record(_) => None,
-    };
-    let client = https.client(ca_pem).map_err(config_error)?;
+    let client = https.client(credential.vendor().ca_pem()).map_err(config_error)?;
     let answer = https::exchange(&client, request, Instant::now() + options.answer_deadline).await;
     answer.map_err(|(Lost::NotSent(why) | Lost::Unknown(why))| Verdict::Retry {
         after: None,

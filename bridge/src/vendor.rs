@@ -3,8 +3,23 @@
 pub mod apns;
 pub mod credential;
 pub mod fcm;
+mod form;
+pub mod harmony;
+pub mod honor;
+pub mod huawei;
+pub mod meizu;
+mod oauth;
+pub mod oppo;
 pub mod record;
 pub mod shorten;
+#[cfg(test)]
+mod testing;
+pub mod vivo;
+pub mod web_push;
+pub mod webhook;
+pub mod wechat;
+pub mod wns;
+pub mod xiaomi;
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,25 +35,73 @@ pub use credential::{Credential, CredentialError, Environment, Secret};
 
 /// The push services that this build knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum VendorName {
     /// Apple's push service.
     Apns,
     /// Google's Firebase Cloud Messaging, HTTP v1.
     Fcm,
+    /// Huawei Push Kit for Android phones with HMS.
+    Huawei,
+    /// Huawei Push Kit for HarmonyOS 5 and newer, whose tokens and requests are of another kind.
+    Harmony,
+    /// HONOR Push.
+    Honor,
+    /// Xiaomi MiPush.
+    Xiaomi,
+    /// OPPO (HeyTap) Push, also for OnePlus and realme.
+    Oppo,
+    /// vivo Push, also for iQOO.
+    Vivo,
+    /// Meizu (Flyme) Push.
+    Meizu,
+    /// Web Push: browsers, and UnifiedPush.
+    WebPush,
+    /// Windows Notification Service.
+    Wns,
+    /// WeChat mini-program subscribe messages.
+    Wechat,
+    /// A server of the operator's own, asked with a signed request: SMS gateways and others.
+    Webhook,
     /// No network: keeps what it would send and answers as told. For demos and tests.
     Record,
 }
 
 impl VendorName {
     /// Every vendor, in order.
-    pub const ALL: [Self; 3] = [Self::Apns, Self::Fcm, Self::Record];
+    pub const ALL: [Self; 14] = [
+        Self::Apns,
+        Self::Fcm,
+        Self::Huawei,
+        Self::Harmony,
+        Self::Honor,
+        Self::Xiaomi,
+        Self::Oppo,
+        Self::Vivo,
+        Self::Meizu,
+        Self::WebPush,
+        Self::Wns,
+        Self::Wechat,
+        Self::Webhook,
+        Self::Record,
+    ];
 
     /// The lower-case name that stands in URLs, JSON and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Apns => "apns",
             Self::Fcm => "fcm",
+            Self::Huawei => "huawei",
+            Self::Harmony => "harmony",
+            Self::Honor => "honor",
+            Self::Xiaomi => "xiaomi",
+            Self::Oppo => "oppo",
+            Self::Vivo => "vivo",
+            Self::Meizu => "meizu",
+            Self::WebPush => "web_push",
+            Self::Wns => "wns",
+            Self::Wechat => "wechat",
+            Self::Webhook => "webhook",
             Self::Record => "record",
         }
     }
@@ -52,7 +115,9 @@ impl fmt::Display for VendorName {
 
 /// A text that names no vendor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a vendor is one of apns, fcm and record")]
+#[error(
+    "a vendor is one of apns, fcm, huawei, harmony, honor, xiaomi, oppo, vivo, meizu, web_push, wns, wechat, webhook and record"
+)]
 pub struct UnknownVendor;
 
 impl FromStr for VendorName {
@@ -267,6 +332,12 @@ pub enum Verdict {
         /// The vendor's words, or ours.
         reason: String,
     },
+    /// The vendor will not show it to this device, now or later: folded, switched off, an idle device. The push and
+    /// the device token are fine.
+    Filtered {
+        /// The vendor's words.
+        reason: String,
+    },
     /// The operator must change something: a wrong key, topic or project.
     ConfigError {
         /// The vendor's words, or ours.
@@ -289,6 +360,7 @@ impl Verdict {
             Self::Throttled { .. } => "throttled",
             Self::Retry { .. } => "retry",
             Self::PayloadRejected { .. } => "payload_rejected",
+            Self::Filtered { .. } => "filtered",
             Self::ConfigError { .. } => "config_error",
         }
     }
@@ -304,6 +376,7 @@ impl Verdict {
             | Self::Throttled { reason, .. }
             | Self::Retry { reason, .. }
             | Self::PayloadRejected { reason }
+            | Self::Filtered { reason }
             | Self::ConfigError { reason } => reason,
         }
     }
@@ -354,19 +427,49 @@ pub struct Login {
     pub renew_at_ms: u64,
 }
 
+/// Who signs in at a vendor. Pushes with equal accounts share one login; the key itself is part of it, so that nobody
+/// gets a login by naming another's account.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Account {
+    /// The push service.
+    pub vendor: VendorName,
+    /// The account's name there, and where it signs in.
+    pub name: String,
+    /// The key or password.
+    pub secret: Secret,
+    /// Certificates to trust besides the public ones, as PEM.
+    pub ca_pem: Option<String>,
+    /// The vendor wants no login to follow another sooner than this.
+    pub spacing: Duration,
+}
+
 /// One push service. Implementations are pure: no socket, no clock, no lock.
 pub trait Vendor: Send + Sync {
+    /// Who signs in; `None` for a vendor that knows no login: each request proves itself.
+    fn account(&self) -> Option<Account> {
+        None
+    }
+
     /// How to come by a login now.
     ///
     /// # Errors
     /// [`CannotSend`] when the credential's key cannot sign.
-    fn login(&self, now_ms: u64) -> Result<LoginStep, CannotSend>;
+    fn login(&self, _now_ms: u64) -> Result<LoginStep, CannotSend> {
+        Ok(LoginStep::None)
+    }
 
     /// Reads the answer to [`LoginStep::Ask`].
     ///
     /// # Errors
     /// The verdict for every push that waited for this login.
-    fn read_login(&self, answer: &Answer, now_ms: u64) -> Result<Login, Verdict>;
+    fn read_login(&self, _answer: &Answer, _now_ms: u64) -> Result<Login, Verdict> {
+        Err(Verdict::ConfigError { reason: "this vendor has no login".to_owned() })
+    }
+
+    /// Certificates to trust besides the public ones, as PEM.
+    fn ca_pem(&self) -> Option<&str> {
+        None
+    }
 
     /// The HTTP request for one push.
     ///

@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use super::credential::{CredentialError, Environment, Secret, check_ca, check_endpoint};
 use super::shorten::{Parts, fit};
 use super::{
-    Answer, CannotSend, Login, LoginStep, Priority, Push, PushKind, Scope, Vendor, Verdict,
-    is_reserved_data_key, merge, reason, retry_after,
+    Account, Answer, CannotSend, Login, LoginStep, Priority, Push, PushKind, Scope, Vendor, VendorName,
+    Verdict, is_reserved_data_key, merge, reason, retry_after,
 };
 
 /// Largest payload of every push type but VoIP, in bytes.
@@ -117,6 +117,22 @@ impl Vendor for ApnsCredential {
         let token = self.sign(now_ms).map_err(|_| CannotSend::Config("private_key cannot sign"))?;
         let renew_at_ms = now_ms.saturating_add(TOKEN_RENEW_AFTER.as_millis() as u64);
         Ok(LoginStep::Made(Login { token: Secret::new(token), renew_at_ms }))
+    }
+
+    fn account(&self) -> Option<Account> {
+        Some(Account {
+            vendor: VendorName::Apns,
+            name: format!("{} {}", self.team_id, self.key_id),
+            secret: self.private_key.clone(),
+            ca_pem: None,
+            // Apple refuses a connection that sees tokens more often; a younger token is refused for another
+            // reason, such as a wrong clock, which a new one does not cure.
+            spacing: TOKEN_UPDATE_WINDOW,
+        })
+    }
+
+    fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
     }
 
     fn read_login(&self, _answer: &Answer, _now_ms: u64) -> Result<Login, Verdict> {

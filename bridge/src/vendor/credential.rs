@@ -6,7 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use super::apns::ApnsCredential;
 use super::fcm::FcmCredential;
+use super::harmony::HarmonyCredential;
+use super::honor::HonorCredential;
+use super::huawei::HuaweiCredential;
+use super::meizu::MeizuCredential;
+use super::oppo::OppoCredential;
 use super::record::RecordCredential;
+use super::vivo::VivoCredential;
+use super::web_push::WebPushCredential;
+use super::webhook::WebhookCredential;
+use super::wechat::WechatCredential;
+use super::wns::WnsCredential;
+use super::xiaomi::XiaomiCredential;
 use super::{Vendor, VendorName};
 
 /// An app's credential at one vendor, as JSON with the field `vendor`.
@@ -14,12 +25,34 @@ use super::{Vendor, VendorName};
 /// Serialising it writes the secrets too: that form is for the bridge's own store. For people there is
 /// [`Credential::summary`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "vendor", rename_all = "lowercase")]
+#[serde(tag = "vendor", rename_all = "snake_case")]
 pub enum Credential {
     /// Apple: a token key.
     Apns(ApnsCredential),
     /// Google: a service account.
     Fcm(FcmCredential),
+    /// Huawei, HMS: an app id and secret.
+    Huawei(HuaweiCredential),
+    /// Huawei, HarmonyOS: a service account.
+    Harmony(HarmonyCredential),
+    /// HONOR: a client id and secret.
+    Honor(HonorCredential),
+    /// Xiaomi: an app secret.
+    Xiaomi(XiaomiCredential),
+    /// OPPO: an app key and master secret.
+    Oppo(OppoCredential),
+    /// vivo: an app id, key and secret.
+    Vivo(VivoCredential),
+    /// Meizu: an app id and secret.
+    Meizu(MeizuCredential),
+    /// Web Push: a VAPID key.
+    WebPush(WebPushCredential),
+    /// Windows: a client id and secret.
+    Wns(WnsCredential),
+    /// WeChat: an app id and secret.
+    Wechat(WechatCredential),
+    /// A server of the operator's own.
+    Webhook(WebhookCredential),
     /// No network; answers as told.
     Record(RecordCredential),
 }
@@ -30,6 +63,17 @@ impl Credential {
         match self {
             Self::Apns(_) => VendorName::Apns,
             Self::Fcm(_) => VendorName::Fcm,
+            Self::Huawei(_) => VendorName::Huawei,
+            Self::Harmony(_) => VendorName::Harmony,
+            Self::Honor(_) => VendorName::Honor,
+            Self::Xiaomi(_) => VendorName::Xiaomi,
+            Self::Oppo(_) => VendorName::Oppo,
+            Self::Vivo(_) => VendorName::Vivo,
+            Self::Meizu(_) => VendorName::Meizu,
+            Self::WebPush(_) => VendorName::WebPush,
+            Self::Wns(_) => VendorName::Wns,
+            Self::Wechat(_) => VendorName::Wechat,
+            Self::Webhook(_) => VendorName::Webhook,
             Self::Record(_) => VendorName::Record,
         }
     }
@@ -39,6 +83,17 @@ impl Credential {
         match self {
             Self::Apns(apns) => apns,
             Self::Fcm(fcm) => fcm,
+            Self::Huawei(huawei) => huawei,
+            Self::Harmony(harmony) => harmony,
+            Self::Honor(honor) => honor,
+            Self::Xiaomi(xiaomi) => xiaomi,
+            Self::Oppo(oppo) => oppo,
+            Self::Vivo(vivo) => vivo,
+            Self::Meizu(meizu) => meizu,
+            Self::WebPush(web_push) => web_push,
+            Self::Wns(wns) => wns,
+            Self::Wechat(wechat) => wechat,
+            Self::Webhook(webhook) => webhook,
             Self::Record(record) => record,
         }
     }
@@ -51,6 +106,17 @@ impl Credential {
         match self {
             Self::Apns(apns) => apns.validate(),
             Self::Fcm(fcm) => fcm.validate(),
+            Self::Huawei(huawei) => huawei.validate(),
+            Self::Harmony(harmony) => harmony.validate(),
+            Self::Honor(honor) => honor.validate(),
+            Self::Xiaomi(xiaomi) => xiaomi.validate(),
+            Self::Oppo(oppo) => oppo.validate(),
+            Self::Vivo(vivo) => vivo.validate(),
+            Self::Meizu(meizu) => meizu.validate(),
+            Self::WebPush(web_push) => web_push.validate(),
+            Self::Wns(wns) => wns.validate(),
+            Self::Wechat(wechat) => wechat.validate(),
+            Self::Webhook(webhook) => webhook.validate(),
             Self::Record(record) => record.validate(),
         }
     }
@@ -60,6 +126,17 @@ impl Credential {
         match self {
             Self::Apns(apns) => apns.summary(),
             Self::Fcm(fcm) => fcm.summary(),
+            Self::Huawei(huawei) => huawei.summary(),
+            Self::Harmony(harmony) => harmony.summary(),
+            Self::Honor(honor) => honor.summary(),
+            Self::Xiaomi(xiaomi) => xiaomi.summary(),
+            Self::Oppo(oppo) => oppo.summary(),
+            Self::Vivo(vivo) => vivo.summary(),
+            Self::Meizu(meizu) => meizu.summary(),
+            Self::WebPush(web_push) => web_push.summary(),
+            Self::Wns(wns) => wns.summary(),
+            Self::Wechat(wechat) => wechat.summary(),
+            Self::Webhook(webhook) => webhook.summary(),
             Self::Record(record) => record.summary(),
         }
     }
@@ -156,9 +233,25 @@ pub(super) fn check_url(
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Checks that a field of a vendor's form holds 1 to 256 printable ASCII characters without spaces.
+pub(super) fn check_word(field: &'static str, text: &str) -> Result<(), CredentialError> {
+    match text.len() {
+        1..=256 if text.bytes().all(|b| b.is_ascii_graphic()) => Ok(()),
+        _ => Err(CredentialError::new(field, "has 1 to 256 printable ASCII characters without spaces")),
+    }
+}
+
+/// Checks what every vendor's credential may have: an address that replaces the vendor's, and certificates.
+pub(super) fn check_way(endpoint: Option<&str>, ca_pem: Option<&str>) -> Result<(), CredentialError> {
+    if let Some(endpoint) = endpoint {
+        check_endpoint("endpoint", endpoint, false)?;
+    }
+    check_ca(ca_pem)
 }
 
 /// Checks that a PEM text holds at least one certificate.

@@ -15,8 +15,8 @@ use serde_json::{Map, Value, json};
 use super::credential::{CredentialError, Secret, check_ca, check_endpoint, check_url};
 use super::shorten::{Parts, fit};
 use super::{
-    Answer, CannotSend, Login, LoginStep, Priority, Push, PushKind, Scope, Vendor, Verdict,
-    is_reserved_data_key, merge, reason, retry_after,
+    Account, Answer, CannotSend, Login, LoginStep, Priority, Push, PushKind, Scope, Vendor, VendorName,
+    Verdict, is_reserved_data_key, merge, oauth, reason, retry_after,
 };
 
 /// Largest message, in bytes. FCM counts keys and values; we count the JSON without the address, which is more.
@@ -25,8 +25,6 @@ pub const MESSAGE_MAX: usize = 4096;
 pub const TTL_MAX_S: u64 = 2_419_200;
 /// How long to wait after a 429 without `Retry-After`.
 pub const THROTTLE_WAIT: Duration = Duration::from_secs(60);
-/// A login is renewed this long before it ends.
-pub const RENEW_BEFORE: Duration = Duration::from_secs(5 * 60);
 
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// What an assertion is for. Google wants its own address here even when a proxy stands before it.
@@ -74,20 +72,6 @@ struct Claims<'a> {
     aud: &'a str,
     iat: u64,
     exp: u64,
-}
-
-#[derive(Deserialize)]
-struct TokenAnswer {
-    access_token: String,
-    expires_in: u64,
-}
-
-#[derive(Default, Deserialize)]
-struct TokenError {
-    #[serde(default)]
-    error: String,
-    #[serde(default)]
-    error_description: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -173,14 +157,22 @@ impl Vendor for FcmCredential {
     }
 
     fn read_login(&self, answer: &Answer, now_ms: u64) -> Result<Login, Verdict> {
-        match answer.status {
-            200 => read_access_token(&answer.body, now_ms),
-            429 | 500..=599 => Err(Verdict::Retry {
-                after: retry_after(&answer.headers, now_ms),
-                reason: reason(&format!("login refused with {}", answer.status)),
-            }),
-            status => Err(Verdict::ConfigError { reason: login_refusal(status, &answer.body) }),
-        }
+        oauth::read_login(answer, now_ms)
+    }
+
+    fn account(&self) -> Option<Account> {
+        let account = &self.service_account;
+        Some(Account {
+            vendor: VendorName::Fcm,
+            name: format!("{} {} {}", account.client_email, account.private_key_id, account.token_uri),
+            secret: account.private_key.clone(),
+            ca_pem: self.ca_pem.clone(),
+            spacing: Duration::ZERO,
+        })
+    }
+
+    fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
     }
 
     fn request(&self, push: &Push, login: Option<&str>, now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
@@ -223,24 +215,6 @@ impl Vendor for FcmCredential {
         let body: ErrorBody = serde_json::from_slice(&answer.body).unwrap_or_default();
         read_error(answer.status, &body.error, retry_after(&answer.headers, now_ms))
     }
-}
-
-fn read_access_token(body: &[u8], now_ms: u64) -> Result<Login, Verdict> {
-    match serde_json::from_slice::<TokenAnswer>(body) {
-        Ok(answer) if !answer.access_token.is_empty() => {
-            let life = Duration::from_secs(answer.expires_in.min(24 * 3600));
-            // A very short life is used for half of it, else every push would sign in.
-            let fresh = life.checked_sub(RENEW_BEFORE).filter(|fresh| !fresh.is_zero()).unwrap_or(life / 2);
-            let renew_at_ms = now_ms.saturating_add(fresh.as_millis() as u64);
-            Ok(Login { token: Secret::new(answer.access_token), renew_at_ms })
-        }
-        _ => Err(Verdict::Retry { after: None, reason: reason("the login answer has no access token") }),
-    }
-}
-
-fn login_refusal(status: u16, body: &[u8]) -> String {
-    let body: TokenError = serde_json::from_slice(body).unwrap_or_default();
-    reason(format!("login refused with {status} {} {}", body.error, body.error_description).trim_end())
 }
 
 fn message(push: &Push, parts: &Parts<'_>, now_ms: u64) -> Value {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::credential::CredentialError;
-use super::{Answer, CannotSend, Login, LoginStep, Push, PushKind, Scope, Vendor, Verdict, reason};
+use super::{Answer, CannotSend, Push, PushKind, Scope, Vendor, Verdict, reason};
 
 /// What the record vendor answers, and where else it writes what it got.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,14 +107,6 @@ impl AnswerRule {
 }
 
 impl Vendor for RecordCredential {
-    fn login(&self, _now_ms: u64) -> Result<LoginStep, CannotSend> {
-        Ok(LoginStep::None)
-    }
-
-    fn read_login(&self, _answer: &Answer, _now_ms: u64) -> Result<Login, Verdict> {
-        Err(Verdict::ConfigError { reason: reason("the record vendor has no login") })
-    }
-
     fn request(&self, push: &Push, _login: Option<&str>, _now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
         let body = serde_json::to_vec(&content(push)).map_err(|_| CannotSend::Payload("push is not JSON"))?;
         Request::builder()

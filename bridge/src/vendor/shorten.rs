@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::Push;
+use super::{Push, PushKind};
 
 /// A body is not cut below this many bytes while other parts can still be left out; phones show fewer.
 pub const BODY_KEPT: usize = 256;
@@ -109,6 +109,81 @@ fn whole(push: &Push) -> Parts<'_> {
 fn with_body(push: &Push, bytes_max: usize) -> Parts<'_> {
     let parts = whole(push);
     Parts { body: parts.body.map(|body| cut(body, bytes_max)), ..parts }
+}
+
+/// Title and body for a vendor that bounds both in characters and shows nothing without a title.
+pub(super) struct Texts {
+    /// Never blank.
+    pub title: String,
+    /// Never blank.
+    pub body: String,
+    /// Whether one of them was cut.
+    pub is_cut: bool,
+}
+
+/// Cuts title and body to so many characters each; one that is missing says what the other says. `None` when there is
+/// nothing to show.
+pub(super) fn texts(push: &Push, title_max: usize, body_max: usize) -> Option<Texts> {
+    let shown = |text: &Option<String>| {
+        text.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+    };
+    let (title, body) = (shown(&push.title), shown(&push.body));
+    let whole_title = title.clone().or_else(|| body.clone())?;
+    let whole_body = body.unwrap_or_else(|| whole_title.clone());
+    let (title, body) = (cut_chars(&whole_title, title_max), cut_chars(&whole_body, body_max));
+    // A title that only repeats the body has lost nothing when it is cut.
+    let is_title_cut = push.title.is_some() && title != whole_title;
+    let is_cut = is_title_cut || body != whole_body;
+    Some(Texts { title, body, is_cut })
+}
+
+/// At most `chars_max` characters of the text, ended with an ellipsis when it was cut.
+pub(super) fn cut_chars(text: &str, chars_max: usize) -> String {
+    if text.chars().count() <= chars_max {
+        return text.to_owned();
+    }
+    let mut cut: String = text.chars().take(chars_max.saturating_sub(1)).collect();
+    cut.push('…');
+    cut
+}
+
+/// The app's data with `mid`, as JSON text of at most `bytes_max` bytes; when that is too small for the data, `mid` and
+/// `cut` alone, and `true`.
+pub(super) fn data_text(push: &Push, bytes_max: usize) -> (String, bool) {
+    let mut data = push.data.clone();
+    data.insert("mid".to_owned(), push.id.to_string().into());
+    let text = Value::Object(data).to_string();
+    if text.len() <= bytes_max {
+        return (text, false);
+    }
+    (serde_json::json!({"mid": push.id.to_string(), "cut": "1"}).to_string(), true)
+}
+
+/// The app's data with `mid`, and with `cut` where something is missing. A data push carries title and body here too,
+/// unless the app has fields of these names.
+pub(super) fn data_fields(push: &Push, parts: &Parts<'_>) -> Map<String, Value> {
+    let mut data = parts.data.cloned().unwrap_or_default();
+    data.insert("mid".to_owned(), push.id.to_string().into());
+    if parts.is_cut {
+        data.insert("cut".to_owned(), "1".into());
+    }
+    if push.kind == PushKind::Data {
+        for (name, value) in [("title", &parts.title), ("body", &parts.body)] {
+            if let Some(value) = value {
+                data.entry(name).or_insert_with(|| value.as_ref().into());
+            }
+        }
+    }
+    data
+}
+
+/// What was left out, from whether texts and data were cut.
+pub(super) fn shortened(is_text_cut: bool, is_data_cut: bool) -> Option<Shortened> {
+    match (is_text_cut, is_data_cut) {
+        (_, true) => Some(Shortened::Data),
+        (true, false) => Some(Shortened::Body),
+        (false, false) => None,
+    }
 }
 
 /// At most `bytes_max` bytes of the text, cut between characters and ended with an ellipsis.

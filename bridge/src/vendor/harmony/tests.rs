@@ -1,0 +1,83 @@
+//! Tests of the HarmonyOS request; the answers are [`super::super::huawei`]'s.
+
+use super::*;
+use crate::vendor::Credential;
+use crate::vendor::testing::{NOW_MS, alert, header, json as body, mid, verdict};
+use jsonwebtoken::{DecodingKey, Validation};
+
+const PRIVATE: &str = include_str!("../../../../tests/fakes/fixtures/service_account_private.pem");
+const PUBLIC: &[u8] = include_bytes!("../../../../tests/fakes/fixtures/service_account_public.pem");
+
+fn credential() -> HarmonyCredential {
+    let credential = json!({
+        "vendor": "harmony", "project_id": "736430079244623000", "key_id": "k1", "sub_account": "101010",
+        "private_key": PRIVATE, "category": "WORK",
+    });
+    let Ok(Credential::Harmony(harmony)) = serde_json::from_value(credential) else {
+        panic!("no credential")
+    };
+    harmony.validate().unwrap();
+    harmony
+}
+
+#[test]
+fn the_login_is_signed_here_with_ps256_and_lives_for_an_hour() {
+    let Ok(LoginStep::Made(login)) = credential().login(NOW_MS) else { panic!("no login") };
+    let mut validation = Validation::new(Algorithm::PS256);
+    validation.set_audience(&[AUDIENCE]);
+    validation.validate_exp = false;
+    let key = DecodingKey::from_rsa_pem(PUBLIC).unwrap();
+    let token = jsonwebtoken::decode::<Value>(login.token.reveal(), &key, &validation).unwrap();
+    assert_eq!(token.header.kid.as_deref(), Some("k1"));
+    let iat = NOW_MS / 1000;
+    assert_eq!(token.claims, json!({"iss": "101010", "aud": AUDIENCE, "iat": iat, "exp": iat + 3600}));
+    assert!(login.renew_at_ms < NOW_MS + 3_600_000);
+}
+
+#[test]
+fn an_alert_has_a_category_and_our_identity() {
+    let push = Push {
+        badge: Some(3),
+        expires_at_ms: Some(NOW_MS + 1_500),
+        overrides: json!({"target": {"token": ["x"]}}),
+        ..alert("T0")
+    };
+    let request = credential().request(&push, Some("jwt"), NOW_MS).unwrap();
+    assert_eq!(request.uri(), "https://push-api.cloud.huawei.com/v3/736430079244623000/messages:send");
+    assert_eq!((header(&request, "push-type"), header(&request, "authorization")), ("0", "Bearer jwt"));
+    let body = body(&request);
+    assert_eq!(body["target"], json!({"token": ["T0"]}));
+    let shown = &body["payload"]["notification"];
+    assert_eq!(
+        (&shown["category"], &shown["appMessageId"], &shown["badge"]),
+        (&json!("WORK"), &json!(mid()), &json!({"setNum": 3}))
+    );
+    assert_eq!(shown["clickAction"]["data"]["mid"], mid());
+    assert_eq!(body["pushOptions"]["ttl"], 2, "seconds, rounded up");
+}
+
+#[test]
+fn a_data_push_is_a_background_message() {
+    let request =
+        credential().request(&Push { kind: PushKind::Data, ..alert("T0") }, Some("jwt"), NOW_MS).unwrap();
+    assert_eq!(header(&request, "push-type"), "6");
+    let extra: Value =
+        serde_json::from_str(body(&request)["payload"]["extraData"].as_str().unwrap()).unwrap();
+    assert_eq!(extra["mid"], mid());
+}
+
+#[test]
+fn answers_are_read_as_huaweis() {
+    for (code, wanted) in
+        [("80000000", "accepted"), ("80200005", "login_expired"), ("80300007", "token_dead")]
+    {
+        assert_eq!(verdict(&credential(), 200, &json!({"code": code})).name(), wanted);
+    }
+}
+
+#[test]
+fn a_key_that_cannot_sign_is_named() {
+    let wrong = HarmonyCredential { private_key: Secret::new("key"), ..credential() };
+    assert_eq!(wrong.validate().unwrap_err().field, "private_key");
+    assert!(!credential().summary().contains("BEGIN"));
+}

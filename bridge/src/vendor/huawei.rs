@@ -1,0 +1,238 @@
+//! Huawei Push Kit for Android phones with HMS: client credentials sign in, then one POST.
+//!
+//! Rules from Huawei's "Push Kit REST API, downlink message sending v1" and its table of response codes. See
+//! `docs/vendors/huawei.md`. HarmonyOS 5 and newer has tokens, addresses and logins of its own: see
+//! [`super::harmony`], which shares the reading of answers.
+
+use bytes::Bytes;
+use http::Request;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::credential::{CredentialError, Secret, check_url, check_way, check_word};
+use super::form::{
+    bearer, by_status, code, json_body, note, notify_id, post_form, post_json, put, text, throttled, ttl_s,
+    words,
+};
+use super::shorten::{Parts, data_fields, fit};
+use super::{
+    Account, Answer, CannotSend, Login, LoginStep, Priority, Push, PushKind, Scope, Vendor, VendorName,
+    Verdict, merge, oauth, reason,
+};
+
+/// Largest body without the device tokens, in bytes.
+pub const MESSAGE_MAX: usize = 4096;
+/// Longest time that a push is kept, in seconds: 15 days.
+pub const TTL_MAX_S: u64 = 1_296_000;
+
+const BASE: &str = "https://push-api.cloud.huawei.com";
+const LOGIN: &str = "https://oauth-login.cloud.huawei.com/oauth2/v3/token";
+
+/// An app of AppGallery Connect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HuaweiCredential {
+    /// The app id, which is also the OAuth client id.
+    pub app_id: String,
+    /// The app secret.
+    pub app_secret: Secret,
+    /// The category of messages that name none, such as `WORK`; needs the right to it. Without one Huawei classifies
+    /// by itself, and marketing is limited to two a day and device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    /// The activity whose badge is set; without one no badge is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub badge_class: Option<String>,
+    /// The name of the receipt configuration in AppGallery Connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt_id: Option<String>,
+    /// Sends test messages, of which 500 a day are free of other limits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_test: bool,
+    /// Replaces Huawei's address for sending, for proxies and tests: `https://host:port`, or `http` on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Replaces Huawei's address for signing in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_uri: Option<String>,
+    /// Certificates to trust besides the public ones, as PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
+}
+
+impl HuaweiCredential {
+    fn base(&self) -> &str {
+        self.endpoint.as_deref().map_or(BASE, |endpoint| endpoint.trim_end_matches('/'))
+    }
+
+    fn token_uri(&self) -> &str {
+        self.token_uri.as_deref().unwrap_or(LOGIN)
+    }
+
+    pub(super) fn validate(&self) -> Result<(), CredentialError> {
+        if self.app_id.is_empty() || !self.app_id.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(CredentialError::new("app_id", "is the number of the app in AppGallery Connect"));
+        }
+        check_word("app_secret", self.app_secret.reveal())?;
+        check_url("token_uri", self.token_uri(), false)?;
+        check_way(self.endpoint.as_deref(), self.ca_pem.as_deref())
+    }
+
+    pub(super) fn summary(&self) -> String {
+        format!("huawei, app {} at {}", self.app_id, self.base())
+    }
+
+    fn message(&self, push: &Push, parts: &Parts<'_>, ttl_s: Option<u64>) -> Value {
+        let mut android = json!({
+            "urgency": "NORMAL", // HIGH needs a right of its own, and is refused without it
+            "bi_tag": push.id.to_string(),
+            "target_user_type": u8::from(self.is_test),
+        });
+        let category = push.category.as_deref().filter(|_| parts.has_extras).or(self.category.as_deref());
+        put(&mut android, "category", category);
+        put(&mut android, "receipt_id", self.receipt_id.as_deref());
+        if let (Value::Object(fields), Some(ttl_s)) = (&mut android, ttl_s) {
+            fields.insert("ttl".to_owned(), format!("{ttl_s}s").into());
+        }
+        if let (Value::Object(fields), PushKind::Alert) = (&mut android, push.kind) {
+            fields.insert("notification".to_owned(), self.notification(push, parts));
+        }
+        let mut message = json!({ "android": android });
+        if parts.has_extras && push.overrides.is_object() {
+            merge(&mut message, &push.overrides);
+        }
+        if let Value::Object(fields) = &mut message {
+            fields.insert("data".to_owned(), Value::Object(data_fields(push, parts)).to_string().into());
+            fields.retain(|name, _| !matches!(name.as_str(), "token" | "topic" | "condition"));
+        }
+        message
+    }
+
+    fn notification(&self, push: &Push, parts: &Parts<'_>) -> Value {
+        let importance = if push.priority == Priority::Low { "LOW" } else { "NORMAL" };
+        let mut shown = json!({
+            "importance": importance,
+            "notify_id": notify_id(push),
+            "tag": push.collapse_key.clone().unwrap_or_else(|| push.id.to_string()),
+            "foreground_show": true,
+            "click_action": {"type": 3}, // opens the app
+        });
+        put(&mut shown, "title", parts.title.as_deref());
+        put(&mut shown, "body", parts.body.as_deref());
+        if !parts.has_extras {
+            return shown;
+        }
+        put(&mut shown, "channel_id", push.channel.as_deref());
+        put(&mut shown, "image", push.image.as_deref());
+        put(&mut shown, "sound", push.sound.as_deref().filter(|sound| *sound != "default"));
+        let Value::Object(fields) = &mut shown else { return shown };
+        if let Some(click) = &push.click {
+            fields.insert("click_action".to_owned(), click_action(click));
+        }
+        if let (Some(badge), Some(class)) = (push.badge, &self.badge_class) {
+            fields.insert("badge".to_owned(), json!({"set_num": badge.min(99), "class": class}));
+        }
+        shown
+    }
+}
+
+/// A web address is opened by the browser, everything else is an intent of the app.
+fn click_action(click: &str) -> Value {
+    if click.starts_with("https://") {
+        json!({"type": 2, "url": click})
+    } else {
+        json!({"type": 1, "intent": click})
+    }
+}
+
+impl Vendor for HuaweiCredential {
+    fn account(&self) -> Option<Account> {
+        Some(Account {
+            vendor: VendorName::Huawei,
+            name: format!("{} {}", self.app_id, self.token_uri()),
+            secret: self.app_secret.clone(),
+            ca_pem: self.ca_pem.clone(),
+            spacing: std::time::Duration::ZERO,
+        })
+    }
+
+    fn login(&self, _now_ms: u64) -> Result<LoginStep, CannotSend> {
+        let fields = [
+            ("grant_type", "client_credentials"),
+            ("client_id", self.app_id.as_str()),
+            ("client_secret", self.app_secret.reveal()),
+        ];
+        post_form(self.token_uri(), &fields).map(|request| LoginStep::Ask(Box::new(request)))
+    }
+
+    fn read_login(&self, answer: &Answer, now_ms: u64) -> Result<Login, Verdict> {
+        oauth::read_login(answer, now_ms)
+    }
+
+    fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
+    }
+
+    fn request(&self, push: &Push, login: Option<&str>, now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
+        let ttl_s = ttl_s(push, now_ms, TTL_MAX_S)?;
+        let (mut message, shortened) = fit(push, MESSAGE_MAX, |parts| self.message(push, parts, ttl_s))
+            .ok_or(CannotSend::Payload("message is too large"))?;
+        if let Value::Object(fields) = &mut message {
+            fields.insert("token".to_owned(), json!([push.token.as_str()]));
+        }
+        let uri = format!("{}/v1/{}/messages:send", self.base(), self.app_id);
+        let mut request = post_json(&uri, &json!({"validate_only": false, "message": message}))?;
+        bearer(&mut request, login)?;
+        note(&mut request, shortened);
+        Ok(request)
+    }
+
+    fn verdict(&self, answer: &Answer, now_ms: u64) -> Verdict {
+        read_answer(answer, now_ms)
+    }
+}
+
+/// Huawei's answers, row by row; the same codes for both generations. See the table in `docs/vendors/huawei.md`.
+pub(super) fn read_answer(answer: &Answer, now_ms: u64) -> Verdict {
+    let body = json_body(answer);
+    let Some(code) = code(&body, "code").filter(|code| *code >= 80_000_000) else {
+        return by_status(answer, now_ms);
+    };
+    let message = text(&body, "msg");
+    let reason = words(code, message);
+    match code {
+        80_000_000 => Verdict::Accepted { vendor_id: text(&body, "requestId") },
+        80_100_000 => partly(body.get("msg").and_then(Value::as_str).unwrap_or_default(), reason),
+        80_300_007 => Verdict::TokenDead { since_ms: None, reason },
+        80_300_002 => Verdict::TokenMismatch { reason },
+        80_200_001 | 80_200_003 | 80_200_005 => Verdict::LoginExpired,
+        80_100_017 => throttled(Scope::App, reason),
+        80_300_029 | 80_300_030 => throttled(Scope::Day, reason),
+        80_600_003 | 81_000_001 => Verdict::Retry { after: None, reason },
+        80_300_011 | 80_300_013 | 80_300_036 | 80_300_037 => Verdict::ConfigError { reason },
+        _ => Verdict::PayloadRejected { reason },
+    }
+}
+
+/// 80100000, "some tokens are illegal": the text is JSON that lists them, in v1 as `illegal_tokens`, in v3 under the
+/// cause. We sent one token, so whatever is listed is ours.
+fn partly(message: &str, why: String) -> Verdict {
+    let listed: Value = serde_json::from_str(message).unwrap_or_default();
+    let has = |list: Option<&Value>| list.and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+    let causes = listed.get("illegalTokens").unwrap_or(&listed);
+    if has(listed.get("illegal_tokens")) || has(causes.get("tokenFormatError")) || has(causes.get("noRight"))
+    {
+        return Verdict::TokenDead { since_ms: None, reason: why };
+    }
+    let cause = causes.as_object().into_iter().flatten().find(|(_, list)| has(Some(list)));
+    match cause {
+        Some((name, _)) if name == "disableSendHuaweiMsgBecauseOfPenalty" || name == "noPushTypeRight" => {
+            Verdict::ConfigError { reason: reason(&format!("80100000 {name}")) }
+        }
+        Some((name, _)) => Verdict::Filtered { reason: reason(&format!("80100000 {name}")) },
+        None => Verdict::PayloadRejected { reason: why },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! Tests of Huawei's request and answers.
+
+use super::*;
+use crate::vendor::Credential;
+use crate::vendor::shorten::Shortened;
+use crate::vendor::testing::{
+    NOW_MS, alert, check_codes, check_verdicts, header, json as body, mid, verdict,
+};
+
+fn credential() -> HuaweiCredential {
+    let credential = json!({
+        "vendor": "huawei", "app_id": "101", "app_secret": "s3cret", "category": "WORK", "badge_class": "a.Main",
+    });
+    let Ok(Credential::Huawei(huawei)) = serde_json::from_value(credential) else { panic!("no credential") };
+    huawei.validate().unwrap();
+    huawei
+}
+
+#[test]
+fn an_alert_carries_everything_and_replaces_its_twin() {
+    let push = Push {
+        badge: Some(120),
+        channel: Some("alarm".to_owned()),
+        sound: Some("alarm".to_owned()),
+        collapse_key: Some("pump7".to_owned()),
+        expires_at_ms: Some(NOW_MS + 3_600_000),
+        overrides: json!({"android": {"urgency": "HIGH"}, "token": ["other"], "topic": "all"}),
+        ..alert("T0")
+    };
+    let request = credential().request(&push, Some("access"), NOW_MS).unwrap();
+    assert_eq!(request.uri(), "https://push-api.cloud.huawei.com/v1/101/messages:send");
+    assert_eq!(header(&request, "authorization"), "Bearer access");
+    let message = &body(&request)["message"];
+    assert_eq!(message["token"], json!(["T0"]), "an override sends it nowhere else");
+    assert_eq!(message["topic"], Value::Null);
+    assert_eq!(message["data"], json!({ "mid": mid() }).to_string());
+    let android = &message["android"];
+    assert_eq!(android["urgency"], "HIGH");
+    assert_eq!(
+        (&android["ttl"], &android["category"], &android["bi_tag"]),
+        (&json!("3600s"), &json!("WORK"), &json!(mid()))
+    );
+    let shown = &android["notification"];
+    assert_eq!(
+        (&shown["title"], &shown["body"], &shown["tag"]),
+        (&json!("泵 7"), &json!("压力 9.1 bar"), &json!("pump7"))
+    );
+    assert_eq!(
+        (&shown["channel_id"], &shown["badge"]),
+        (&json!("alarm"), &json!({"set_num": 99, "class": "a.Main"}))
+    );
+    let again = credential().request(&push, Some("access"), NOW_MS + 1).unwrap();
+    assert_eq!(body(&again)["message"]["android"]["notification"]["notify_id"], shown["notify_id"]);
+}
+
+#[test]
+fn a_data_push_shows_nothing() {
+    let push = Push { kind: PushKind::Data, ..alert("T0") };
+    let message = body(&credential().request(&push, Some("a"), NOW_MS).unwrap())["message"].clone();
+    assert_eq!(message["android"]["notification"], Value::Null);
+    let data: Value = serde_json::from_str(message["data"].as_str().unwrap()).unwrap();
+    assert_eq!(data, json!({"mid": mid(), "title": "泵 7", "body": "压力 9.1 bar"}));
+}
+
+#[test]
+fn a_click_is_a_web_address_or_an_intent() {
+    for (click, wanted) in [
+        ("https://shop.example/7", json!({"type": 2, "url": "https://shop.example/7"})),
+        ("intent:#Intent;end", json!({"type": 1, "intent": "intent:#Intent;end"})),
+    ] {
+        let push = Push { click: Some(click.to_owned()), ..alert("T0") };
+        let request = credential().request(&push, Some("a"), NOW_MS).unwrap();
+        assert_eq!(body(&request)["message"]["android"]["notification"]["click_action"], wanted);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_cut_and_what_has_expired_is_not_sent() {
+    let push = Push { body: Some("泵".repeat(3000)), ..alert("T0") };
+    let request = credential().request(&push, Some("a"), NOW_MS).unwrap();
+    assert_eq!(request.extensions().get::<Shortened>(), Some(&Shortened::Body));
+    assert!(body(&request)["message"].to_string().len() <= MESSAGE_MAX + "\"token\":[\"T0\"],".len());
+    let push = Push { expires_at_ms: Some(NOW_MS), ..alert("T0") };
+    assert_eq!(
+        credential().request(&push, Some("a"), NOW_MS).unwrap_err(),
+        CannotSend::Payload("push has expired")
+    );
+}
+
+#[test]
+fn every_code_of_huaweis_table_has_its_verdict() {
+    let huawei = credential();
+    check_codes(&huawei, "code", "accepted", &[80_000_000]);
+    check_codes(
+        &huawei,
+        "code",
+        "payload_rejected",
+        &[
+            80_100_001, 80_100_002, 80_100_003, 80_100_004, 80_100_013, 80_100_016, 80_100_018, 80_100_022,
+            80_300_008, 80_300_010,
+        ],
+    );
+    check_codes(&huawei, "code", "throttled", &[80_100_017, 80_300_029, 80_300_030]);
+    check_codes(&huawei, "code", "login_expired", &[80_200_001, 80_200_003, 80_200_005]);
+    check_codes(&huawei, "code", "token_mismatch", &[80_300_002]);
+    check_codes(&huawei, "code", "token_dead", &[80_300_007]);
+    check_codes(&huawei, "code", "config_error", &[80_300_011, 80_300_013, 80_300_036, 80_300_037]);
+    check_codes(&huawei, "code", "retry", &[80_600_003, 81_000_001]);
+    check_verdicts(
+        &huawei,
+        &[
+            (400, Value::Null, "payload_rejected"),
+            (401, Value::Null, "login_expired"),
+            (404, Value::Null, "config_error"),
+            (500, Value::Null, "retry"),
+            (502, Value::Null, "retry"),
+            (503, Value::Null, "throttled"),
+            (200, json!("no object"), "retry"),
+        ],
+    );
+    let accepted = verdict(&huawei, 200, &json!({"code": "80000000", "requestId": "157"}));
+    assert_eq!(accepted, Verdict::Accepted { vendor_id: Some("157".to_owned()) });
+}
+
+#[test]
+fn the_text_of_80100000_says_what_is_wrong_with_the_one_token() {
+    let rows = [
+        (json!({"success": 0, "failure": 1, "illegal_tokens": ["T0"]}), "token_dead"),
+        (json!({"illegalTokens": {"tokenFormatError": ["T0"]}, "success": 0}), "token_dead"),
+        (json!({"illegalTokens": {"noRight": ["T0"]}}), "token_dead"),
+        (json!({"illegalTokens": {"noPushTypeRight": ["T0"]}}), "config_error"),
+        (json!({"illegalTokens": {"disableSendHuaweiMsgBecauseOfPenalty": ["T0"]}}), "config_error"),
+        (json!({"illegalTokens": {"countryNotSupport": ["T0"]}}), "filtered"),
+        (json!({"illegal_tokens": []}), "payload_rejected"),
+    ];
+    for (message, wanted) in rows {
+        let answer = json!({"code": "80100000", "msg": message.to_string()});
+        assert_eq!(verdict(&credential(), 200, &answer).name(), wanted, "{message}");
+    }
+    assert_eq!(
+        verdict(&credential(), 200, &json!({"code": "80100000", "msg": "?"})).name(),
+        "payload_rejected"
+    );
+}
+
+#[test]
+fn the_login_asks_with_id_and_secret_and_reads_escaped_answers() {
+    let Ok(LoginStep::Ask(request)) = credential().login(NOW_MS) else { panic!("no request") };
+    assert_eq!(request.body().as_ref(), b"grant_type=client_credentials&client_id=101&client_secret=s3cret");
+    let answer = Answer {
+        status: 200,
+        body: Bytes::from_static(br#"{"access_token":"a\/b","expires_in":3600,"token_type":"Bearer"}"#),
+        ..Answer::default()
+    };
+    let login = credential().read_login(&answer, NOW_MS).unwrap();
+    assert_eq!(login.token.reveal(), "a/b");
+    assert_eq!(login.renew_at_ms, NOW_MS + 3_300_000);
+}
+
+#[test]
+fn a_wrong_credential_is_named_and_no_secret_shown() {
+    let wrong = HuaweiCredential { app_id: "my app".to_owned(), ..credential() };
+    assert_eq!(wrong.validate().unwrap_err().field, "app_id");
+    let wrong = HuaweiCredential { endpoint: Some("http://push.example".to_owned()), ..credential() };
+    assert_eq!(wrong.validate().unwrap_err().field, "endpoint");
+    assert!(!format!("{:?} {}", credential(), credential().summary()).contains("s3cret"));
+}

@@ -1,0 +1,112 @@
+//! Tests of Meizu's request and answers.
+
+use super::*;
+use crate::vendor::Credential;
+use crate::vendor::testing::{NOW_MS, alert, check_codes, check_verdicts, form, mid, verdict};
+
+fn credential() -> MeizuCredential {
+    let credential = json!({
+        "vendor": "meizu", "app_id": 10000, "app_secret": "testappsecret", "callback": "https://b.example/r/mz",
+    });
+    let Ok(Credential::Meizu(meizu)) = serde_json::from_value(credential) else { panic!("no credential") };
+    meizu.validate().unwrap();
+    meizu
+}
+
+/// The first is the vendor's own vector from its page, the second ours, computed with another program.
+#[test]
+fn the_signature_is_meizus() {
+    let vendors = [
+        ("appId", "10000"),
+        ("pushIds", "RA50c6348036344485d01776773577c64740465480a6b"),
+        (
+            "messageJson",
+            r#"{"title":"title","content":"content","pushTimeInfo":{"offLine":1,"validTime":24}}"#,
+        ),
+    ];
+    assert_eq!(sign(&vendors, "<APP_SECRET>"), "ac076ff25d9900015a681cb5172aa53b");
+    let ours = [
+        ("appId", "10000"),
+        ("messageJson", r#"{"noticeBarInfo":{"noticeBarType":0,"title":"t","content":"c"}}"#),
+        ("pushIds", "PUSHID1,PUSHID2"),
+    ];
+    assert_eq!(sign(&ours, "testappsecret"), "0cba562b13ed73314d84a22b154d99fc");
+}
+
+#[test]
+fn an_alert_is_signed_as_it_is_sent() {
+    let push = Push {
+        collapse_key: Some("pump7".to_owned()),
+        expires_at_ms: Some(NOW_MS + 3_600_001),
+        overrides: json!({"advanceInfo": {"suspend": 1}}),
+        ..alert("P0")
+    };
+    let request = credential().request(&push, None, NOW_MS).unwrap();
+    assert_eq!(
+        request.uri(),
+        "https://server-api-push.meizu.com/garcia/api/server/push/varnished/pushByPushId"
+    );
+    let form = form(&request);
+    let signed = [
+        ("appId", "10000"),
+        ("messageJson", form["messageJson"].as_str()),
+        ("pushIds", form["pushIds"].as_str()),
+    ];
+    assert_eq!(form["sign"], sign(&signed, "testappsecret"));
+    assert_eq!(form["pushIds"], "P0");
+    let message: Value = serde_json::from_str(&form["messageJson"]).unwrap();
+    assert_eq!(message["noticeBarInfo"]["title"], "泵 7");
+    assert_eq!(message["pushTimeInfo"]["validTime"], 2, "hours, rounded up");
+    assert_eq!(message["clickTypeInfo"]["parameters"], json!({ "mid": mid() }));
+    assert_eq!(message["advanceInfo"]["suspend"], 1);
+    assert!((1..=8).contains(&message["advanceInfo"]["notifyKey"].as_str().unwrap().len()));
+    assert_eq!(message["extra"]["callback.param"], mid());
+}
+
+#[test]
+fn data_is_not_pushed() {
+    let push = Push { kind: PushKind::Data, ..alert("P0") };
+    assert!(matches!(credential().request(&push, None, NOW_MS), Err(CannotSend::Payload(_))));
+}
+
+#[test]
+fn every_code_of_meizus_table_has_its_verdict() {
+    let meizu = credential();
+    check_codes(&meizu, "code", "accepted", &[200]);
+    check_codes(&meizu, "code", "retry", &[500, 1001, 1003]);
+    check_codes(&meizu, "code", "payload_rejected", &[1005, 110_004, 110_032]);
+    check_codes(
+        &meizu,
+        "code",
+        "config_error",
+        &[1006, 110_000, 110_001, 110_009, 110_031, 110_033, 110_053],
+    );
+    check_codes(&meizu, "code", "throttled", &[110_010, 110_019, 110_051]);
+    let listed = |code: &str| json!({"code": "200", "value": {code: ["P0"]}});
+    check_verdicts(
+        &meizu,
+        &[
+            (200, listed("110002"), "token_dead"),
+            (200, listed("110003"), "token_dead"),
+            (200, listed("110005"), "token_dead"),
+            (200, listed("110010"), "filtered"),
+            (200, listed("520"), "filtered"),
+            (200, listed("110011"), "throttled"),
+            (200, listed("201"), "config_error"),
+            (200, listed("501"), "retry"),
+            (200, listed("513"), "retry"),
+            (200, listed("519"), "retry"),
+            (200, listed("999"), "payload_rejected"),
+            (200, json!({"code": "200", "value": ""}), "accepted"),
+            (200, json!({"code": "200", "value": {"110002": []}}), "accepted"),
+            (500, Value::Null, "retry"),
+        ],
+    );
+    let answer = json!({"code": "200", "value": {}, "msgId": "c2ee"});
+    assert_eq!(verdict(&meizu, 200, &answer), Verdict::Accepted { vendor_id: Some("c2ee".to_owned()) });
+}
+
+#[test]
+fn no_secret_is_shown() {
+    assert!(!format!("{:?} {}", credential(), credential().summary()).contains("testappsecret"));
+}

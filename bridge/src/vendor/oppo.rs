@@ -1,0 +1,244 @@
+//! OPPO (HeyTap) Push: a signed login for a day, then forms that carry JSON.
+//!
+//! Rules from OPPO's "Push server API" and its table of return codes. See `docs/vendors/oppo.md`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::credential::{CredentialError, Secret, check_way, check_word};
+use super::form::{
+    by_status, code, hex, json_body, note, notify_id, post_form, put, text, throttled, ttl_s, words,
+};
+use super::shorten::{data_text, shortened, texts};
+use super::{
+    Account, Answer, CannotSend, Login, LoginStep, Push, PushKind, Scope, Vendor, VendorName, Verdict, merge,
+    oauth,
+};
+
+/// Characters of a title, and of a text in the usual style.
+pub const TITLE_MAX: usize = 50;
+/// Characters of a text in the style that unfolds.
+pub const CONTENT_MAX: usize = 128;
+/// Bytes of the app's data.
+pub const DATA_MAX: usize = 4000;
+/// Longest time that a push is kept, in seconds: ten days.
+pub const TTL_MAX_S: u64 = 864_000;
+
+/// A login lives for 24 hours; we take a new one earlier, so that a clock a little off does no harm.
+const LOGIN_LIFE_S: u64 = 20 * 3600;
+/// The style whose text unfolds to [`CONTENT_MAX`] characters.
+const LONG_TEXT: u8 = 2;
+
+/// Where an app's devices are registered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Region {
+    /// Mainland China.
+    #[default]
+    China,
+    /// Everywhere else.
+    Abroad,
+}
+
+impl Region {
+    /// A registration id says where it is from: `CN_…` or `X_CN_…`, or one part alone, is China.
+    fn of(token: &str) -> Self {
+        let parts: Vec<&str> = token.split('_').collect();
+        match parts.as_slice() {
+            [_] | ["CN", ..] | [_, "CN", ..] => Self::China,
+            _ => Self::Abroad,
+        }
+    }
+}
+
+/// An app of OPPO's open platform.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OppoCredential {
+    /// The app key.
+    pub app_key: String,
+    /// The master secret.
+    pub master_secret: Secret,
+    /// The notification channel of messages that name none; Android 8 and newer show nothing without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel_id: Option<String>,
+    /// The category of messages that name none, such as `ORDER`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    /// Where the devices are registered.
+    #[serde(default)]
+    pub region: Region,
+    /// Where OPPO reports deliveries, at most 200 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<String>,
+    /// Replaces OPPO's address, for proxies and tests: `https://host:port`, or `http` on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Certificates to trust besides the public ones, as PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
+}
+
+impl OppoCredential {
+    fn base(&self) -> &str {
+        let usual = match self.region {
+            Region::China => "https://api.push.oppomobile.com",
+            Region::Abroad => "https://api-intl.push.oppomobile.com",
+        };
+        self.endpoint.as_deref().map_or(usual, |endpoint| endpoint.trim_end_matches('/'))
+    }
+
+    pub(super) fn validate(&self) -> Result<(), CredentialError> {
+        check_word("app_key", &self.app_key)?;
+        check_word("master_secret", self.master_secret.reveal())?;
+        if let Some(callback) = &self.callback {
+            super::credential::check_url("callback", callback, false)?;
+            if callback.len() > 200 {
+                return Err(CredentialError::new("callback", "has at most 200 characters"));
+            }
+        }
+        check_way(self.endpoint.as_deref(), self.ca_pem.as_deref())
+    }
+
+    pub(super) fn summary(&self) -> String {
+        format!("oppo, app key {} at {}", self.app_key, self.base())
+    }
+
+    fn sign(&self, timestamp: &str) -> String {
+        let text = format!("{}{timestamp}{}", self.app_key, self.master_secret.reveal());
+        hex(digest(&SHA256, text.as_bytes()).as_ref())
+    }
+
+    fn notification(&self, push: &Push, ttl_s: Option<u64>) -> Result<(Value, bool, bool), CannotSend> {
+        let texts = texts(push, TITLE_MAX, CONTENT_MAX)
+            .ok_or(CannotSend::Payload("an alert needs a title or a body"))?;
+        let (parameters, is_data_cut) = data_text(push, DATA_MAX);
+        let mut shown = json!({
+            "app_message_id": push.id.to_string(), // a repetition of it is delivered once
+            "style": if texts.body.chars().count() > TITLE_MAX { LONG_TEXT } else { 1 },
+            "title": texts.title,
+            "content": texts.body,
+            "click_action_type": 0, // opens the app
+            "action_parameters": parameters,
+            "off_line": true,
+            "notify_id": notify_id(push),
+        });
+        put(&mut shown, "channel_id", push.channel.as_deref().or(self.channel_id.as_deref()));
+        let category = push.category.as_deref().or(self.category.as_deref());
+        put(&mut shown, "category", category);
+        put(&mut shown, "call_back_url", self.callback.as_deref());
+        put(
+            &mut shown,
+            "call_back_parameter",
+            self.callback.as_ref().map(|_| push.id.to_string()).as_deref(),
+        );
+        let Value::Object(fields) = &mut shown else { return Ok((shown, texts.is_cut, is_data_cut)) };
+        if category.is_some() {
+            fields.insert("notify_level".to_owned(), 2.into()); // bar and lock screen; only with a category
+        }
+        if let Some(ttl_s) = ttl_s {
+            fields.insert("off_line_ttl".to_owned(), ttl_s.into());
+        }
+        match push.click.as_deref() {
+            Some(url) if url.starts_with("https://") => {
+                fields.insert("click_action_type".to_owned(), 2.into());
+                fields.insert("click_action_url".to_owned(), url.into());
+            }
+            Some(intent) => {
+                fields.insert("click_action_type".to_owned(), 5.into());
+                fields.insert("click_action_url".to_owned(), intent.into());
+            }
+            None => {}
+        }
+        if push.overrides.is_object() {
+            merge(&mut shown, &push.overrides);
+        }
+        Ok((shown, texts.is_cut, is_data_cut))
+    }
+}
+
+impl Vendor for OppoCredential {
+    fn account(&self) -> Option<Account> {
+        Some(Account {
+            vendor: VendorName::Oppo,
+            name: format!("{} {}", self.app_key, self.base()),
+            secret: self.master_secret.clone(),
+            ca_pem: self.ca_pem.clone(),
+            spacing: Duration::ZERO,
+        })
+    }
+
+    fn login(&self, now_ms: u64) -> Result<LoginStep, CannotSend> {
+        let timestamp = now_ms.to_string();
+        let sign = self.sign(&timestamp);
+        let fields = [("app_key", self.app_key.as_str()), ("timestamp", &timestamp), ("sign", &sign)];
+        post_form(&format!("{}/server/v1/auth", self.base()), &fields)
+            .map(|request| LoginStep::Ask(Box::new(request)))
+    }
+
+    fn read_login(&self, answer: &Answer, now_ms: u64) -> Result<Login, Verdict> {
+        let body = json_body(answer);
+        let token = body.get("data").and_then(|data| data.get("auth_token")).and_then(Value::as_str);
+        match (code(&body, "code"), token) {
+            (Some(0), Some(token)) if !token.is_empty() => {
+                Ok(oauth::login_for(token.to_owned(), LOGIN_LIFE_S, now_ms))
+            }
+            (Some(_), _) => Err(self.verdict(answer, now_ms)),
+            (None, _) => Err(by_status(answer, now_ms)),
+        }
+    }
+
+    fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
+    }
+
+    fn request(&self, push: &Push, login: Option<&str>, now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
+        if push.kind == PushKind::Data {
+            return Err(CannotSend::Payload(
+                "OPPO shows alerts only; data waits for the device's connection",
+            ));
+        }
+        if Region::of(push.token.as_str()) != self.region {
+            return Err(CannotSend::Token(
+                "the device is registered in another region than the credential's",
+            ));
+        }
+        let login = login.ok_or(CannotSend::Config("no auth token"))?;
+        let ttl_s = ttl_s(push, now_ms, TTL_MAX_S)?;
+        let (notification, is_text_cut, is_data_cut) = self.notification(push, ttl_s)?;
+        let message = json!({
+            "target_type": 2, // a registration id
+            "target_value": push.token.as_str(),
+            "verify_registration_id": false,
+            "notification": notification,
+        });
+        let uri = format!("{}/server/v1/message/notification/unicast", self.base());
+        let mut request = post_form(&uri, &[("auth_token", login), ("message", &message.to_string())])?;
+        note(&mut request, shortened(is_text_cut, is_data_cut));
+        Ok(request)
+    }
+
+    fn verdict(&self, answer: &Answer, now_ms: u64) -> Verdict {
+        let body = json_body(answer);
+        let Some(code) = code(&body, "code") else { return by_status(answer, now_ms) };
+        let reason = words(code, text(&body, "message"));
+        match code {
+            0 => Verdict::Accepted { vendor_id: body.get("data").and_then(|data| text(data, "messageId")) },
+            11 => Verdict::LoginExpired,
+            10_000 => Verdict::TokenDead { since_ms: None, reason },
+            -2 | 13 | 55 | 69 => throttled(Scope::App, reason),
+            33 | 34 | 42 => throttled(Scope::Day, reason),
+            -1 => Verdict::Retry { after: None, reason },
+            14..=19 | 26..=28 | 30 | 59 | 67 => Verdict::ConfigError { reason },
+            _ => Verdict::PayloadRejected { reason },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

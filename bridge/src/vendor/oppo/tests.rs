@@ -1,0 +1,135 @@
+//! Tests of OPPO's request and answers.
+
+use super::*;
+use crate::vendor::Credential;
+use crate::vendor::shorten::Shortened;
+use crate::vendor::testing::{NOW_MS, alert, check_codes, check_verdicts, form, mid, verdict};
+
+fn credential() -> OppoCredential {
+    let credential = json!({
+        "vendor": "oppo", "app_key": "testappkey", "master_secret": "testmastersecret", "channel_id": "alarm",
+        "category": "DEVICE_REMINDER", "callback": "https://b.example/r/oppo",
+    });
+    let Ok(Credential::Oppo(oppo)) = serde_json::from_value(credential) else { panic!("no credential") };
+    oppo.validate().unwrap();
+    oppo
+}
+
+fn message_of(push: &Push) -> Value {
+    let request = credential().request(push, Some("token"), NOW_MS).unwrap();
+    serde_json::from_str(&form(&request)["message"]).unwrap()
+}
+
+/// Our own vector: SHA-256 of key, time and secret, computed with another program.
+#[test]
+fn the_login_is_signed() {
+    let wanted = "c9c3b84c4534462de3bec3fc332756992618fc452a7e262c3e44cca16521c83f";
+    assert_eq!(credential().sign("1700000000000"), wanted);
+    let Ok(LoginStep::Ask(request)) = credential().login(NOW_MS) else { panic!("no request") };
+    assert_eq!(request.uri(), "https://api.push.oppomobile.com/server/v1/auth");
+    assert_eq!(form(&request)["sign"], wanted);
+}
+
+#[test]
+fn a_login_is_read_and_a_refusal_is_the_operators() {
+    let read = |body: Value| {
+        credential()
+            .read_login(&Answer { status: 200, body: body.to_string().into(), ..Answer::default() }, NOW_MS)
+    };
+    let login = read(json!({"code": 0, "data": {"auth_token": "t1", "create_time": NOW_MS}})).unwrap();
+    assert_eq!(login.token.reveal(), "t1");
+    assert!(login.renew_at_ms < NOW_MS + 24 * 3_600_000);
+    assert_eq!(read(json!({"code": 15, "message": "bad sign"})).unwrap_err().name(), "config_error");
+    assert_eq!(read(json!({"code": -1})).unwrap_err().name(), "retry");
+}
+
+#[test]
+fn an_alert_is_json_in_a_form() {
+    let push = Push {
+        expires_at_ms: Some(NOW_MS + 3_600_000),
+        overrides: json!({"sub_title": "Line B"}),
+        ..alert("CN_T0")
+    };
+    let request = credential().request(&push, Some("token"), NOW_MS).unwrap();
+    assert_eq!(request.uri(), "https://api.push.oppomobile.com/server/v1/message/notification/unicast");
+    assert_eq!(form(&request)["auth_token"], "token");
+    let message = message_of(&push);
+    assert_eq!((&message["target_type"], &message["target_value"]), (&json!(2), &json!("CN_T0")));
+    let shown = &message["notification"];
+    let rows = [
+        ("app_message_id", json!(mid())),
+        ("title", json!("泵 7")),
+        ("content", json!("压力 9.1 bar")),
+        ("sub_title", json!("Line B")),
+        ("style", json!(1)),
+        ("off_line_ttl", json!(3600)),
+        ("channel_id", json!("alarm")),
+        ("category", json!("DEVICE_REMINDER")),
+        ("notify_level", json!(2)),
+        ("action_parameters", json!(json!({ "mid": mid() }).to_string())),
+        ("call_back_parameter", json!(mid())),
+    ];
+    for (name, wanted) in rows {
+        assert_eq!(shown[name], wanted, "{name}");
+    }
+}
+
+#[test]
+fn a_long_text_takes_the_style_that_unfolds_and_a_longer_one_is_cut() {
+    let shown = message_of(&Push { body: Some("文".repeat(60)), ..alert("CN_T0") })["notification"].clone();
+    assert_eq!((&shown["style"], shown["content"].as_str().unwrap().chars().count()), (&json!(2), 60));
+    let push = Push { body: Some("文".repeat(200)), ..alert("CN_T0") };
+    let request = credential().request(&push, Some("t"), NOW_MS).unwrap();
+    assert_eq!(request.extensions().get::<Shortened>(), Some(&Shortened::Body));
+}
+
+#[test]
+fn a_click_opens_a_page_or_an_intent() {
+    for (click, kind) in [("https://shop.example", 2), ("intent:#Intent;end", 5)] {
+        let shown =
+            message_of(&Push { click: Some(click.to_owned()), ..alert("CN_T0") })["notification"].clone();
+        assert_eq!((&shown["click_action_type"], &shown["click_action_url"]), (&json!(kind), &json!(click)));
+    }
+}
+
+#[test]
+fn the_region_of_a_registration_id_is_in_it() {
+    for (token, is_china) in
+        [("abc", true), ("CN_abc", true), ("OPPO_CN_abc", true), ("IN_abc", false), ("OPPO_IN_abc", false)]
+    {
+        let request = credential().request(&alert(token), Some("t"), NOW_MS);
+        assert_eq!(request.is_ok(), is_china, "{token}");
+        let abroad = OppoCredential { region: Region::Abroad, ..credential() };
+        assert_eq!(abroad.request(&alert(token), Some("t"), NOW_MS).is_ok(), !is_china, "{token}");
+    }
+}
+
+#[test]
+fn data_is_not_pushed() {
+    let push = Push { kind: PushKind::Data, ..alert("CN_T0") };
+    assert!(matches!(credential().request(&push, Some("t"), NOW_MS), Err(CannotSend::Payload(_))));
+}
+
+#[test]
+fn every_code_of_oppos_table_has_its_verdict() {
+    let oppo = credential();
+    check_codes(&oppo, "code", "accepted", &[0]);
+    check_codes(&oppo, "code", "throttled", &[-2, 13, 55, 69, 33, 34, 42]);
+    check_codes(&oppo, "code", "retry", &[-1]);
+    check_codes(&oppo, "code", "login_expired", &[11]);
+    check_codes(&oppo, "code", "config_error", &[14, 15, 16, 17, 18, 19, 26, 27, 28, 30, 59, 67]);
+    check_codes(&oppo, "code", "payload_rejected", &[12, 20, 21, 25, 29, 31, 32, 40, 41, 51]);
+    check_codes(&oppo, "code", "token_dead", &[10_000]);
+    check_verdicts(&oppo, &[(500, Value::Null, "retry"), (503, Value::Null, "throttled")]);
+    let answer = json!({"code": 0, "message": "", "data": {"messageId": "1-1-1-7"}});
+    assert_eq!(verdict(&oppo, 200, &answer), Verdict::Accepted { vendor_id: Some("1-1-1-7".to_owned()) });
+    assert!(matches!(
+        verdict(&oppo, 200, &json!({"code": 33})),
+        Verdict::Throttled { scope: Scope::Day, .. }
+    ));
+}
+
+#[test]
+fn no_secret_is_shown() {
+    assert!(!format!("{:?} {}", credential(), credential().summary()).contains("testmastersecret"));
+}

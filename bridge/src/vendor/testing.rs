@@ -1,0 +1,64 @@
+//! What the tests of the vendors share.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::Request;
+use reveille_proto::ids::{AppId, MessageId};
+use serde_json::Value;
+
+use super::{Answer, DeviceToken, Push, Vendor, Verdict};
+
+/// When every test of a vendor happens: 2023-11-14 22:13:20 UTC, 06:13:20 of the 15th in China.
+pub const NOW_MS: u64 = 1_700_000_000_000;
+
+/// The identity of [`alert`].
+pub fn mid() -> String {
+    MessageId([7; 16]).to_string()
+}
+
+/// An alert with title and text for a device token.
+pub fn alert(token: &str) -> Push {
+    Push {
+        title: Some("泵 7".to_owned()),
+        body: Some("压力 9.1 bar".to_owned()),
+        ..Push::new(MessageId([7; 16]), AppId::default(), DeviceToken::parse(token).unwrap())
+    }
+}
+
+/// The fields of a form.
+pub fn form(request: &Request<Bytes>) -> BTreeMap<String, String> {
+    form_urlencoded::parse(request.body()).into_owned().collect()
+}
+
+/// A body of JSON.
+pub fn json(request: &Request<Bytes>) -> Value {
+    serde_json::from_slice(request.body()).unwrap()
+}
+
+/// A header as text; empty when absent.
+pub fn header<'a>(request: &'a Request<Bytes>, name: &str) -> &'a str {
+    request.headers().get(name).map_or("", |value| value.to_str().unwrap())
+}
+
+/// What an answer is read as.
+pub fn verdict(vendor: &dyn Vendor, status: u16, body: &Value) -> Verdict {
+    let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
+    vendor.verdict(&Answer { status, body, ..Answer::default() }, NOW_MS)
+}
+
+/// Checks a table of the vendor's answers: status, body, name of the verdict.
+pub fn check_verdicts(vendor: &dyn Vendor, table: &[(u16, Value, &str)]) {
+    for (status, body, wanted) in table {
+        assert_eq!(verdict(vendor, *status, body).name(), *wanted, "{status} {body}");
+    }
+}
+
+/// The same for codes under one name in answers with status 200.
+pub fn check_codes(vendor: &dyn Vendor, name: &str, wanted: &str, codes: &[i64]) {
+    for code in codes {
+        for body in [serde_json::json!({ name: code }), serde_json::json!({ name: code.to_string() })] {
+            assert_eq!(verdict(vendor, 200, &body).name(), wanted, "{body}");
+        }
+    }
+}

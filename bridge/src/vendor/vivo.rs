@@ -1,0 +1,252 @@
+//! vivo Push: a signed login for a day, then JSON.
+//!
+//! Rules from vivo's "Push server API" and its table of result codes. See `docs/vendors/vivo.md`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, Request};
+use md5::{Digest, Md5};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::credential::{CredentialError, Secret, check_way, check_word};
+use super::form::{
+    by_status, code, hex, json_body, note, notify_id, post_json, secret_header, text, throttled, ttl_s, wait,
+    words,
+};
+use super::shorten::{data_text, shortened, texts};
+use super::{
+    Account, Answer, CannotSend, Login, LoginStep, Push, PushKind, Scope, Vendor, VendorName, Verdict, merge,
+    oauth, reason,
+};
+
+/// Characters of a title and of a text.
+pub const TITLE_MAX: usize = 40;
+/// See above.
+pub const CONTENT_MAX: usize = 100;
+/// Bytes of the app's data.
+pub const DATA_MAX: usize = 1024;
+/// Seconds that a push is kept: a minute to a day.
+pub const TTL_S: std::ops::RangeInclusive<u64> = 60..=86_400;
+
+const BASE: &str = "https://api-push.vivo.com.cn";
+/// A login lives for a day; vivo advises to renew it every hour or two.
+const LOGIN_LIFE_S: u64 = 2 * 3600;
+/// Milliseconds of a day, and where vivo's day begins.
+const DAY_MS: u64 = 24 * 3600 * 1000;
+const UTC_OFFSET_MS: u64 = 8 * 3600 * 1000;
+/// Operational messages are shown from 07:00 to 23:00 in China.
+const MORNING_MS: u64 = 7 * 3600 * 1000;
+
+/// An app of vivo's open platform.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VivoCredential {
+    /// The app id.
+    pub app_id: u64,
+    /// The app key.
+    pub app_key: String,
+    /// The app secret.
+    pub app_secret: Secret,
+    /// The category of messages that name none, such as `ORDER`. Its class goes with it: the system's own are not
+    /// limited to two a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    /// Sends to test devices only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_test: bool,
+    /// Where vivo reports deliveries, at most 128 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<String>,
+    /// Replaces vivo's address, for proxies and tests: `https://host:port`, or `http` on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Certificates to trust besides the public ones, as PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
+}
+
+impl VivoCredential {
+    fn base(&self) -> &str {
+        self.endpoint.as_deref().map_or(BASE, |endpoint| endpoint.trim_end_matches('/'))
+    }
+
+    pub(super) fn validate(&self) -> Result<(), CredentialError> {
+        check_word("app_key", &self.app_key)?;
+        check_word("app_secret", self.app_secret.reveal())?;
+        if let Some(callback) = &self.callback {
+            super::credential::check_url("callback", callback, false)?;
+            if callback.len() > 128 {
+                return Err(CredentialError::new("callback", "has at most 128 characters"));
+            }
+        }
+        check_way(self.endpoint.as_deref(), self.ca_pem.as_deref())
+    }
+
+    pub(super) fn summary(&self) -> String {
+        format!("vivo, app {} at {}", self.app_id, self.base())
+    }
+
+    fn sign(&self, timestamp: u64) -> String {
+        let (key, secret) = (self.app_key.trim(), self.app_secret.reveal().trim());
+        hex(&Md5::digest(format!("{}{key}{timestamp}{secret}", self.app_id)))
+    }
+
+    fn body(&self, push: &Push, ttl_s: Option<u64>) -> Result<(Value, bool, bool), CannotSend> {
+        let texts = texts(push, TITLE_MAX, CONTENT_MAX)
+            .ok_or(CannotSend::Payload("an alert needs a title or a body"))?;
+        let (data, is_data_cut) = data_text(push, DATA_MAX);
+        let (skip_type, skip_content) = match push.click.as_deref() {
+            None => (1, None),
+            Some(url) if url.starts_with("https://") => (2, Some(url)),
+            Some(page) => (4, Some(page)),
+        };
+        let mut body = json!({
+            "appId": self.app_id,
+            "regId": push.token.as_str(),
+            "title": texts.title,
+            "content": texts.body,
+            "notifyType": 4, // sounds and vibrates
+            "skipType": skip_type,
+            "networkType": -1,
+            "requestId": push.id.to_string(),
+            "notifyId": notify_id(push),
+            "pushMode": u8::from(self.is_test),
+            "foregroundShow": true,
+            "clientCustomMap": text_map(&data),
+        });
+        let Value::Object(fields) = &mut body else { return Ok((body, texts.is_cut, is_data_cut)) };
+        let category = push.category.as_deref().or(self.category.as_deref());
+        if let Some(category) = category {
+            fields.insert("category".to_owned(), category.into());
+            fields.insert("classification".to_owned(), classification(category).into());
+        }
+        if let Some(content) = skip_content {
+            fields.insert("skipContent".to_owned(), content.into());
+        }
+        if let Some(ttl_s) = ttl_s {
+            fields.insert("timeToLive".to_owned(), ttl_s.max(*TTL_S.start()).into());
+        }
+        if let Some(callback) = &self.callback {
+            let extra = json!({"callback": callback, "callback.param": push.id.to_string()});
+            fields.insert("extra".to_owned(), extra);
+        }
+        if push.overrides.is_object() {
+            merge(&mut body, &push.overrides);
+        }
+        if let Value::Object(fields) = &mut body {
+            fields.insert("regId".to_owned(), push.token.as_str().into());
+            fields.remove("alias");
+        }
+        Ok((body, texts.is_cut, is_data_cut))
+    }
+}
+
+/// vivo refuses a class that does not fit the category: 1 is the system's, 0 is operational.
+fn classification(category: &str) -> u8 {
+    u8::from(matches!(category, "IM" | "ACCOUNT" | "TODO" | "DEVICE_REMINDER" | "ORDER" | "SUBSCRIPTION"))
+}
+
+/// vivo's map carries text only.
+fn text_map(data: &str) -> Value {
+    let fields: Map<String, Value> = serde_json::from_str(data).unwrap_or_default();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    Value::Object(fields.iter().map(|(name, value)| (name.clone(), text(value).into())).collect())
+}
+
+impl Vendor for VivoCredential {
+    fn account(&self) -> Option<Account> {
+        Some(Account {
+            vendor: VendorName::Vivo,
+            name: format!("{} {} {}", self.app_id, self.app_key, self.base()),
+            secret: self.app_secret.clone(),
+            ca_pem: self.ca_pem.clone(),
+            spacing: Duration::ZERO,
+        })
+    }
+
+    fn login(&self, now_ms: u64) -> Result<LoginStep, CannotSend> {
+        let body = json!({
+            "appId": self.app_id, "appKey": self.app_key, "timestamp": now_ms, "sign": self.sign(now_ms),
+        });
+        post_json(&format!("{}/message/auth", self.base()), &body)
+            .map(|request| LoginStep::Ask(Box::new(request)))
+    }
+
+    fn read_login(&self, answer: &Answer, now_ms: u64) -> Result<Login, Verdict> {
+        let body = json_body(answer);
+        let token = body.get("authToken").and_then(Value::as_str);
+        match (code(&body, "result"), token) {
+            (Some(0), Some(token)) if !token.is_empty() => {
+                Ok(oauth::login_for(token.to_owned(), LOGIN_LIFE_S, now_ms))
+            }
+            (Some(_), _) => Err(self.verdict(answer, now_ms)),
+            (None, _) => Err(by_status(answer, now_ms)),
+        }
+    }
+
+    fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
+    }
+
+    fn request(&self, push: &Push, login: Option<&str>, now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
+        if push.kind == PushKind::Data {
+            return Err(CannotSend::Payload(
+                "vivo shows alerts only; data waits for the device's connection",
+            ));
+        }
+        let login = login.ok_or(CannotSend::Config("no auth token"))?;
+        let ttl_s = ttl_s(push, now_ms, *TTL_S.end())?;
+        let (body, is_text_cut, is_data_cut) = self.body(push, ttl_s)?;
+        let mut request = post_json(&format!("{}/message/send", self.base()), &body)?;
+        secret_header(&mut request, HeaderName::from_static("authtoken"), login)?;
+        note(&mut request, shortened(is_text_cut, is_data_cut));
+        Ok(request)
+    }
+
+    fn verdict(&self, answer: &Answer, now_ms: u64) -> Verdict {
+        let body = json_body(answer);
+        let Some(code) = code(&body, "result") else { return by_status(answer, now_ms) };
+        let why = words(code, text(&body, "desc"));
+        match code {
+            0 => accepted(&body, why),
+            10_000 => Verdict::LoginExpired,
+            10_302 if user_status(&body) == Some(4) => Verdict::ConfigError { reason: why },
+            10_302 => Verdict::TokenDead { since_ms: None, reason: why },
+            10_311 => Verdict::Filtered { reason: why },
+            10_070 | 10_073 | 10_252 | 10_254 => throttled(Scope::Day, why),
+            10_071 => wait(until_morning(now_ms), why),
+            10_072 => throttled(Scope::App, why),
+            10_040 => Verdict::Retry { after: None, reason: why },
+            10_043 | 10_045 | 10_051 | 10_082 | 10_094 | 10_096 | 10_097 | 10_200..=10_207 => {
+                Verdict::ConfigError { reason: why }
+            }
+            _ => Verdict::PayloadRejected { reason: why },
+        }
+    }
+}
+
+/// Also a success may name the one user that we sent to as invalid.
+fn accepted(body: &Value, why: String) -> Verdict {
+    match user_status(body) {
+        Some(1 | 2) => Verdict::TokenDead { since_ms: None, reason: reason(&format!("{why} invalidUser")) },
+        Some(4) => Verdict::ConfigError { reason: reason(&format!("{why} not a test device")) },
+        Some(_) | None => Verdict::Accepted { vendor_id: text(body, "taskId") },
+    }
+}
+
+fn user_status(body: &Value) -> Option<i64> {
+    let user = body.get("invalidUser").or_else(|| body.get("invalidUsers")?.get(0))?;
+    code(user, "status")
+}
+
+/// From now to the next 07:00 in China.
+fn until_morning(now_ms: u64) -> Duration {
+    let of_day = (now_ms + UTC_OFFSET_MS) % DAY_MS;
+    let wait_ms = if of_day < MORNING_MS { MORNING_MS - of_day } else { DAY_MS - of_day + MORNING_MS };
+    Duration::from_millis(wait_ms)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! Tests of vivo's request and answers.
+
+use super::*;
+use crate::vendor::Credential;
+use crate::vendor::testing::{
+    NOW_MS, alert, check_codes, check_verdicts, header, json as body, mid, verdict,
+};
+
+fn credential() -> VivoCredential {
+    let credential = json!({
+        "vendor": "vivo", "app_id": 10004, "app_key": "testappkey", "app_secret": "testappsecret",
+        "category": "DEVICE_REMINDER", "callback": "https://b.example/r/vivo",
+    });
+    let Ok(Credential::Vivo(vivo)) = serde_json::from_value(credential) else { panic!("no credential") };
+    vivo.validate().unwrap();
+    vivo
+}
+
+/// Our own vector: MD5 of id, key, time and secret, computed with another program.
+#[test]
+fn the_login_is_signed() {
+    let wanted = "ce67b14ce2770ba12a5fea6f826f3231";
+    assert_eq!(credential().sign(1_700_000_000_000), wanted);
+    let Ok(LoginStep::Ask(request)) = credential().login(NOW_MS) else { panic!("no request") };
+    assert_eq!(
+        body(&request),
+        json!({"appId": 10004, "appKey": "testappkey", "timestamp": NOW_MS, "sign": wanted})
+    );
+}
+
+#[test]
+fn a_login_is_read_and_a_refusal_is_the_operators() {
+    let read = |body: Value| {
+        credential()
+            .read_login(&Answer { status: 200, body: body.to_string().into(), ..Answer::default() }, NOW_MS)
+    };
+    assert_eq!(read(json!({"result": 0, "authToken": "t1"})).unwrap().token.reveal(), "t1");
+    assert_eq!(read(json!({"result": 10206})).unwrap_err().name(), "config_error");
+}
+
+#[test]
+fn an_alert_carries_class_and_category_together() {
+    let mut push = Push {
+        expires_at_ms: Some(NOW_MS + 1_000),
+        overrides: json!({"regId": "x", "addBadge": true}),
+        ..alert("T0")
+    };
+    push.data.insert("order".to_owned(), 7.into());
+    let request = credential().request(&push, Some("token"), NOW_MS).unwrap();
+    assert_eq!(request.uri(), "https://api-push.vivo.com.cn/message/send");
+    assert_eq!(header(&request, "authToken"), "token");
+    let body = body(&request);
+    let rows = [
+        ("appId", json!(10004)),
+        ("regId", json!("T0")),
+        ("title", json!("泵 7")),
+        ("content", json!("压力 9.1 bar")),
+        ("timeToLive", json!(60)),
+        ("classification", json!(1)),
+        ("category", json!("DEVICE_REMINDER")),
+        ("requestId", json!(mid())),
+        ("addBadge", json!(true)),
+        ("clientCustomMap", json!({"mid": mid(), "order": "7"})),
+        ("skipType", json!(1)),
+    ];
+    for (name, wanted) in rows {
+        assert_eq!(body[name], wanted, "{name}");
+    }
+    assert_eq!(body["extra"]["callback.param"], mid());
+    let operational = Push { category: Some("MARKETING".to_owned()), ..alert("T0") };
+    let request = credential().request(&operational, Some("t"), NOW_MS).unwrap();
+    assert_eq!(
+        super::json_body(&Answer { body: request.body().clone(), ..Answer::default() })["classification"],
+        0
+    );
+}
+
+#[test]
+fn data_is_not_pushed() {
+    let push = Push { kind: PushKind::Data, ..alert("T0") };
+    assert!(matches!(credential().request(&push, Some("t"), NOW_MS), Err(CannotSend::Payload(_))));
+}
+
+#[test]
+fn every_code_of_vivos_table_has_its_verdict() {
+    let vivo = credential();
+    check_codes(&vivo, "result", "accepted", &[0]);
+    check_codes(&vivo, "result", "login_expired", &[10_000]);
+    check_codes(&vivo, "result", "token_dead", &[10_302]);
+    check_codes(&vivo, "result", "filtered", &[10_311]);
+    check_codes(&vivo, "result", "retry", &[10_040]);
+    check_codes(&vivo, "result", "throttled", &[10_070, 10_071, 10_072, 10_073, 10_252, 10_254]);
+    check_codes(
+        &vivo,
+        "result",
+        "config_error",
+        &[10_043, 10_045, 10_051, 10_082, 10_094, 10_096, 10_097, 10_200, 10_206, 10_207],
+    );
+    check_codes(
+        &vivo,
+        "result",
+        "payload_rejected",
+        &[
+            10_050, 10_054, 10_055, 10_060, 10_065, 10_067, 10_095, 10_103, 10_104, 10_150, 10_153, 10_155,
+            10_304, 10_305, 10_306, 10_352, 10_353, 10_800, 10_801,
+        ],
+    );
+    check_verdicts(
+        &vivo,
+        &[
+            (200, json!({"result": 0, "invalidUser": {"userid": "T0", "status": 1}}), "token_dead"),
+            (200, json!({"result": 0, "invalidUser": {"userid": "T0", "status": 2}}), "token_dead"),
+            (200, json!({"result": 0, "invalidUsers": [{"userid": "T0", "status": "4"}]}), "config_error"),
+            (200, json!({"result": 10302, "invalidUser": {"status": 4}}), "config_error"),
+            (500, Value::Null, "retry"),
+        ],
+    );
+    let answer = json!({"result": 0, "taskId": "342982"});
+    assert_eq!(verdict(&vivo, 200, &answer), Verdict::Accepted { vendor_id: Some("342982".to_owned()) });
+}
+
+#[test]
+fn an_operational_message_at_night_waits_for_seven_in_china() {
+    const HOUR: u64 = 3_600_000;
+    let midnight = NOW_MS - (NOW_MS + UTC_OFFSET_MS) % DAY_MS; // in China
+    for (at, hours) in [(midnight, 7), (midnight + 6 * HOUR, 1), (midnight + 23 * HOUR + HOUR / 2, 8)] {
+        let answer =
+            Answer { status: 200, body: Bytes::from_static(b"{\"result\":10071}"), ..Answer::default() };
+        let Verdict::Throttled { scope: Scope::Token, after: Some(after), .. } =
+            credential().verdict(&answer, at)
+        else {
+            panic!("no wait");
+        };
+        assert_eq!(after.as_secs().div_ceil(3600), hours, "{at}");
+        assert_eq!((at + after.as_millis() as u64 + UTC_OFFSET_MS) % DAY_MS, 7 * HOUR);
+    }
+}
+
+#[test]
+fn no_secret_is_shown() {
+    assert!(!format!("{:?} {}", credential(), credential().summary()).contains("testappsecret"));
+}

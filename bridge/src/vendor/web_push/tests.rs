@@ -1,0 +1,165 @@
+//! Tests of the Web Push request and answers; the encryption has its own.
+
+use super::*;
+use crate::vendor::Credential;
+use crate::vendor::testing::{NOW_MS, alert, check_verdicts, header, mid};
+use jsonwebtoken::{DecodingKey, Validation};
+use p256::pkcs8::{EncodePrivateKey, LineEnding};
+
+const P256DH: &str =
+    "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4";
+const AUTH: &str = "BTBZMqHH6r4Tts7J_aSIgg";
+
+fn credential() -> WebPushCredential {
+    let pem = p256::SecretKey::from_slice(&[7; 32]).unwrap().to_pkcs8_pem(LineEnding::LF).unwrap();
+    let credential = json!({
+        "vendor": "web_push", "private_key": pem.as_str(), "subject": "mailto:push@shop.example",
+        "hosts": ["push.plant.example", "127.0.0.1:9"],
+    });
+    let Ok(Credential::WebPush(web_push)) = serde_json::from_value(credential) else {
+        panic!("no credential")
+    };
+    web_push.validate().unwrap();
+    web_push
+}
+
+fn subscription(endpoint: &str) -> String {
+    json!({"endpoint": endpoint, "keys": {"p256dh": P256DH, "auth": AUTH}}).to_string()
+}
+
+#[test]
+fn a_push_is_encrypted_signed_and_bounded_in_time() {
+    let push = Push {
+        collapse_key: Some("pump7".to_owned()),
+        priority: Priority::High,
+        expires_at_ms: Some(NOW_MS + 60_000),
+        ..alert(&subscription("https://fcm.googleapis.com/fcm/send/abc"))
+    };
+    let request = credential().request(&push, None, NOW_MS).unwrap();
+    assert_eq!(request.uri(), "https://fcm.googleapis.com/fcm/send/abc");
+    for (name, wanted) in [
+        ("content-encoding", "aes128gcm"),
+        ("content-type", "application/octet-stream"),
+        ("ttl", "60"),
+        ("urgency", "high"),
+    ] {
+        assert_eq!(header(&request, name), wanted, "{name}");
+    }
+    assert_eq!(header(&request, "topic").len(), TOPIC_MAX);
+    assert!(!request.body().windows(3).any(|bytes| bytes == "泵".as_bytes()), "in the clear");
+    assert!(request.body().len() <= 4096);
+}
+
+#[test]
+fn the_authorization_is_for_the_origin_and_half_a_day() {
+    let request =
+        credential().request(&alert(&subscription("https://web.push.apple.com/x")), None, NOW_MS).unwrap();
+    let (token, key) =
+        header(&request, "authorization").strip_prefix("vapid t=").unwrap().split_once(", k=").unwrap();
+    let point = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, key).unwrap();
+    let mut validation = Validation::new(Algorithm::ES256);
+    validation.set_audience(&["https://web.push.apple.com"]);
+    validation.validate_exp = false;
+    let token = jsonwebtoken::decode::<Value>(token, &DecodingKey::from_ec_der(&point), &validation).unwrap();
+    assert_eq!(token.claims["exp"], NOW_MS / 1000 + 12 * 3600);
+    assert_eq!(token.claims["sub"], "mailto:push@shop.example");
+}
+
+#[test]
+fn only_known_services_are_called() {
+    for (endpoint, is_called) in [
+        ("https://fcm.googleapis.com/fcm/send/a", true),
+        ("https://updates.push.services.mozilla.com/wpush/v2/a", true),
+        ("https://web.push.apple.com/a", true),
+        ("https://db5p.notify.windows.com/w/?token=a", true),
+        ("https://push.plant.example/a", true),
+        ("http://127.0.0.1:9/a", true),
+        ("http://127.0.0.1:10/a", false),
+        ("http://push.plant.example/a", false),
+        ("http://fcm.googleapis.com/a", false),
+        ("https://evilgoogleapis.com/a", false),
+        ("https://fcm.googleapis.com.evil.example/a", false),
+        ("https://fcm.googleapis.com:8443/a", false),
+        ("https://u:p@fcm.googleapis.com/a", false),
+        ("https://169.254.169.254/latest", false),
+        ("https://[::1]/a", false),
+        ("file:///etc/passwd", false),
+        ("", false),
+    ] {
+        let request = credential().request(&alert(&subscription(endpoint)), None, NOW_MS);
+        assert_eq!(request.is_ok(), is_called, "{endpoint}");
+        if !is_called {
+            assert!(matches!(request, Err(CannotSend::Token(_))), "{endpoint}");
+        }
+    }
+}
+
+#[test]
+fn a_long_text_is_cut_to_what_the_service_takes() {
+    for (endpoint, text_max) in [
+        ("https://fcm.googleapis.com/a", TEXT_MAX),
+        ("https://updates.push.services.mozilla.com/a", MOZILLA_TEXT_MAX),
+    ] {
+        let push = Push { body: Some("泵".repeat(3000)), ..alert(&subscription(endpoint)) };
+        let request = credential().request(&push, None, NOW_MS).unwrap();
+        let overhead = 16 + 4 + 1 + 65 + 1 + 16;
+        assert!(request.body().len() <= text_max + overhead && request.body().len() > text_max, "{endpoint}");
+    }
+}
+
+#[test]
+fn a_device_token_is_a_whole_subscription() {
+    for token in
+        ["T0", "{}", r#"{"endpoint":"https://fcm.googleapis.com/a","keys":{"p256dh":"AAAA","auth":"AAAA"}}"#]
+    {
+        assert!(
+            matches!(credential().request(&alert(token), None, NOW_MS), Err(CannotSend::Token(_))),
+            "{token}"
+        );
+    }
+}
+
+#[test]
+fn the_text_names_the_message_and_the_place_in_the_tray() {
+    let push = Push {
+        badge: Some(2),
+        overrides: json!({"notification": {"requireInteraction": true}, "data": "x"}),
+        ..alert("T")
+    };
+    let text = fit(&push, TEXT_MAX, |parts| text_of(&push, parts)).unwrap().0;
+    let shown = json!({"tag": mid(), "title": "泵 7", "body": "压力 9.1 bar", "badge": 2, "requireInteraction": true});
+    assert_eq!(text, json!({"notification": shown, "data": {"mid": mid()}}));
+}
+
+#[test]
+fn every_answer_has_its_verdict() {
+    check_verdicts(
+        &credential(),
+        &[
+            (201, Value::Null, "accepted"),
+            (200, Value::Null, "accepted"),
+            (202, Value::Null, "accepted"),
+            (301, Value::Null, "retry"),
+            (400, json!({"errno": 111, "message": "bad TTL"}), "payload_rejected"),
+            (400, json!({"errno": 103}), "token_dead"),
+            (401, Value::Null, "config_error"),
+            (403, Value::Null, "config_error"),
+            (404, json!({"code": 404, "errno": 102}), "token_dead"),
+            (410, json!({"code": 410, "errno": 106}), "token_dead"),
+            (413, Value::Null, "payload_rejected"),
+            (429, Value::Null, "throttled"),
+            (500, Value::Null, "retry"),
+            (502, Value::Null, "retry"),
+            (503, Value::Null, "retry"),
+        ],
+    );
+}
+
+#[test]
+fn a_key_that_is_none_is_named_and_none_is_shown() {
+    let wrong = WebPushCredential { private_key: Secret::new("key"), ..credential() };
+    assert_eq!(wrong.validate().unwrap_err().field, "private_key");
+    let wrong = WebPushCredential { subject: "push@shop.example".to_owned(), ..credential() };
+    assert_eq!(wrong.validate().unwrap_err().field, "subject");
+    assert!(!format!("{:?} {}", credential(), credential().summary()).contains("BEGIN"));
+}

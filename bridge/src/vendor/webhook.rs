@@ -1,0 +1,144 @@
+//! A server of the operator's own: one signed POST with JSON. Stands for SMS gateways, e-mail and everything else.
+//!
+//! Our own design; `docs/vendors/webhook.md` tells the receiver what to check.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request};
+use ring::hmac;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::credential::{CredentialError, Secret, check_ca, check_url, check_word};
+use super::form::{hex, json_body, note, post_json, put, text, ttl_s};
+use super::shorten::{Parts, data_fields, fit};
+use super::{
+    Answer, CannotSend, Priority, Push, PushKind, Scope, Vendor, Verdict, merge, reason, retry_after,
+};
+
+/// Largest body, in bytes.
+pub const BODY_MAX: usize = 16 << 10;
+
+/// Where to, and the key that both sides share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookCredential {
+    /// The receiver: `https://…`, or `http` on this machine.
+    pub url: String,
+    /// What requests are signed with.
+    pub secret: Secret,
+    /// Certificates to trust besides the public ones, as PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
+}
+
+impl WebhookCredential {
+    pub(super) fn validate(&self) -> Result<(), CredentialError> {
+        check_url("url", &self.url, false)?;
+        check_word("secret", self.secret.reveal())?;
+        if self.secret.reveal().len() < 16 {
+            return Err(CredentialError::new("secret", "has at least 16 characters"));
+        }
+        check_ca(self.ca_pem.as_deref())
+    }
+
+    pub(super) fn summary(&self) -> String {
+        format!("webhook, {}", self.url)
+    }
+
+    fn sign(&self, parts: &[&str]) -> String {
+        let mut context =
+            hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.secret.reveal().as_bytes()));
+        for (at, part) in parts.iter().enumerate() {
+            if at > 0 {
+                context.update(b".");
+            }
+            context.update(part.as_bytes());
+        }
+        hex(context.sign().as_ref())
+    }
+}
+
+fn body(push: &Push, parts: &Parts<'_>) -> Value {
+    let mut body = json!({
+        "app": push.app.as_str(),
+        "kind": if push.kind == PushKind::Alert { "alert" } else { "data" },
+        "priority": match push.priority { Priority::Low => "low", Priority::Normal => "normal", Priority::High => "high" },
+        "data": data_fields(push, parts),
+    });
+    put(&mut body, "title", parts.title.as_deref());
+    put(&mut body, "body", parts.body.as_deref());
+    put(&mut body, "collapse_key", push.collapse_key.as_deref());
+    if parts.has_extras {
+        for (name, value) in [
+            ("image", &push.image),
+            ("sound", &push.sound),
+            ("channel", &push.channel),
+            ("category", &push.category),
+            ("click", &push.click),
+        ] {
+            put(&mut body, name, value.as_deref());
+        }
+        if push.overrides.is_object() {
+            merge(&mut body, &push.overrides);
+        }
+    }
+    let Value::Object(fields) = &mut body else { return body };
+    fields.insert("id".to_owned(), push.id.to_string().into());
+    fields.insert("to".to_owned(), push.token.as_str().into());
+    if let Some(badge) = push.badge {
+        fields.insert("badge".to_owned(), badge.into());
+    }
+    if let Some(expires_at_ms) = push.expires_at_ms {
+        fields.insert("expires_at_ms".to_owned(), expires_at_ms.into());
+    }
+    body
+}
+
+impl Vendor for WebhookCredential {
+    fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
+    }
+
+    fn request(&self, push: &Push, _login: Option<&str>, now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
+        ttl_s(push, now_ms, u64::MAX)?;
+        let (body, shortened) = fit(push, BODY_MAX, |parts| body(push, parts))
+            .ok_or(CannotSend::Payload("message is too large"))?;
+        let (id, timestamp, body_text) = (push.id.to_string(), now_ms.to_string(), body.to_string());
+        // Like no other, and not to be guessed: receivers refuse one that they have seen.
+        let mut nonce = self.sign(&["nonce", &id, push.token.as_str(), &timestamp]);
+        nonce.truncate(32);
+        let signature = format!("v1={}", self.sign(&[&timestamp, &nonce, &body_text]));
+        let mut request = post_json(&self.url, &body)?;
+        for (name, value) in [
+            ("x-push-timestamp", &timestamp),
+            ("x-push-nonce", &nonce),
+            ("x-push-signature", &signature),
+            ("idempotency-key", &id),
+        ] {
+            let value =
+                HeaderValue::from_str(value).map_err(|_| CannotSend::Config("a header cannot be written"))?;
+            request.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+        note(&mut request, shortened);
+        Ok(request)
+    }
+
+    fn verdict(&self, answer: &Answer, now_ms: u64) -> Verdict {
+        let body = json_body(answer);
+        let words = text(&body, "reason").or_else(|| text(&body, "message")).unwrap_or_default();
+        let why = reason(format!("{} {words}", answer.status).trim());
+        let after = retry_after(&answer.headers, now_ms);
+        match answer.status {
+            200..=299 => Verdict::Accepted { vendor_id: text(&body, "id") },
+            404 | 410 => Verdict::TokenDead { since_ms: None, reason: why },
+            401 | 403 => Verdict::ConfigError { reason: why },
+            429 => Verdict::Throttled { scope: Scope::App, after, reason: why },
+            408 | 425 | 500..=599 => Verdict::Retry { after, reason: why },
+            400..=499 => Verdict::PayloadRejected { reason: why },
+            _ => Verdict::Retry { after, reason: why },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

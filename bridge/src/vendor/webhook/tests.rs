@@ -1,0 +1,76 @@
+//! Tests of the webhook's request and answers.
+
+use super::*;
+use crate::vendor::Credential;
+use crate::vendor::testing::{NOW_MS, alert, check_verdicts, header, json as body, mid, verdict};
+
+fn credential() -> WebhookCredential {
+    let credential =
+        json!({"vendor": "webhook", "url": "https://sms.example/send", "secret": "0123456789abcdef"});
+    let Ok(Credential::Webhook(webhook)) = serde_json::from_value(credential) else {
+        panic!("no credential")
+    };
+    webhook.validate().unwrap();
+    webhook
+}
+
+#[test]
+fn the_receiver_can_check_who_sent_it_and_when() {
+    let push = Push {
+        overrides: json!({"to": "other", "template": "t1"}),
+        expires_at_ms: Some(NOW_MS + 1),
+        ..alert("+8613800000000")
+    };
+    let request = credential().request(&push, None, NOW_MS).unwrap();
+    assert_eq!(
+        (request.uri().to_string().as_str(), header(&request, "idempotency-key")),
+        ("https://sms.example/send", mid().as_str())
+    );
+    let (timestamp, nonce) = (header(&request, "x-push-timestamp"), header(&request, "x-push-nonce"));
+    assert_eq!((timestamp, nonce.len()), (NOW_MS.to_string().as_str(), 32));
+    let signed = format!("{timestamp}.{nonce}.{}", std::str::from_utf8(request.body()).unwrap());
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"0123456789abcdef");
+    assert_eq!(
+        header(&request, "x-push-signature"),
+        format!("v1={}", hex(hmac::sign(&key, signed.as_bytes()).as_ref()))
+    );
+    let body = body(&request);
+    assert_eq!(
+        (&body["to"], &body["template"], &body["id"]),
+        (&json!("+8613800000000"), &json!("t1"), &json!(mid()))
+    );
+    assert_eq!((&body["title"], &body["data"]["mid"]), (&json!("泵 7"), &json!(mid())));
+    let later = credential().request(&push, None, NOW_MS - 1).unwrap();
+    assert_ne!(header(&later, "x-push-nonce"), nonce, "a nonce is used once");
+}
+
+#[test]
+fn every_answer_has_its_verdict() {
+    check_verdicts(
+        &credential(),
+        &[
+            (200, Value::Null, "accepted"),
+            (202, Value::Null, "accepted"),
+            (301, Value::Null, "retry"),
+            (400, Value::Null, "payload_rejected"),
+            (401, Value::Null, "config_error"),
+            (403, Value::Null, "config_error"),
+            (404, Value::Null, "token_dead"),
+            (408, Value::Null, "retry"),
+            (410, Value::Null, "token_dead"),
+            (425, Value::Null, "retry"),
+            (429, Value::Null, "throttled"),
+            (500, Value::Null, "retry"),
+            (503, Value::Null, "retry"),
+        ],
+    );
+    let accepted = verdict(&credential(), 202, &json!({"id": "sms-7"}));
+    assert_eq!(accepted, Verdict::Accepted { vendor_id: Some("sms-7".to_owned()) });
+}
+
+#[test]
+fn a_short_secret_is_refused_and_none_shown() {
+    let wrong = WebhookCredential { secret: Secret::new("short"), ..credential() };
+    assert_eq!(wrong.validate().unwrap_err().field, "secret");
+    assert!(!format!("{:?} {}", credential(), credential().summary()).contains("0123456789abcdef"));
+}
