@@ -1,6 +1,7 @@
 //! Who a client is: its user name and password against the configuration.
 
 use crate::config::{Config, ConfigError, Secret, parse_app};
+use crate::listener::Peer;
 use reveille_broker_core::io::Identity;
 use reveille_proto::ids::AppId;
 use reveille_proto::mqtt::Connect;
@@ -39,18 +40,20 @@ impl Auth {
         Ok(Self { users, internal_password, bridge_app, admits_anonymous: config.admits_anonymous() })
     }
 
-    /// Who sent this CONNECT through this door. Takes as long as a hash or a hook takes; the shard goes on meanwhile.
+    /// Who sent this CONNECT, and from where. Takes as long as a hash or a hook takes; the shard goes on meanwhile.
     ///
     /// # Errors
     /// The reason code for the refusing CONNACK.
-    pub(crate) async fn identify(&self, door: Door, connect: &Connect) -> Result<Identity, ReasonCode> {
+    pub(crate) async fn identify(&self, peer: &Peer, connect: &Connect) -> Result<Identity, ReasonCode> {
+        let door = peer.listener.door;
+        let admits_anonymous = peer.listener.allow_anonymous.unwrap_or(self.admits_anonymous);
         let name = connect.username.as_deref();
         let password = connect.password.as_deref().unwrap_or_default();
         match (door, name) {
             (Door::Internal, Some(BRIDGE_USER)) => self.bridge(password),
             (Door::Internal, _) => Err(ReasonCode::NOT_AUTHORIZED),
             (Door::Public, Some(name)) if !self.users.is_empty() => self.user(name, password),
-            (Door::Public, _) if self.admits_anonymous => Ok(Identity::of(AppId::default())),
+            (Door::Public, _) if admits_anonymous => Ok(Identity::of(AppId::default())),
             (Door::Public, _) => Err(ReasonCode::NOT_AUTHORIZED),
         }
     }
@@ -137,7 +140,7 @@ mod tests {
             (USERS, Door::Internal, Some(("bridge", b"rose")), bad),
         ];
         for (config, door, credentials, wanted) in rows {
-            let got = auth(config).identify(door, &connect(credentials)).await;
+            let got = auth(config).identify(&Peer::at(door), &connect(credentials)).await;
             let got = got.as_ref().map(|who| (who.app.as_str(), who.is_bridge)).map_err(|reason| *reason);
             assert_eq!(got, wanted, "{config:?} {door:?} {credentials:?}");
         }

@@ -3,9 +3,14 @@
 //! `docs/configuration.md` explains each key to operators.
 
 mod limits;
+mod listeners;
 mod overrides;
 
 pub use limits::{LimitsConfig, QueueFullConfig};
+pub use listeners::{
+    CertificateConfig, ClientCertificate, ClientIdentity, DEFAULT_LISTENER, FileMode, INTERNAL_LISTENER,
+    ListenerConfig, ListenerKind, ListenerProblem, Network,
+};
 pub use overrides::LimitsOverride;
 
 use reveille_broker_core::shard;
@@ -25,8 +30,12 @@ const SHARDS_MAX: u16 = 128;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where devices and servers connect with MQTT. Port 0 picks a free one.
-    pub listen: SocketAddr,
+    /// Where devices and servers connect with MQTT over plain TCP; `None` (`"off"` in the file): nowhere. Port 0 picks
+    /// a free one.
+    #[serde(deserialize_with = "listeners::address_or_off")]
+    pub listen: Option<SocketAddr>,
+    /// Further ways in.
+    pub listeners: Vec<ListenerConfig>,
     /// Where the bridge connects; keep it on loopback.
     pub internal: SocketAddr,
     /// The bridge's password there; without one nobody can log in there.
@@ -62,7 +71,8 @@ impl Default for Config {
     fn default() -> Self {
         const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
         Self {
-            listen: SocketAddr::new(LOOPBACK, 1883),
+            listen: Some(SocketAddr::new(LOOPBACK, 1883)),
+            listeners: Vec::new(),
             internal: SocketAddr::new(LOOPBACK, 0),
             internal_password: None,
             http: None,
@@ -194,6 +204,20 @@ pub enum ConfigError {
     /// More threads than the router can tell apart.
     #[error("shards is at most {SHARDS_MAX}")]
     Shards,
+    /// A listener that cannot be.
+    #[error("listeners: {name:?}: {problem}")]
+    Listener {
+        /// Its name.
+        name: String,
+        /// Why.
+        problem: ListenerProblem,
+    },
+    /// Too many listeners.
+    #[error("listeners: at most 64 are possible")]
+    Listeners,
+    /// No way in.
+    #[error("listen is off and there are no [[broker.listeners]]: nobody could connect")]
+    NobodyListens,
     /// A bound outside its range.
     #[error("limits.{key} must be {range}")]
     Limit {
@@ -210,9 +234,14 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the first key that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if !self.listen.ip().is_loopback() && self.users.is_empty() && self.allow_anonymous != Some(true) {
-            return Err(ConfigError::OpenToAll { listen: self.listen });
+        if let Some(listen) = self.listen
+            && !listen.ip().is_loopback()
+            && !self.has_credentials()
+            && self.allow_anonymous != Some(true)
+        {
+            return Err(ConfigError::OpenToAll { listen });
         }
+        listeners::check(self)?;
         if self.internal_password.as_ref().is_some_and(|password| password.reveal().is_empty()) {
             return Err(ConfigError::EmptyInternalPassword);
         }
@@ -238,9 +267,20 @@ impl Config {
         self.limits.check()
     }
 
-    /// Whether clients without a user name may connect.
+    /// Whether anybody can be told from everybody.
+    pub(crate) fn has_credentials(&self) -> bool {
+        !self.users.is_empty()
+    }
+
+    /// Whether clients without a credential may connect where no listener says otherwise: on this machine only, and only
+    /// while there are no credentials.
     pub(crate) fn admits_anonymous(&self) -> bool {
-        self.allow_anonymous.unwrap_or_else(|| self.listen.ip().is_loopback() && self.users.is_empty())
+        self.allow_anonymous.unwrap_or_else(|| !self.has_credentials())
+    }
+
+    /// Addresses that have a key of their own.
+    fn taken_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        [self.listen, Some(self.internal), self.http].into_iter().flatten()
     }
 
     /// How many threads own sessions: at least 1.

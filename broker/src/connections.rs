@@ -1,11 +1,11 @@
-//! The sockets of one shard: keys for the rules, gates for the readers, write halves for the end of the turn.
+//! The sockets of one shard: keys for the rules, gates for the readers, writers for the end of the turn.
 
+use crate::transport::Writer;
 use reveille_broker_core::io::ConnectionKey;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::task::AbortHandle;
 
 /// Whether a connection is read.
@@ -57,8 +57,8 @@ impl Gate {
 #[derive(Debug)]
 pub(crate) struct Slot {
     generation: u32,
-    /// To write to it. Shared with the task that waits while it would block.
-    pub(crate) writer: Rc<OwnedWriteHalf>,
+    /// To write to it.
+    pub(crate) writer: Writer,
     /// Its reader's gate.
     pub(crate) gate: Rc<Gate>,
     /// Its bytes are written when the turn ends.
@@ -76,10 +76,10 @@ pub(crate) struct Connections {
 
 impl Connections {
     /// A new socket.
-    pub(crate) fn insert(&mut self, writer: OwnedWriteHalf, gate: Rc<Gate>) -> ConnectionKey {
+    pub(crate) fn insert(&mut self, writer: Writer, gate: Rc<Gate>) -> ConnectionKey {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let slot = Slot { generation, writer: Rc::new(writer), gate, is_dirty: false, blocked: None };
+        let slot = Slot { generation, writer, gate, is_dirty: false, blocked: None };
         let index = u32::try_from(self.slots.insert(slot)).unwrap_or(u32::MAX); // file descriptors end far earlier
         ConnectionKey { index, generation }
     }
@@ -105,13 +105,15 @@ impl Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Stream;
+    use crate::transport::socket::Socket;
     use tokio::net::{TcpListener, TcpStream};
 
-    async fn writer() -> OwnedWriteHalf {
+    async fn writer() -> Writer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (client, _server) =
             tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        client.unwrap().into_split().1
+        Writer(Rc::new(Stream::new(Socket::Tcp(client.unwrap()), None)))
     }
 
     #[tokio::test]

@@ -1,18 +1,16 @@
 //! The reader of one connection. It waits without a buffer, borrows the shard's, and keeps only an incomplete packet.
 
 use crate::connections::{Gate, Reading};
-use crate::health::Connected;
-use crate::host::{Host, READ_BYTES};
+use crate::host::Host;
+use crate::listener::Seat;
+use crate::transport::{Came, Stream};
 use bytes::BytesMut;
 use reveille_broker_core::io::{ConnectionKey, Input};
 use reveille_proto::mqtt::{self, Version};
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
@@ -23,7 +21,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Reads whose bytes are thrown away meanwhile.
 const LINGER_READS: usize = 16;
 
-/// A socket's read half and what it needs.
+/// What reading a connection needs.
 pub(crate) struct Driver {
     /// The shard.
     pub(crate) host: Rc<Host>,
@@ -31,8 +29,8 @@ pub(crate) struct Driver {
     pub(crate) connection: ConnectionKey,
     /// Whether the rules want it read.
     pub(crate) gate: Rc<Gate>,
-    /// The socket.
-    pub(crate) reader: OwnedReadHalf,
+    /// Its bytes.
+    pub(crate) stream: Rc<Stream>,
     /// Of the CONNECT.
     pub(crate) version: Version,
     /// Bytes of one packet.
@@ -42,7 +40,7 @@ pub(crate) struct Driver {
     /// The gate closed before all of `unread` was taken.
     pub(crate) is_held_up: bool,
     /// Counts the socket until it is gone.
-    pub(crate) connected: Connected,
+    pub(crate) seat: Seat,
 }
 
 /// How one step of reading ended.
@@ -86,17 +84,14 @@ impl Driver {
             Reading::Open => {}
         }
         let mut scratch = self.host.scratch.borrow_mut();
-        let mut buffer = ReadBuf::new(&mut scratch);
-        let Poll::Ready(result) = Pin::new(&mut self.reader).poll_read(context, &mut buffer) else {
-            self.gate.park(context);
-            return Poll::Pending;
-        };
-        let came = buffer.filled();
-        if result.is_err() || came.is_empty() {
-            return Poll::Ready(Step::Lost);
+        match self.stream.poll_read(context, &mut scratch, &mut self.unread) {
+            Poll::Ready(Ok(Came::Bytes(is_full))) => Poll::Ready(Step::Came(is_full)),
+            Poll::Ready(Ok(Came::End) | Err(_)) => Poll::Ready(Step::Lost),
+            Poll::Pending => {
+                self.gate.park(context);
+                Poll::Pending
+            }
         }
-        self.unread.extend_from_slice(came);
-        Poll::Ready(Step::Came(came.len() == READ_BYTES))
     }
 
     /// Hands every whole packet to the rules, until the gate closes.
@@ -140,13 +135,10 @@ impl Driver {
             }
         };
         let _ = timeout(LINGER, draining).await;
-        drop(self.connected);
+        drop(self.seat);
     }
 
     fn poll_drop(&mut self, context: &mut Context<'_>) -> Poll<bool> {
-        let mut scratch = self.host.scratch.borrow_mut();
-        let mut buffer = ReadBuf::new(&mut scratch);
-        let result = ready!(Pin::new(&mut self.reader).poll_read(context, &mut buffer));
-        Poll::Ready(result.is_err() || buffer.filled().is_empty())
+        self.stream.poll_drop(context, &mut self.host.scratch.borrow_mut())
     }
 }

@@ -1,23 +1,23 @@
 //! From an accepted socket to a session's shard: CONNECT within its deadline, a check, an identity, a hand-over.
 
-use crate::auth::Door;
-use crate::health::Connected;
 use crate::host::Host;
+use crate::listener::{Listener, Peer, Seat};
 use crate::mailbox::Command;
+use crate::transport::socket::Socket;
+use crate::transport::{Came, Detached, Found, Stage, Stream};
 use bytes::BytesMut;
-use bytestring::ByteString;
 use reveille_broker_core::handshake::{self, Wanted};
 use reveille_broker_core::io::Opening;
 use reveille_broker_core::shard::Shard;
 use reveille_proto::ids::ClientId;
 use reveille_proto::mqtt::{self, Connect, Malformed, Packet, Version};
 use reveille_proto::reason::ReasonCode;
-use std::io;
+use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// Bytes of a CONNECT: a will, a name and a password of 64 KiB each have room. Times the handshakes that run at once,
@@ -35,14 +35,14 @@ pub(crate) struct Newcomer {
     /// Bytes that came after CONNECT.
     pub(crate) rest: BytesMut,
     /// Counts its socket.
-    pub(crate) connected: Connected,
+    pub(crate) seat: Seat,
 }
 
 /// A client on its way to another shard's thread.
 #[derive(Debug)]
 pub(crate) struct Adoption {
-    /// Its socket, known to no runtime.
-    pub(crate) socket: std::net::TcpStream,
+    /// Its bytes.
+    pub(crate) stream: Detached,
     /// Who and what.
     pub(crate) newcomer: Newcomer,
 }
@@ -52,7 +52,7 @@ impl Adoption {
     pub(crate) fn weight(&self) -> usize {
         let connect = &self.newcomer.opening.connect;
         let will = connect.will.as_ref().map_or(0, |will| will.payload.len() + will.topic.as_str().len());
-        self.newcomer.rest.len() + will
+        self.newcomer.rest.len() + self.stream.weight() + will
     }
 }
 
@@ -61,38 +61,64 @@ impl Adoption {
 enum Failed {
     /// It does not speak MQTT, or ended. No answer: nobody would understand it. `[MQTT5-3.1.4-1]`
     Silent,
+    /// Its address sends too many.
+    Rate,
     /// It asked for something that it is told that it cannot have.
     Refused(Version, ReasonCode),
 }
 
 /// Reads and answers CONNECT; hands the socket to the shard that owns the session.
-pub(crate) async fn shake_hands(host: Rc<Host>, mut socket: TcpStream, peer: SocketAddr, door: Door) {
-    let connected = host.shared.health.connected();
-    let deadline = Duration::from_millis(host.shared.limits.load().shell.connect_deadline_ms);
+pub(crate) async fn shake_hands(
+    host: Rc<Host>,
+    socket: Socket,
+    listener: Arc<Listener>,
+    address: Option<SocketAddr>,
+) {
+    let seat = listener.seat(&host.shared.health);
+    let mut stream = listener.wrap(socket);
     let mut unread = BytesMut::new();
-    let connect =
-        timeout(deadline, read_connect(&mut socket, &mut unread)).await.unwrap_or(Err(Failed::Silent));
-    let opening = match connect {
-        Ok(connect) => admit(&host, connect, peer, door).await,
+    let deadline = listener.connect_deadline(&host.shared.limits.load().shell);
+    let connect = timeout(deadline, read_connect(&host, &stream, &mut unread)).await;
+    if connect.is_err() {
+        host.count(|counters| counters.handshakes_timed_out += 1);
+    }
+    let stage = stream.stage();
+    let Found { address: proxied } = stream.settle();
+    let peer = Peer { listener, address: proxied.or(address), certificate_identity: None };
+    let connect = connect.unwrap_or(Err(Failed::Silent));
+    let opening = match connect.and_then(|connect| check_rate(&peer, proxied).map(|()| connect)) {
+        Ok(connect) => admit(&host, connect, &peer).await,
         Err(failed) => Err(failed),
     };
     match opening {
-        Ok(opening) => hand_over(&host, socket, Newcomer { opening, rest: unread, connected }).await,
-        Err(Failed::Silent) => host.count(|counters| counters.failed_handshakes += 1),
+        Ok(opening) => hand_over(&host, stream, Newcomer { opening, rest: unread, seat }).await,
+        Err(Failed::Silent) => host.count(|counters| match stage {
+            Stage::Proxy => counters.failed_proxy_headers += 1,
+            Stage::Connect => counters.failed_handshakes += 1,
+        }),
+        Err(Failed::Rate) => host.count(|counters| counters.refused_address_rate += 1),
         Err(Failed::Refused(version, reason)) => {
             host.count(|counters| counters.refused_connects += 1);
-            let _ = timeout(REFUSAL_DEADLINE, refuse(&mut socket, version, reason)).await; // read or not, it ends
+            // Read or not, it ends.
+            let _ = timeout(REFUSAL_DEADLINE, refuse(&host, &stream, version, reason)).await;
         }
     }
 }
 
-async fn read_connect(socket: &mut TcpStream, unread: &mut BytesMut) -> Result<Box<Connect>, Failed> {
+/// The address that a proxy names is known late; its rate counts all the same.
+fn check_rate(peer: &Peer, proxied: Option<SocketAddr>) -> Result<(), Failed> {
+    let Some(address) = proxied else { return Ok(()) };
+    peer.listener.check_proxied(address.ip(), Instant::now()).map_err(|_| Failed::Rate)
+}
+
+async fn read_connect(host: &Host, stream: &Stream, unread: &mut BytesMut) -> Result<Box<Connect>, Failed> {
     loop {
-        // Until something came there is no buffer: an attacker's idle sockets cost no memory of ours.
-        socket.readable().await.map_err(|_| Failed::Silent)?;
-        match socket.read_buf(unread).await {
-            Ok(0) | Err(_) => return Err(Failed::Silent),
-            Ok(_) => {}
+        // The bytes go through the shard's buffer: an attacker's idle sockets cost no memory of ours.
+        let came = poll_fn(|context| stream.poll_read(context, &mut host.scratch.borrow_mut(), unread)).await;
+        match came {
+            Ok(Came::End) | Err(_) => return Err(Failed::Silent),
+            Ok(Came::Bytes(_)) if unread.is_empty() => continue, // something below MQTT
+            Ok(Came::Bytes(_)) => {}
         }
         let (version, level) = (mqtt::version_of_connect(unread), protocol_level(unread));
         match mqtt::read(unread, None, CONNECT_BYTES_MAX) {
@@ -127,18 +153,17 @@ fn protocol_level(packet: &[u8]) -> Option<u8> {
     body.get(2 + usize::from(u16::from_be_bytes([high, low]))).copied()
 }
 
-async fn admit(
-    host: &Host,
-    connect: Box<Connect>,
-    peer: SocketAddr,
-    door: Door,
-) -> Result<Box<Opening>, Failed> {
+async fn admit(host: &Host, connect: Box<Connect>, peer: &Peer) -> Result<Box<Opening>, Failed> {
     let version = connect.version;
     let refused = |reason| Failed::Refused(version, reason);
-    let shared = &host.shared;
+    let (shared, from) = (&host.shared, &peer.listener);
     let table = shared.limits.load_full();
-    if shared.health.connections() > table.shell.connections_max {
+    let is_full = shared.health.connections() > table.shell.connections_max;
+    if is_full || from.connections() > from.connections_max {
         return Err(refused(ReasonCode::QUOTA_EXCEEDED));
+    }
+    if let Some(certificate) = &peer.certificate_identity {
+        tracing::debug!(%certificate, client_id = &*connect.client_id, "a client showed a certificate");
     }
     let wanted = handshake::check(&connect).map_err(refused)?;
     let (client_id, is_assigned) = match wanted {
@@ -146,12 +171,12 @@ async fn admit(
         Wanted::Assigned => (assigned_client_id().map_err(refused)?, true),
     };
     let auth = shared.auth.load_full();
-    let identity = auth.identify(door, &connect).await.map_err(refused)?;
+    let identity = auth.identify(peer, &connect).await.map_err(refused)?;
     handshake::authorize(&connect, &identity, &client_id).map_err(refused)?;
-    let limits = table.of("", &identity.app, identity.user.as_deref());
+    let limits = table.of(&from.name, &identity.app, identity.user.as_deref());
     handshake::check_will(&connect, &limits).map_err(refused)?;
-    let network = ByteString::from(peer.ip().to_canonical().to_string());
-    Ok(Box::new(Opening { connect, identity, client_id, is_assigned, network, limits }))
+    let (network, listener) = (peer.network(), from.name.clone());
+    Ok(Box::new(Opening { connect, identity, client_id, is_assigned, network, limits, listener }))
 }
 
 fn assigned_client_id() -> Result<ClientId, ReasonCode> {
@@ -159,35 +184,38 @@ fn assigned_client_id() -> Result<ClientId, ReasonCode> {
     ClientId::parse(&id).map_err(|_| ReasonCode::UNSPECIFIED_ERROR)
 }
 
-async fn hand_over(host: &Rc<Host>, socket: TcpStream, newcomer: Newcomer) {
+async fn hand_over(host: &Rc<Host>, stream: Stream, newcomer: Newcomer) {
     let shared = &host.shared;
     let opening = &newcomer.opening;
     let owner = Shard::owner(&opening.identity.app, &opening.client_id, shared.mailboxes.count());
     if owner == shared.no {
-        return host.adopt(socket, newcomer);
+        return host.adopt(stream, newcomer);
     }
     shared.mailboxes.room().await;
-    match socket.into_std() {
-        Ok(socket) => {
-            shared.mailboxes.send(owner, Command::Adopt(Box::new(Adoption { socket, newcomer })));
+    match stream.detach() {
+        Ok(stream) => {
+            shared.mailboxes.send(owner, Command::Adopt(Box::new(Adoption { stream, newcomer })));
         }
         Err(error) => tracing::debug!(%error, "a socket could not be handed over"),
     }
 }
 
-async fn refuse(socket: &mut TcpStream, version: Version, reason: ReasonCode) -> io::Result<()> {
+async fn refuse(host: &Host, stream: &Stream, version: Version, reason: ReasonCode) {
     let mut answer = BytesMut::new();
     let packet = Packet::ConnAck(Box::new(handshake::refusal(reason)));
     if packet.write(version, &mut answer).is_err() {
-        return Ok(()); // cannot happen: a refusal is a few bytes
+        return; // cannot happen: a refusal is a few bytes
     }
-    socket.write_all(&answer).await?;
-    socket.shutdown().await?;
+    loop {
+        match stream.try_finish(&mut answer) {
+            Ok(()) => break,
+            Err(error) if error.kind() == ErrorKind::WouldBlock && stream.writable().await.is_ok() => {}
+            Err(_) => return,
+        }
+    }
+    stream.shut_down();
     // Unread bytes would turn the close into a reset that overtakes the answer.
-    while socket.read_buf(&mut answer).await? > 0 {
-        answer.clear();
-    }
-    Ok(())
+    while !poll_fn(|context| stream.poll_drop(context, &mut host.scratch.borrow_mut())).await {}
 }
 
 #[cfg(test)]

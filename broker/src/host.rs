@@ -14,7 +14,7 @@ use crate::mailbox::{BodiesRead, Command};
 use crate::metrics::{Report, ShellCounters};
 use crate::rules::{Flushed, Goodbye, Rules};
 use crate::shared::Shared;
-use bytes::Buf;
+use crate::transport::{Stream, Writer};
 use reveille_broker_core::io::{Committed, ConnectionKey, Input};
 use reveille_broker_store::Commit;
 use reveille_proto::reason::ReasonCode;
@@ -23,8 +23,6 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{sleep, timeout};
@@ -52,8 +50,6 @@ pub(crate) struct Host {
     is_turn_due: Cell<bool>,
     is_started: Cell<bool>,
     commits: Cell<usize>,
-    /// Handshakes that run.
-    pub(crate) handshakes: Cell<usize>,
     counters: Cell<ShellCounters>,
     listeners: RefCell<Vec<AbortHandle>>,
     stop: RefCell<Option<SyncSender<()>>>,
@@ -70,7 +66,6 @@ impl Host {
             is_turn_due: Cell::new(false),
             is_started: Cell::new(false),
             commits: Cell::new(0),
-            handshakes: Cell::new(0),
             counters: Cell::default(),
             listeners: RefCell::default(),
             stop: RefCell::default(),
@@ -120,8 +115,8 @@ impl Host {
     pub(crate) fn carry_out(self: &Rc<Self>, command: Command) {
         match command {
             Command::Input(input) => self.feed(input),
-            Command::Adopt(adoption) => match TcpStream::from_std(adoption.socket) {
-                Ok(socket) => self.adopt(socket, adoption.newcomer),
+            Command::Adopt(adoption) => match adoption.stream.attach() {
+                Ok(stream) => self.adopt(stream, adoption.newcomer),
                 Err(error) => tracing::debug!(%error, "a socket could not be adopted"),
             },
             Command::BridgeChanged => {
@@ -159,11 +154,12 @@ impl Host {
     }
 
     /// A socket and who is on it: from now on the rules have it.
-    pub(crate) fn adopt(self: &Rc<Self>, socket: TcpStream, newcomer: Newcomer) {
-        let Newcomer { opening, rest, connected } = newcomer;
+    pub(crate) fn adopt(self: &Rc<Self>, stream: Stream, newcomer: Newcomer) {
+        let Newcomer { opening, rest, seat } = newcomer;
         let version = opening.connect.version;
         let packet_size_max = opening.limits.packet_size_max;
-        let (reader, writer) = socket.into_split();
+        let stream = Rc::new(stream);
+        let writer = Writer(Rc::clone(&stream));
         let gate = Rc::default();
         let connection = self.rules.borrow_mut().connections.insert(writer, Rc::clone(&gate));
         self.feed(Input::Open { connection, opening });
@@ -171,12 +167,12 @@ impl Host {
             host: Rc::clone(self),
             connection,
             gate,
-            reader,
+            stream,
             version,
             packet_size_max,
             unread: rest,
             is_held_up: false,
-            connected,
+            seat,
         }));
     }
 
@@ -213,7 +209,7 @@ impl Host {
 
     fn wait_until_writable(self: &Rc<Self>, rules: &mut RefMut<'_, Rules>, connection: ConnectionKey) {
         let Some(slot) = rules.connections.get_mut(connection) else { return };
-        let task = spawn_local(write_when_possible(Rc::clone(self), connection, Rc::clone(&slot.writer)));
+        let task = spawn_local(write_when_possible(Rc::clone(self), connection, Rc::clone(&slot.writer.0)));
         slot.blocked = Some(task.abort_handle());
     }
 
@@ -313,9 +309,9 @@ impl Host {
 }
 
 /// Ends with the connection: its slot aborts it.
-async fn write_when_possible(host: Rc<Host>, connection: ConnectionKey, writer: Rc<OwnedWriteHalf>) {
+async fn write_when_possible(host: Rc<Host>, connection: ConnectionKey, stream: Rc<Stream>) {
     loop {
-        if writer.writable().await.is_err() {
+        if stream.writable().await.is_err() {
             host.lost(connection);
             return;
         }
@@ -327,13 +323,12 @@ async fn write_when_possible(host: Rc<Host>, connection: ConnectionKey, writer: 
 
 async fn say_goodbye(goodbye: Goodbye) {
     let Goodbye { writer, mut rest } = goodbye;
+    let stream = &writer.0;
     let writing = async {
-        while !rest.is_empty() && writer.writable().await.is_ok() {
-            match writer.try_write(&rest) {
-                Ok(0) => return,
-                Ok(taken) => rest.advance(taken),
+        while stream.writable().await.is_ok() {
+            match stream.try_finish(&mut rest) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => return,
+                Ok(()) | Err(_) => return,
             }
         }
     };

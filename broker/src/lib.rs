@@ -35,4 +35,4 @@ pub use config::{Config, ConfigError, Secret};
 pub use health::Failure;
 pub use operator::{LogFilterError, Operator, Program, ReloadFile, SetLog};
 pub use reload::{ReloadError, ReloadReport};
-pub use server::{Broker, StartError, start, start_on};
+pub use server::{Broker, ListenerPlace, Place, StartError, start, start_on};

@@ -1,6 +1,6 @@
 //! Which bounds a connection gets: those of the broker, over them its listener's, its app's and its user's.
 
-use crate::config::{Config, LimitsConfig, LimitsOverride};
+use crate::config::{Config, LimitsConfig, LimitsOverride, ListenerConfig};
 use reveille_broker_core::limits::{AppLimits, ConnectionLimits, Limits};
 use reveille_proto::ids::AppId;
 use std::collections::{BTreeMap, HashMap};
@@ -21,8 +21,10 @@ pub(crate) struct LimitsTable {
 }
 
 impl LimitsTable {
-    /// Out of a checked configuration. `listeners` are the limits that listeners have, by name.
-    pub(crate) fn new(config: &Config, listeners: BTreeMap<String, LimitsOverride>) -> Self {
+    /// Out of a checked configuration.
+    pub(crate) fn new(config: &Config) -> Self {
+        let of_listener = |listener: &ListenerConfig| (listener.name.clone(), listener.limits.clone());
+        let listeners = config.listeners.iter().map(of_listener).collect();
         let apps: HashMap<AppId, LimitsOverride> = config
             .apps
             .iter()
@@ -87,16 +89,12 @@ mod tests {
         let config: Config = toml::from_str(
             "[limits]\nqueue_messages_max = 1\nsubscriptions_max = 1\nin_flight_max = 1\nreceive_maximum = 1\n\
              [apps.shop.limits]\nsubscriptions_max = 3\nin_flight_max = 3\n\
-             [user_limits.'张三']\nin_flight_max = 4",
+             [user_limits.'张三']\nin_flight_max = 4\n\
+             [[listeners]]\nname = 'lan'\nkind = 'unix'\npath = '/lan'\n\
+             limits = { queue_messages_max = 2, subscriptions_max = 2, in_flight_max = 2 }",
         )
         .unwrap();
-        let listener = LimitsOverride {
-            queue_messages_max: Some(2),
-            subscriptions_max: Some(2),
-            in_flight_max: Some(2),
-            ..Default::default()
-        };
-        let table = LimitsTable::new(&config, [("lan".to_owned(), listener)].into());
+        let table = LimitsTable::new(&config);
         let (shop, other) = (AppId::parse("shop").unwrap(), AppId::default());
         let rows = [
             ("", &other, None, (1, 1, 1, 1)),

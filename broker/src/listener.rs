@@ -1,87 +1,185 @@
-//! Accepting: one task a listener and shard, which nothing that a client does can stop.
+//! One way in, while the broker runs: what stands at its door, who came through it, and what it turned away.
+
+mod accept;
+mod handshakes;
+mod rate;
+
+pub(crate) use accept::{Acceptor, accept};
 
 use crate::auth::Door;
-use crate::handshake::shake_hands;
-use crate::host::Host;
-use std::io;
-use std::rc::Rc;
-use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::spawn_local;
-use tokio::time::sleep;
+use crate::config::{
+    DEFAULT_LISTENER, INTERNAL_LISTENER, LimitsConfig, ListenerConfig, ListenerKind, Network,
+};
+use crate::health::{Connected, Health};
+use crate::transport::Stream;
+use crate::transport::layers::Layers;
+use crate::transport::socket::Socket;
+use bytestring::ByteString;
+use rate::Rates;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-/// Pause when the process has no file descriptor left: some connection has to end first.
-const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);
+/// A way in. The shards that accept from it share it.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// Its name.
+    pub(crate) name: ByteString,
+    /// What it speaks below MQTT.
+    pub(crate) kind: ListenerKind,
+    /// For whom it is.
+    pub(crate) door: Door,
+    /// Whether clients without a credential may connect, when it says so itself.
+    pub(crate) allow_anonymous: Option<bool>,
+    /// Network connections at once.
+    pub(crate) connections_max: usize,
+    handshakes_max: Option<usize>,
+    connect_deadline_ms: Option<u64>,
+    /// Who may write a PROXY header; `None`: there is none.
+    proxies: Option<Vec<Network>>,
+    rates: Rates,
+    connections: AtomicUsize,
+}
 
-/// Accepts until the shard aborts it.
-pub(crate) async fn accept(host: Rc<Host>, listener: TcpListener, door: Door) {
-    let mut is_short = false;
-    loop {
-        match listener.accept().await {
-            Ok((socket, peer)) => {
-                is_short = false;
-                host.count(|counters| counters.accepted += 1);
-                greet(&host, socket, peer, door);
-            }
-            Err(error) if is_shortage(&error) => {
-                if !is_short {
-                    tracing::error!(%error, "no connection can be accepted: raise the limit of open files");
-                }
-                is_short = true;
-                sleep(DESCRIPTOR_PAUSE).await;
-            }
-            Err(_) => {} // the client was gone before we came
+/// Why a socket is closed before anything was read from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TurnedAway {
+    /// A PROXY header is awaited, and this is none of the proxies.
+    NoProxy,
+    /// Too many came in this second.
+    Rate,
+    /// Too many came from its address in this second.
+    AddressRate,
+}
+
+impl Listener {
+    /// The plain one of `broker.listen`.
+    pub(crate) fn default() -> Self {
+        Self::plain(ByteString::from_static(DEFAULT_LISTENER), ListenerKind::Tcp, Door::Public)
+    }
+
+    /// The bridge's.
+    pub(crate) fn internal() -> Self {
+        Self::plain(ByteString::from_static(INTERNAL_LISTENER), ListenerKind::Tcp, Door::Internal)
+    }
+
+    /// One of `[[broker.listeners]]`.
+    pub(crate) fn of(config: &ListenerConfig) -> Self {
+        Self {
+            allow_anonymous: config.allow_anonymous,
+            connections_max: config.connections_max.unwrap_or(usize::MAX),
+            handshakes_max: config.handshakes_max,
+            connect_deadline_ms: config.connect_deadline_ms,
+            proxies: config.proxy_protocol.then(|| config.proxy_trusted.clone()),
+            rates: Rates::new(config.connection_rate_max, config.address_connection_rate_max),
+            ..Self::plain(config.name.as_str().into(), config.kind, Door::Public)
         }
     }
-}
 
-/// Beyond the bound the socket is closed unheard: answering would need the CONNECT that there is no room for.
-fn greet(host: &Rc<Host>, socket: TcpStream, peer: std::net::SocketAddr, door: Door) {
-    if host.handshakes.get() >= host.shared.limits.load().shell.handshakes_max {
-        host.count(|counters| counters.refused_handshakes += 1);
-        return;
+    fn plain(name: ByteString, kind: ListenerKind, door: Door) -> Self {
+        Self {
+            name,
+            kind,
+            door,
+            allow_anonymous: None,
+            connections_max: usize::MAX,
+            handshakes_max: None,
+            connect_deadline_ms: None,
+            proxies: None,
+            rates: Rates::new(None, None),
+            connections: AtomicUsize::new(0),
+        }
     }
-    let running = Running::new(host);
-    spawn_local(async move {
-        let host = Rc::clone(&running.0);
-        shake_hands(host, socket, peer, door).await;
-        drop(running);
-    });
-}
 
-/// One handshake, counted while it runs.
-struct Running(Rc<Host>);
+    /// Handshakes of one shard at once.
+    pub(crate) fn handshakes_max(&self, general: &LimitsConfig) -> usize {
+        self.handshakes_max.unwrap_or(general.handshakes_max)
+    }
 
-impl Running {
-    fn new(host: &Rc<Host>) -> Self {
-        host.handshakes.set(host.handshakes.get() + 1);
-        Self(Rc::clone(host))
+    /// Time from the socket to a whole CONNECT.
+    pub(crate) fn connect_deadline(&self, general: &LimitsConfig) -> Duration {
+        Duration::from_millis(self.connect_deadline_ms.unwrap_or(general.connect_deadline_ms))
+    }
+
+    /// Whether a socket from there may begin its handshake now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn check(&self, from: Option<IpAddr>, now: Instant) -> Result<(), TurnedAway> {
+        if let Some(proxies) = &self.proxies
+            && !from.is_some_and(|address| proxies.iter().any(|network| network.contains(address)))
+        {
+            return Err(TurnedAway::NoProxy);
+        }
+        // The proxies' own addresses say nothing: the rate of an address is asked for once the header has named it.
+        self.rates.take(from.filter(|_| self.proxies.is_none()), now)
+    }
+
+    /// The same for the address that a proxy named.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn check_proxied(&self, address: IpAddr, now: Instant) -> Result<(), TurnedAway> {
+        self.rates.take_of_address(address, now)
+    }
+
+    /// A socket with the layers that this listener puts around it.
+    pub(crate) fn wrap(&self, socket: Socket) -> Stream {
+        Stream::new(socket, Layers::new(self.proxies.is_some()))
+    }
+
+    /// Network connections now, those in the handshake included.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection for as long as its socket lives.
+    pub(crate) fn seat(self: &Arc<Self>, health: &Arc<Health>) -> Seat {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Seat { listener: Arc::clone(self), _connected: health.connected() }
     }
 }
 
-impl Drop for Running {
+/// One socket, counted at its listener and in all. Dropped with it.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    listener: Arc<Listener>,
+    _connected: Connected,
+}
+
+impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.handshakes.set(self.0.handshakes.get().saturating_sub(1));
+        self.listener.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// EMFILE, ENFILE, ENOBUFS and ENOMEM: nothing is wrong with the listener.
-fn is_shortage(error: &io::Error) -> bool {
-    const EMFILE: i32 = 24;
-    const ENFILE: i32 = 23;
-    const ENOMEM: i32 = 12;
-    const ENOBUFS: i32 = 105;
-    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM | ENOBUFS))
+/// Who is at the other end, as far as the transport knows.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// Through which listener it came.
+    pub(crate) listener: Arc<Listener>,
+    /// Where it comes from: as the PROXY header says where there is one; a Unix socket has none.
+    pub(crate) address: Option<SocketAddr>,
+    /// Whom its verified certificate names.
+    pub(crate) certificate_identity: Option<ByteString>,
+}
+
+impl Peer {
+    /// Where it comes from, for presence and logs.
+    pub(crate) fn network(&self) -> ByteString {
+        match self.address {
+            Some(address) => address.ip().to_canonical().to_string().into(),
+            None => ByteString::from_static("local"),
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shortage_is_told_from_a_client_that_went_away() {
-        for (code, wanted) in [(24, true), (23, true), (12, true), (105, true), (103, false), (104, false)] {
-            assert_eq!(is_shortage(&io::Error::from_raw_os_error(code)), wanted, "{code}");
-        }
+impl Peer {
+    /// Somebody on this machine, at a plain listener.
+    pub(crate) fn at(door: Door) -> Self {
+        let listener = Listener::plain(ByteString::from_static("test"), ListenerKind::Tcp, door);
+        Self { listener: Arc::new(listener), address: None, certificate_identity: None }
     }
 }

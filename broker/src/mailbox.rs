@@ -9,6 +9,7 @@
 //! The other inhabitants (parts done, confirmations) answer deliveries one to one.
 
 use crate::handshake::Adoption;
+use crate::listener::{Acceptor, Listener};
 use crate::metrics::Report;
 use reveille_broker_core::admin::{Done, Wish};
 use reveille_broker_core::io::{Input, ShardNo};
@@ -16,7 +17,6 @@ use reveille_broker_core::message::{Message, MessageKey, SessionKey, Time};
 use reveille_broker_core::shard::Shard;
 use reveille_broker_store::StoreError;
 use std::fmt;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -42,10 +42,8 @@ pub(crate) enum Command {
     Bodies(BodiesRead),
     /// Everything is recovered: accept clients.
     Serve {
-        /// The shard's own socket of the public listener.
-        public: TcpListener,
-        /// The internal listener, which one shard serves.
-        internal: Option<TcpListener>,
+        /// The shard's own socket of each listener.
+        acceptors: Vec<(Arc<Listener>, Acceptor)>,
     },
     /// Tell what was counted.
     Report(SyncSender<Report>),

@@ -43,7 +43,19 @@ pub(crate) struct ShellCounters {
     pub(crate) accepted: u64,
     /// Sockets closed without an answer, because too many handshakes ran.
     pub(crate) refused_handshakes: u64,
-    /// Sockets that sent no whole CONNECT in time, or something else.
+    /// Sockets closed without an answer, because too many came to their listener in a second.
+    pub(crate) refused_rate: u64,
+    /// Sockets closed without an answer, because too many came from their address in a second.
+    pub(crate) refused_address_rate: u64,
+    /// Sockets closed without an answer, because only proxies may connect there.
+    pub(crate) refused_untrusted_proxies: u64,
+    /// Handshakes ended for newcomers, because too many ran and they had been silent for long.
+    pub(crate) handshakes_displaced: u64,
+    /// Handshakes that did not end in time; each failed too.
+    pub(crate) handshakes_timed_out: u64,
+    /// Sockets without a PROXY header where one is awaited.
+    pub(crate) failed_proxy_headers: u64,
+    /// Sockets that sent no whole CONNECT, or something else.
     pub(crate) failed_handshakes: u64,
     /// CONNECTs answered with a refusal.
     pub(crate) refused_connects: u64,
@@ -52,10 +64,32 @@ pub(crate) struct ShellCounters {
 }
 
 impl ShellCounters {
-    fn each(self) -> [(&'static str, &'static str, u64); 5] {
+    fn each(self) -> [(&'static str, &'static str, u64); 11] {
         [
             ("sockets_accepted", "Sockets accepted", self.accepted),
             ("handshakes_refused", "Sockets closed because too many handshakes ran", self.refused_handshakes),
+            ("refused_rate", "Sockets closed because too many came to their listener", self.refused_rate),
+            (
+                "refused_address_rate",
+                "Sockets closed because too many came from their address",
+                self.refused_address_rate,
+            ),
+            (
+                "refused_untrusted_proxies",
+                "Sockets closed because only proxies may connect there",
+                self.refused_untrusted_proxies,
+            ),
+            (
+                "handshakes_displaced",
+                "Silent handshakes ended for newcomers because too many ran",
+                self.handshakes_displaced,
+            ),
+            ("handshakes_timed_out", "Handshakes that did not end in time", self.handshakes_timed_out),
+            (
+                "failed_proxy_headers",
+                "Sockets without a PROXY header where one is awaited",
+                self.failed_proxy_headers,
+            ),
             ("handshakes_failed", "Sockets that sent no whole CONNECT in time", self.failed_handshakes),
             ("connects_refused", "CONNECTs answered with a refusal", self.refused_connects),
             ("commits", "Commits handed to the store", self.commits),
@@ -65,6 +99,12 @@ impl ShellCounters {
     fn add(&mut self, other: Self) {
         self.accepted += other.accepted;
         self.refused_handshakes += other.refused_handshakes;
+        self.refused_rate += other.refused_rate;
+        self.refused_address_rate += other.refused_address_rate;
+        self.refused_untrusted_proxies += other.refused_untrusted_proxies;
+        self.handshakes_displaced += other.handshakes_displaced;
+        self.handshakes_timed_out += other.handshakes_timed_out;
+        self.failed_proxy_headers += other.failed_proxy_headers;
         self.failed_handshakes += other.failed_handshakes;
         self.refused_connects += other.refused_connects;
         self.commits += other.commits;

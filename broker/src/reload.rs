@@ -5,7 +5,6 @@ use crate::limits::LimitsTable;
 use crate::mailbox::Command;
 use crate::operator::Operator;
 use reveille_broker_core::io::{Input, ShardNo};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::PoisonError;
 
@@ -66,6 +65,7 @@ impl Operator {
         // Every key stands here, so that a new one is not forgotten: it changes, or it is named.
         let Config {
             listen,
+            listeners,
             internal,
             internal_password,
             http,
@@ -78,6 +78,7 @@ impl Operator {
             user_limits,
         } = new;
         report.fixed("broker.listen", in_force.listen == *listen);
+        report.fixed("broker.listeners", in_force.listeners == *listeners);
         report.fixed("broker.internal", in_force.internal == *internal);
         report.fixed("broker.internal_password", in_force.internal_password == *internal_password);
         report.fixed("broker.http", in_force.http == *http);
@@ -113,7 +114,7 @@ impl Operator {
 
     /// Connections and sessions keep the bounds that they began with.
     fn replace_limits(&self, config: &Config) {
-        let table = LimitsTable::new(config, BTreeMap::new());
+        let table = LimitsTable::new(config);
         let core = Arc::clone(&table.core);
         self.shared.limits.store(Arc::new(table));
         self.tell_shards(|| Input::Limits(Arc::clone(&core)));

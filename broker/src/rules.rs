@@ -4,6 +4,7 @@ use crate::bodies::{Read, Reads};
 use crate::connections::{Connections, Reading};
 use crate::mailbox::Command;
 use crate::shared::Shared;
+use crate::transport::Writer;
 use bytes::{Buf, BytesMut};
 use reveille_broker_core::admin::{Done, Wish};
 use reveille_broker_core::io::{ConnectionKey, IndexChange, Input, Output, RouteTo, ShardNo, Ticket};
@@ -13,9 +14,7 @@ use reveille_broker_core::shard::Shard;
 use reveille_proto::ids::{AppId, ClientId, MessageId};
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
-use std::rc::Rc;
 use std::sync::Arc;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::oneshot;
 
 /// A shard and what belongs to it on its thread.
@@ -45,7 +44,7 @@ pub(crate) struct Rules {
 /// Bytes for a socket that is closed once it took them.
 pub(crate) struct Goodbye {
     /// The socket.
-    pub(crate) writer: Rc<OwnedWriteHalf>,
+    pub(crate) writer: Writer,
     /// What it did not take yet.
     pub(crate) rest: BytesMut,
 }
@@ -173,17 +172,14 @@ impl Rules {
         }
     }
 
-    /// Writes what the socket takes now; the rest has a deadline. Dropping the write half says goodbye in TCP.
+    /// Writes what the socket takes now; the rest has a deadline. Dropping the writer says goodbye in TCP.
     fn close(&mut self, connection: ConnectionKey, mut rest: BytesMut) {
         let Some(slot) = self.connections.remove(connection) else { return };
-        if !rest.is_empty()
-            && slot.blocked.is_none()
-            && let Ok(taken) = slot.writer.try_write(&rest)
-        {
-            rest.advance(taken);
-        }
-        if !rest.is_empty() {
-            self.goodbyes.push(Goodbye { writer: slot.writer, rest });
+        match slot.writer.0.try_finish(&mut rest) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.goodbyes.push(Goodbye { writer: slot.writer, rest });
+            }
+            Ok(()) | Err(_) => {}
         }
     }
 
@@ -267,7 +263,7 @@ impl Rules {
         let Some(unsent) = self.shard.unsent(connection) else { return Flushed::Gone };
         let mut count = 0;
         while !unsent.is_empty() {
-            match slot.writer.try_write(unsent) {
+            match slot.writer.0.try_write(unsent) {
                 Ok(0) => return Flushed::Broken,
                 Ok(taken) => {
                     unsent.advance(taken);
@@ -279,6 +275,10 @@ impl Rules {
             }
         }
         *unsent = BytesMut::new();
-        Flushed::All(count)
+        match slot.writer.0.try_flush() {
+            Ok(()) => Flushed::All(count),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Flushed::Blocked(count),
+            Err(_) => Flushed::Broken,
+        }
     }
 }

@@ -6,8 +6,10 @@
 
 mod descriptors;
 mod error;
+mod listeners;
 
 pub use error::StartError;
+pub use listeners::{ListenerPlace, Place};
 
 use crate::auth::Auth;
 use crate::bodies::Readers;
@@ -16,6 +18,7 @@ use crate::config::Config;
 use crate::health::{Failure, Health};
 use crate::http::Http;
 use crate::limits::LimitsTable;
+use crate::listener::{Acceptor, Listener};
 use crate::mailbox::{Command, Inbox, Mailboxes, mailboxes};
 use crate::metrics::Metrics;
 use crate::operator::Operator;
@@ -23,13 +26,13 @@ use crate::shard_thread::{self, Setup};
 use crate::shared::Shared;
 use crate::transport::tcp::{self, Bound};
 use arc_swap::ArcSwap;
+use listeners::{BoundListener, Places};
 use reveille_broker_core::change::Recovered;
 use reveille_broker_core::io::ShardNo;
 use reveille_broker_core::presence::bridge_app;
 use reveille_broker_core::router::Router;
 use reveille_broker_core::shard::{Shard, ShardConfig};
 use reveille_broker_store::{Embedded, Options, Store};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -53,6 +56,7 @@ const RECOVERED_WAITING: usize = 256;
 /// A broker that serves. Dropping it stops it too.
 pub struct Broker {
     addresses: Addresses,
+    places: Places,
     mailboxes: Arc<Mailboxes>,
     health: Arc<Health>,
     metrics: Metrics,
@@ -62,7 +66,7 @@ pub struct Broker {
 
 #[derive(Clone, Copy)]
 struct Addresses {
-    mqtt: SocketAddr,
+    mqtt: Option<SocketAddr>,
     internal: SocketAddr,
     http: Option<SocketAddr>,
 }
@@ -76,9 +80,10 @@ struct Running {
 
 /// Addresses that are taken and do not listen yet.
 struct BoundAll {
-    mqtt: Bound,
-    internal: Bound,
+    mqtt: Option<BoundListener>,
+    internal: BoundListener,
     http: Option<Bound>,
+    further: Vec<BoundListener>,
 }
 
 /// Starts a broker whose data lives in a directory, which is created when it does not exist.
@@ -104,20 +109,22 @@ pub fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Broker, StartEr
 }
 
 fn bind_all(config: &Config) -> Result<BoundAll, StartError> {
-    let bind = |key, address, count| {
-        tcp::bind(address, count).map_err(|error| StartError::bind(key, address, error))
+    let default = |address| BoundListener::tcp(Listener::default(), "listen", address, config.shard_count());
+    let http = |address| {
+        tcp::bind(address, 1).map_err(|error| StartError::bind("http", Place::Address(address), error))
     };
     Ok(BoundAll {
-        mqtt: bind("listen", config.listen, config.shard_count())?,
-        internal: bind("internal", config.internal, 1)?,
-        http: config.http.map(|address| bind("http", address, 1)).transpose()?,
+        mqtt: config.listen.map(default).transpose()?,
+        internal: BoundListener::tcp(Listener::internal(), "internal", config.internal, 1)?,
+        http: config.http.map(http).transpose()?,
+        further: listeners::bind(config)?,
     })
 }
 
 fn serve(config: &Config, bound: BoundAll, store: Arc<dyn Store>) -> Result<Broker, StartError> {
     let addresses = Addresses {
-        mqtt: bound.mqtt.addr(),
-        internal: bound.internal.addr(),
+        mqtt: bound.mqtt.as_ref().and_then(BoundListener::addr),
+        internal: bound.internal.addr().unwrap_or(config.internal),
         http: bound.http.as_ref().map(Bound::addr),
     };
     let open_files_max = descriptors::raise();
@@ -135,17 +142,20 @@ fn serve(config: &Config, bound: BoundAll, store: Arc<dyn Store>) -> Result<Brok
         health: Arc::clone(&health),
         metrics: metrics.clone(),
         auth: Arc::new(ArcSwap::from_pointee(Auth::new(config, bridge_app())?)),
-        limits: Arc::new(ArcSwap::from_pointee(LimitsTable::new(config, BTreeMap::new()))),
+        limits: Arc::new(ArcSwap::from_pointee(LimitsTable::new(config))),
     };
     let running = Running { shards: Vec::new(), readers, http: None, store };
     let operator = Operator::new(shared.clone(), config.clone());
     // From here on an early return drops the broker, which stops what runs already.
-    let mut broker = Broker { addresses, mailboxes, health, metrics, operator, running: Some(running) };
+    let places = Places::default();
+    let mut broker =
+        Broker { addresses, places, mailboxes, health, metrics, operator, running: Some(running) };
     let recovered = broker.start_shards(config, &shared, inboxes)?;
     broker.recover(&shared, recovered)?;
     broker.listen(bound)?;
     tracing::info!(
-        mqtt = %addresses.mqtt,
+        mqtt = addresses.mqtt.map(tracing::field::display),
+        listeners = broker.places.all.len(),
         http = addresses.http.map(tracing::field::display),
         shards,
         open_files_max,
@@ -161,9 +171,20 @@ struct Recovering {
 }
 
 impl Broker {
-    /// Where devices and servers connect, with the real port.
+    /// Where devices and servers connect over plain TCP, with the real port; port 0 when `listen` is off.
     pub fn mqtt_addr(&self) -> SocketAddr {
+        const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+        self.plain_addr().unwrap_or(NOWHERE)
+    }
+
+    /// The same, `None` when `listen` is off.
+    pub fn plain_addr(&self) -> Option<SocketAddr> {
         self.addresses.mqtt
+    }
+
+    /// Where the further listeners are, in the order of the configuration.
+    pub fn listeners(&self) -> &[ListenerPlace] {
+        &self.places.all
     }
 
     /// Where the bridge connects.
@@ -267,22 +288,33 @@ impl Broker {
     }
 
     fn listen(&mut self, bound: BoundAll) -> Result<(), StartError> {
-        let Addresses { mqtt, internal, http } = self.addresses;
-        let internal_listener = listening("internal", internal, bound.internal)?.pop();
-        let public = listening("listen", mqtt, bound.mqtt)?;
-        let http_listener = match (bound.http, http) {
-            (Some(bound), Some(address)) => listening("http", address, bound)?.pop(),
-            (_, _) => None,
-        };
-        if let (Some(listener), Some(running)) = (http_listener, &mut self.running) {
+        let BoundAll { mqtt, internal, http, further } = bound;
+        self.places.all = further.iter().map(BoundListener::describe).collect();
+        let mut of_shards: Vec<Vec<(Arc<Listener>, Acceptor)>> = Vec::new();
+        of_shards.resize_with(usize::from(self.mailboxes.count()), Vec::new);
+        for listener in [internal].into_iter().chain(mqtt).chain(further) {
+            let acceptors = listener.listen(&mut self.places)?;
+            for (of_shard, acceptor) in of_shards.iter_mut().zip(acceptors) {
+                of_shard.push(acceptor);
+            }
+        }
+        if let (Some(bound), Some(address)) = (http, self.addresses.http) {
+            self.listen_http(bound, address)?;
+        }
+        for (no, acceptors) in (0..).zip(of_shards) {
+            self.mailboxes.send(ShardNo(no), Command::Serve { acceptors });
+        }
+        self.health.set_serving(true);
+        Ok(())
+    }
+
+    fn listen_http(&mut self, bound: Bound, address: SocketAddr) -> Result<(), StartError> {
+        let listening =
+            bound.listen().map_err(|error| StartError::bind("http", Place::Address(address), error))?;
+        if let (Some(listener), Some(running)) = (listening.into_iter().next(), &mut self.running) {
             let http = Http::start(listener, Arc::clone(&self.health), self.metrics.clone());
             running.http = Some(http.map_err(StartError::Thread)?);
         }
-        let mut internal = internal_listener;
-        for (no, public) in (0..).zip(public) {
-            self.mailboxes.send(ShardNo(no), Command::Serve { public, internal: internal.take() });
-        }
-        self.health.set_serving(true);
         Ok(())
     }
 
@@ -329,14 +361,6 @@ impl Drop for Broker {
         store.close();
         tracing::info!("the broker stopped");
     }
-}
-
-fn listening(
-    key: &'static str,
-    address: SocketAddr,
-    bound: Bound,
-) -> Result<Vec<std::net::TcpListener>, StartError> {
-    bound.listen().map_err(|error| StartError::bind(key, address, error))
 }
 
 /// A number that no other run has: the random bits of a UUID.

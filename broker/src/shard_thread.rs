@@ -1,10 +1,9 @@
 //! The thread of one shard: recovers its sessions, then waits for tasks, mail and deadlines until it is told to end.
 
-use crate::auth::Door;
 use crate::bodies::Reads;
 use crate::health::ThreadWatch;
 use crate::host::Host;
-use crate::listener::accept;
+use crate::listener::{Acceptor, Listener, accept};
 use crate::mailbox::{Command, Inbox};
 use crate::rules::Rules;
 use crate::shared::Shared;
@@ -16,7 +15,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Sleep, sleep, timeout};
 
@@ -90,7 +88,7 @@ async fn serve(host: Rc<Host>, mut inbox: Inbox) {
         }
         for command in commands.drain(..) {
             match command {
-                Command::Serve { public, internal } => begin(&host, public, internal),
+                Command::Serve { acceptors } => begin(&host, acceptors),
                 Command::Exit => return last_commits(&host).await,
                 command => host.carry_out(command),
             }
@@ -108,16 +106,10 @@ fn arm(timer: &mut std::pin::Pin<&mut Sleep>, deadline: Option<Instant>) {
     }
 }
 
-fn begin(host: &Rc<Host>, public: std::net::TcpListener, internal: Option<std::net::TcpListener>) {
+fn begin(host: &Rc<Host>, acceptors: Vec<(Arc<Listener>, Acceptor)>) {
     host.start();
-    let doors = [(Some(public), Door::Public), (internal, Door::Internal)];
-    for (listener, door) in doors.into_iter().filter_map(|(listener, door)| Some((listener?, door))) {
-        match TcpListener::from_std(listener) {
-            Ok(listener) => {
-                host.owns_listener(spawn_local(accept(Rc::clone(host), listener, door)).abort_handle());
-            }
-            Err(error) => tracing::error!(%error, "a listener could not be served"),
-        }
+    for (listener, acceptor) in acceptors {
+        host.owns_listener(spawn_local(accept(Rc::clone(host), listener, acceptor)).abort_handle());
     }
 }
 

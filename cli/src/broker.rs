@@ -52,7 +52,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let broker = run::start_broker(config, &data_dir)?;
     serving.follow(&broker, move |config| flags.complete(config));
     signals::reload_on_hangup(&runtime, broker.operator()).map_err(Failure::System)?;
-    say(&format!("mqtt {}", broker.mqtt_addr()));
+    run::tell_listeners(&broker);
     say(&format!("internal {}", broker.internal_addr()));
     if let Some(http) = broker.http_addr() {
         say(&format!("http {http}"));
@@ -74,7 +74,7 @@ struct Flags {
 
 impl Flags {
     fn complete(&self, config: &mut reveille_broker::Config) {
-        config.listen = self.mqtt.unwrap_or(config.listen);
+        config.listen = self.mqtt.or(config.listen);
         config.http = self.http.or(config.http);
         let configured = Some(config.internal).filter(|address| address.port() != 0);
         config.internal = self.internal.or(configured).unwrap_or(INTERNAL);

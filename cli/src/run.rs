@@ -32,7 +32,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let (serving, mut file) = serving::start(args.common)?;
     let data_dir = serving.data_dir();
-    file.broker.listen = args.mqtt.unwrap_or(file.broker.listen);
+    file.broker.listen = args.mqtt.or(file.broker.listen);
     file.bridge.http = args.http.unwrap_or(file.bridge.http);
     // Nobody else needs it, so it lives as long as this process.
     let password = file.broker.internal_password.get_or_insert_with(random_password).clone();
@@ -42,7 +42,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let broker = Arc::new(start_broker(file.broker, &data_dir)?);
     let shared_password = password.clone();
     serving.follow(&broker, move |config| {
-        config.listen = args.mqtt.unwrap_or(config.listen);
+        config.listen = args.mqtt.or(config.listen);
         config.internal_password.get_or_insert_with(|| shared_password.clone());
     });
     signals::reload_on_hangup(&runtime, broker.operator()).map_err(Failure::System)?;
@@ -52,7 +52,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let metrics = Arc::clone(&broker);
     let extra_metrics = Arc::new(move || metrics.metrics_text());
     let bridge = runtime.block_on(start_bridge(file.bridge, &data_dir, Some(extra_metrics)))?;
-    say(&format!("mqtt {}", broker.mqtt_addr()));
+    tell_listeners(&broker);
     tell(&bridge, &data_dir);
     let end = runtime.block_on(wait(stop, &broker));
     runtime.block_on(bridge.stop());
@@ -85,6 +85,16 @@ fn make_dir(path: PathBuf) -> Result<PathBuf, Failure> {
     match std::fs::create_dir_all(&path) {
         Ok(()) => Ok(path),
         Err(error) => Err(Failure::DataDir { path, error }),
+    }
+}
+
+/// Says where devices and servers connect: `mqtt ADDRESS`, then `listener NAME KIND PLACE` for each further listener.
+pub fn tell_listeners(broker: &Broker) {
+    if let Some(address) = broker.plain_addr() {
+        say(&format!("mqtt {address}"));
+    }
+    for listener in broker.listeners() {
+        say(&format!("listener {} {} {}", listener.name, listener.kind, listener.place));
     }
 }
 

@@ -134,6 +134,7 @@ impl Client {
             is_assigned: false,
             network: "sim".into(),
             limits: World::limits().connection,
+            listener: "sim".into(),
         };
         self.at = Some(world.open(opening));
     }

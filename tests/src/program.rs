@@ -1,6 +1,7 @@
 //! The program `reveille` as a child process with a data directory of its own.
 
 use crate::PATIENCE;
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -113,6 +114,7 @@ struct Addresses {
     mqtt: Option<SocketAddr>,
     http: Option<SocketAddr>,
     internal: Option<SocketAddr>,
+    listeners: HashMap<String, String>,
     admin_key: Option<String>,
 }
 
@@ -207,6 +209,12 @@ impl Reveille {
             Some(("mqtt", address)) => self.addresses.mqtt = Some(address.parse().unwrap()),
             Some(("internal", address)) => self.addresses.internal = Some(address.parse().unwrap()),
             Some(("http", address)) => self.addresses.http = Some(address.parse().unwrap()),
+            Some(("listener", rest)) => {
+                let mut words = rest.splitn(3, ' ');
+                if let (Some(name), Some(_kind), Some(place)) = (words.next(), words.next(), words.next()) {
+                    self.addresses.listeners.insert(name.to_owned(), place.to_owned());
+                }
+            }
             Some(("admin-key", key)) => self.addresses.admin_key = Some(key.to_owned()),
             _ => {}
         }
@@ -215,6 +223,11 @@ impl Reveille {
     /// Where MQTT clients connect.
     pub fn mqtt(&self) -> SocketAddr {
         self.addresses.mqtt.unwrap()
+    }
+
+    /// Where the listener of that name is; after a restart with port 0 it is elsewhere.
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        self.addresses.listeners.get(name).unwrap_or_else(|| panic!("no listener {name}")).parse().unwrap()
     }
 
     /// Where the HTTP API is.

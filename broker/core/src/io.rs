@@ -73,6 +73,8 @@ pub struct Opening {
     pub network: ByteString,
     /// Its bounds, by listener, app and user.
     pub limits: Arc<ConnectionLimits>,
+    /// The name of the listener that it came through.
+    pub listener: ByteString,
 }
 
 /// A publish whose acknowledgement waits for others: which shard asked, and under which number.

@@ -10,7 +10,7 @@ fn check(text: &str) -> Result<Config, String> {
 #[test]
 fn an_empty_file_listens_on_loopback_only_and_admits_anonymous_clients() {
     let config = check("").unwrap();
-    assert_eq!(config.listen.to_string(), "127.0.0.1:1883");
+    assert_eq!(config.listen.unwrap().to_string(), "127.0.0.1:1883");
     assert!(config.internal.ip().is_loopback());
     assert!(config.http.is_none());
     assert!(config.admits_anonymous());
@@ -46,6 +46,92 @@ fn what_is_wrong_is_named_in_one_line() {
     }
 }
 
+const LISTENER: &str = "[[listeners]]\nname = 'l'\n";
+
+#[test]
+fn what_is_wrong_with_a_listener_is_named_in_one_line() {
+    let rows = [
+        ("kind = 'quic'\naddress = '127.0.0.1:1'", "unknown variant `quic`"),
+        ("kind = 'tcp'", "\"tcp\" needs the key address"),
+        ("kind = 'tcp'\naddress = '127.0.0.1:1'\npath = '/x'", "path means nothing"),
+        ("kind = 'tcp'\naddress = '127.0.0.1:1'\ncertificate = 'x'", "certificate means nothing"),
+        ("kind = 'tcp'\naddress = '127.0.0.1:1'\norigins = ['x']", "origins means nothing"),
+        ("kind = 'unix'", "\"unix\" needs the key path"),
+        ("kind = 'unix'\npath = '/x'\nmode = '0888'", "octal"),
+        ("kind = 'unix'\npath = '/x'\nproxy_protocol = true", "proxy_protocol means nothing"),
+        ("kind = 'tls'\naddress = '127.0.0.1:1'", "needs the key certificate"),
+        ("kind = 'tls'\naddress = '127.0.0.1:1'\ncertificate = 'c'", "needs the key key"),
+        ("kind = 'tcp'\naddress = '127.0.0.1:1'\nproxy_protocol = true", "without proxy_trusted"),
+        ("kind = 'tcp'\naddress = '127.0.0.1:1'\nproxy_trusted = ['10.0.0.0/8']", "without proxy_protocol"),
+        (
+            "kind = 'tcp'\naddress = '127.0.0.1:1'\nproxy_protocol = true\nproxy_trusted = ['10.0.0.0/33']",
+            "a network looks like",
+        ),
+        ("kind = 'tcp'\naddress = '0.0.0.0:1'", "client_ca"),
+        ("kind = 'tcp'\naddress = '127.0.0.1:1883'", "the place of another listener"),
+        ("kind = 'tcp'\naddress = '127.0.0.1:1'\nhandshakes_max = 0", "handshakes_max"),
+        ("kind = 'tcp'\naddress = '127.0.0.1:1'\nlimits = { no_such_key = 0 }", "no_such_key"),
+    ];
+    for (text, wanted) in rows {
+        let error = check(&format!("{LISTENER}{text}")).expect_err(text);
+        assert!(error.contains(wanted), "{text}: {error}");
+        assert!(!error.contains('\n'), "{text}: {error}");
+    }
+    for (text, wanted) in [
+        ("listen = 'off'", "nobody could connect"),
+        ("listen = 'of'", "or \"off\""),
+        ("[[listeners]]\nname = 'internal'\nkind = 'unix'\npath = '/x'", "neither"),
+        (
+            "[[listeners]]\nname = 'a'\nkind = 'unix'\npath = '/x'\n\
+             [[listeners]]\nname = 'a'\nkind = 'unix'\npath = '/y'",
+            "the same name",
+        ),
+        (
+            "[[listeners]]\nname = 'a'\nkind = 'unix'\npath = '/x'\n\
+             [[listeners]]\nname = 'b'\nkind = 'unix'\npath = '/x'",
+            "/x is the place",
+        ),
+    ] {
+        let error = check(text).expect_err(text);
+        assert!(error.contains(wanted), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_listener_that_asks_for_nothing_odd_is_taken() {
+    for text in [
+        "kind = 'unix'\npath = '/run/mqtt.sock'\nmode = '0600'",
+        "kind = 'tcp'\naddress = '0.0.0.0:1884'\nallow_anonymous = true",
+        "kind = 'tcp'\naddress = '127.0.0.1:0'\nproxy_protocol = true\nproxy_trusted = ['10.0.0.0/8', '::1']",
+    ] {
+        check(&format!("listen = 'off'\n{LISTENER}{text}")).expect(text);
+    }
+}
+
+#[test]
+fn a_network_holds_the_addresses_that_begin_like_it() {
+    let rows = [
+        ("10.0.0.0/8", "10.255.0.1", true),
+        ("10.0.0.0/8", "11.0.0.1", false),
+        ("10.0.0.0/8", "::ffff:10.1.2.3", true),
+        ("0.0.0.0/0", "203.0.113.9", true),
+        ("0.0.0.0/0", "::1", false),
+        ("192.0.2.7", "192.0.2.7", true),
+        ("192.0.2.7", "192.0.2.6", false),
+        ("fd00::/8", "fd12::1", true),
+        ("fd00::/8", "fe00::1", false),
+        ("::/0", "2001:db8::1", true),
+        ("::1", "::1", true),
+    ];
+    for (network, address, wanted) in rows {
+        let network: Network = network.parse().unwrap();
+        assert_eq!(network.contains(address.parse().unwrap()), wanted, "{network:?} {address}");
+    }
+    for text in ["", "10.0.0.0/", "10.0.0.0/-1", "10.0.0.0/33", "::/129", "example.org"] {
+        assert!(text.parse::<Network>().is_err(), "{text}");
+    }
+}
+
 #[test]
 fn everyone_is_admitted_from_elsewhere_only_when_asked_for_in_words() {
     assert!(check("listen = '0.0.0.0:1883'\nallow_anonymous = true").unwrap().admits_anonymous());
@@ -76,7 +162,8 @@ fn a_push_rule_becomes_one_of_the_core() {
 #[test]
 fn every_key_is_explained_to_operators() {
     let page = include_str!("../../../docs/configuration.md");
-    let keys = include_str!("../config.rs").lines().chain(include_str!("limits.rs").lines());
+    let keys = include_str!("../config.rs").lines();
+    let keys = keys.chain(include_str!("limits.rs").lines()).chain(include_str!("listeners.rs").lines());
     let fields =
         keys.filter_map(|line| line.strip_prefix("    pub ")?.split_once(": ").map(|(name, _)| name));
     let mut count = 0;

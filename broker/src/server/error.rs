@@ -1,9 +1,9 @@
 //! Why the broker did not start, in one line that says what to change.
 
+use super::listeners::Place;
 use crate::config::ConfigError;
 use reveille_broker_store::StoreError;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Why the broker did not start.
@@ -16,7 +16,7 @@ pub enum StartError {
     #[error("{address} is in use by another program: stop that one, or change the key {key:?}")]
     AddressInUse {
         /// Where.
-        address: SocketAddr,
+        address: Place,
         /// The key of the configuration.
         key: &'static str,
     },
@@ -24,7 +24,7 @@ pub enum StartError {
     #[error("cannot listen on {address}, see the key {key:?}: {error}")]
     Bind {
         /// Where.
-        address: SocketAddr,
+        address: Place,
         /// The key of the configuration.
         key: &'static str,
         /// What the system says.
@@ -53,7 +53,7 @@ pub enum StartError {
 
 impl StartError {
     /// What the system said when an address was wanted.
-    pub(super) fn bind(key: &'static str, address: SocketAddr, error: io::Error) -> Self {
+    pub(super) fn bind(key: &'static str, address: Place, error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::AddrInUse => Self::AddressInUse { address, key },
             _ => Self::Bind { address, key, error },

@@ -15,8 +15,9 @@ use std::time::Duration;
 /// Longer than anything takes on a busy machine; no test waits for it unless it fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Client {
-    pub socket: TcpStream,
+/// `S`: whatever carries its bytes.
+pub struct Client<S = TcpStream> {
+    pub socket: S,
     unread: BytesMut,
     version: Version,
 }
@@ -76,6 +77,21 @@ impl Client {
         let (client, connack) = Self::open(address, connect);
         assert_eq!(connack.reason, ReasonCode::SUCCESS);
         client
+    }
+
+    /// Ends as a phone in a tunnel does: without a word.
+    pub fn cut(self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Sends CONNECT over what the test opened, and returns the CONNACK.
+    pub fn over(socket: S, connect: Connect) -> (Self, ConnAck) {
+        let mut client = Self { socket, unread: BytesMut::new(), version: connect.version };
+        client.send(&Packet::Connect(Box::new(connect)));
+        let Packet::ConnAck(connack) = client.receive() else { panic!("no CONNACK") };
+        (client, *connack)
     }
 
     pub fn send(&mut self, packet: &Packet) {
@@ -153,10 +169,5 @@ impl Client {
     pub fn ping(&mut self) {
         self.send(&Packet::PingReq);
         assert_eq!(self.receive(), Packet::PingResp);
-    }
-
-    /// Ends as a phone in a tunnel does: without a word.
-    pub fn cut(self) {
-        let _ = self.socket.shutdown(Shutdown::Both);
     }
 }

@@ -205,7 +205,7 @@ fn a_busy_port_is_named_with_the_key_to_change() {
     let broker = broker("");
     let directory = tempfile::tempdir().unwrap();
     let mut second = config("");
-    second.listen = broker.mqtt_addr();
+    second.listen = Some(broker.mqtt_addr());
     let error = reveille_broker::start(second, directory.path()).err().unwrap();
     assert!(matches!(error, StartError::AddressInUse { key: "listen", .. }), "{error}");
     assert!(error.to_string().contains(&broker.mqtt_addr().to_string()), "{error}");
@@ -229,7 +229,7 @@ fn a_data_directory_in_use_and_one_that_cannot_be_are_told_apart() {
 fn a_broker_for_everyone_must_be_asked_for() {
     let directory = tempfile::tempdir().unwrap();
     let mut open = config("");
-    open.listen = "0.0.0.0:0".parse().unwrap();
+    open.listen = Some("0.0.0.0:0".parse().unwrap());
     let error = reveille_broker::start(open, directory.path()).err().unwrap().to_string();
     assert!(error.contains("allow_anonymous = true"), "{error}");
 }

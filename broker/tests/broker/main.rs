@@ -10,6 +10,7 @@
 mod client;
 mod connecting;
 mod harm;
+mod listeners;
 mod operations;
 mod publishing;
 mod rumqttc;
@@ -18,13 +19,14 @@ mod storing;
 
 use reveille_broker::{Broker, Config};
 use reveille_broker_store::Memory;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 /// A configuration on free ports, with two shards.
 fn config(text: &str) -> Config {
     let mut config: Config = toml::from_str(text).unwrap();
-    config.listen.set_port(0);
+    config.listen = config.listen.map(|address| SocketAddr::new(address.ip(), 0));
     config.shards = 2;
     config
 }

@@ -157,6 +157,7 @@ impl Bench {
             is_assigned: false,
             network: "bench".into(),
             limits: Arc::clone(&self.limits),
+            listener: "bench".into(),
         };
         self.input(Input::Open { connection: key, opening: Box::new(opening) });
         key

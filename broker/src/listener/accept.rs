@@ -1,0 +1,132 @@
+//! Accepting: one task a listener and shard, which nothing that a client does can stop.
+
+use super::handshakes::{Handshakes, Place};
+use super::{Listener, TurnedAway};
+use crate::handshake::shake_hands;
+use crate::host::Host;
+use crate::transport::socket::Socket;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+/// Pause when the process has no file descriptor left: some connection has to end first.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening socket, known to no runtime yet.
+#[derive(Debug)]
+pub(crate) enum Acceptor {
+    /// For a network.
+    Tcp(std::net::TcpListener),
+    /// For this machine.
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// A listening socket of this thread.
+enum Accepting {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Accepting {
+    fn begin(acceptor: Acceptor) -> io::Result<Self> {
+        Ok(match acceptor {
+            Acceptor::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            Acceptor::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (socket, address) = listener.accept().await?;
+                Ok((Socket::Tcp(socket), Some(address)))
+            }
+            Self::Unix(listener) => Ok((Socket::Unix(listener.accept().await?.0), None)),
+        }
+    }
+}
+
+/// Accepts until the shard aborts it.
+pub(crate) async fn accept(host: Rc<Host>, listener: Arc<Listener>, acceptor: Acceptor) {
+    let accepting = match Accepting::begin(acceptor) {
+        Ok(accepting) => accepting,
+        Err(error) => {
+            return tracing::error!(%error, listener = &*listener.name, "a listener could not be served");
+        }
+    };
+    let handshakes = Rc::new(Handshakes::default());
+    let mut is_short = false;
+    for number in 0.. {
+        match accepting.accept().await {
+            Ok((socket, address)) => {
+                is_short = false;
+                host.count(|counters| counters.accepted += 1);
+                greet(&host, &listener, &handshakes, number, (socket, address));
+            }
+            Err(error) if is_shortage(&error) => {
+                if !is_short {
+                    tracing::error!(%error, "no connection can be accepted: raise the limit of open files");
+                }
+                is_short = true;
+                sleep(DESCRIPTOR_PAUSE).await;
+            }
+            Err(_) => {} // the client was gone before we came
+        }
+    }
+}
+
+/// Beyond a bound the socket is closed unheard: answering would need the CONNECT that there is no room for.
+fn greet(
+    host: &Rc<Host>,
+    listener: &Arc<Listener>,
+    handshakes: &Rc<Handshakes>,
+    number: u64,
+    (socket, address): (Socket, Option<SocketAddr>),
+) {
+    let now = Instant::now();
+    if let Err(why) = listener.check(address.map(|address| address.ip()), now) {
+        return host.count(|counters| match why {
+            TurnedAway::NoProxy => counters.refused_untrusted_proxies += 1,
+            TurnedAway::Rate => counters.refused_rate += 1,
+            TurnedAway::AddressRate => counters.refused_address_rate += 1,
+        });
+    }
+    match handshakes.make_room(listener.handshakes_max(&host.shared.limits.load().shell), now) {
+        Place::Free => {}
+        Place::MadeFree => host.count(|counters| counters.handshakes_displaced += 1),
+        Place::None => return host.count(|counters| counters.refused_handshakes += 1),
+    }
+    let running = handshakes.begin(number, now);
+    let (host, listener) = (Rc::clone(host), Arc::clone(listener));
+    let task = spawn_local(async move {
+        shake_hands(host, socket, listener, address).await;
+        drop(running);
+    });
+    handshakes.is_carried_out_by(number, task.abort_handle());
+}
+
+/// EMFILE, ENFILE, ENOBUFS and ENOMEM: nothing is wrong with the listener.
+fn is_shortage(error: &io::Error) -> bool {
+    const EMFILE: i32 = 24;
+    const ENFILE: i32 = 23;
+    const ENOMEM: i32 = 12;
+    const ENOBUFS: i32 = 105;
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM | ENOBUFS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_is_told_from_a_client_that_went_away() {
+        for (code, wanted) in [(24, true), (23, true), (12, true), (105, true), (103, false), (104, false)] {
+            assert_eq!(is_shortage(&io::Error::from_raw_os_error(code)), wanted, "{code}");
+        }
+    }
+}
