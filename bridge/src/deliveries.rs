@@ -275,6 +275,7 @@ fn reached(facts: &Facts) -> State {
     match facts {
         Facts { broker: Broker::Acked, push: Push::Queued(_), .. } => State::SuppressedDrainedOnline,
         Facts { broker: Broker::Acked, .. } => State::OnlineAcked,
+        Facts { push: Push::Delivered(_), .. } => State::VendorDelivered,
         Facts { push: Push::Accepted(_), .. } => State::VendorAccepted,
         Facts { ended: Some(Reason::Recalled), .. } => State::Recalled,
         Facts { ended: Some(Reason::Expired), .. } => State::Expired,

@@ -3,12 +3,14 @@
 mod apps;
 mod body;
 mod credentials;
+mod dead_tokens;
 mod deliveries;
 mod devices;
 mod guard;
 mod messages;
 mod operations;
 pub mod problem;
+mod receipts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +51,8 @@ fn router(shared: &Api, config: &Config) -> Router {
         )
         .route("/v1/apps/{app}/devices/{device}/tokens/{vendor}", put(devices::set_token))
         .route("/v1/apps/{app}/devices/{device}/presence", get(devices::presence))
+        .route("/v1/apps/{app}/dead-tokens", get(dead_tokens::list))
+        .route("/v1/vendors/{vendor}/receipts/{app}", post(receipts::take))
         .route("/v1/apps/{app}/messages", post(messages::send).get(messages::list))
         .route("/v1/apps/{app}/messages/{message}", get(messages::show).delete(messages::withdraw))
         .route("/v1/apps/{app}/messages/{message}/deliveries", get(deliveries::list))

@@ -26,6 +26,7 @@ mod metrics;
 pub mod plan;
 mod pushes;
 mod queues;
+mod receipts;
 pub mod retry;
 mod rules;
 pub mod sender;

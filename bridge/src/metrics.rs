@@ -22,6 +22,8 @@ pub(crate) struct Metrics {
     /// Vendor calls whose outcome stayed unknown, by vendor.
     unknown: Counters,
     push_seconds: Family<Labels, Histogram>,
+    /// Receipts by vendor and what became of them.
+    receipts: Counters,
     /// HTTP answers by status.
     answers: Counters,
     /// Packets that the broker refused.
@@ -39,7 +41,7 @@ fn seconds() -> Histogram {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("reveille_bridge");
-        let (facts, ignored, pushes, unknown, answers, refused) = Default::default();
+        let (facts, ignored, pushes, unknown, receipts, answers, refused) = Default::default();
         let push_seconds = Family::new_with_constructor(seconds as fn() -> Histogram);
         let (feed_connected, messages) = (Gauge::default(), Counter::default());
         for (name, help, counters) in [
@@ -47,6 +49,7 @@ impl Default for Metrics {
             ("facts_ignored", "Facts that say nothing the bridge can use, by reason", &ignored),
             ("pushes", "Calls of vendors, by vendor and verdict", &pushes),
             ("pushes_unknown", "Calls of vendors whose outcome stayed unknown, by vendor", &unknown),
+            ("receipts", "Receipts of vendors, by vendor and what became of them", &receipts),
             ("http_answers", "HTTP answers by status", &answers),
             ("broker_refusals", "Packets that the broker refused, by reason", &refused),
         ] {
@@ -67,6 +70,7 @@ impl Default for Metrics {
             pushes,
             unknown,
             push_seconds,
+            receipts,
             answers,
             refused,
             feed_connected,
@@ -88,6 +92,12 @@ impl Metrics {
     /// Counts a fact of no use.
     pub fn ignored(&self, reason: &str) {
         self.ignored.get_or_create(&label("reason", reason)).inc();
+    }
+
+    /// Counts a receipt.
+    pub fn receipt(&self, vendor: &str, taken: &str) {
+        let labels = vec![("vendor", vendor.to_owned()), ("result", taken.to_owned())];
+        self.receipts.get_or_create(&labels).inc();
     }
 
     /// Counts a vendor's verdict.

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  broker:  Untold -> Told -> Missed | Silent -> Acked          (Acked is final)
-//!  push:    None -> Queued -> Submitted -> Accepted             (Accepted is final)
+//!  push:    None -> Queued -> Submitted -> Accepted -> Delivered (Delivered is final)
 //!                     ^          |  `----> None  (token refused, another may be tried)
 //!                     `----------'  `----> Lost  (no way left)
 //! ```
@@ -48,6 +48,8 @@ pub enum Push {
     Submitted(VendorName),
     /// The vendor has it.
     Accepted(VendorName),
+    /// The vendor says that the device has it.
+    Delivered(VendorName),
     /// Every way was tried, or the outcome of one stayed unknown.
     Lost,
 }
@@ -108,6 +110,10 @@ pub enum Event {
     Submitted,
     /// The vendor took it.
     Accepted,
+    /// The vendor tells later that the device has it.
+    Delivered,
+    /// The vendor took it and tells later that the device will not show it.
+    Undelivered,
     /// It is tried again later.
     Postponed,
     /// This device token is of no use for it; another may be.
@@ -168,6 +174,8 @@ impl Facts {
             Event::PushQueued(_)
             | Event::Submitted
             | Event::Accepted
+            | Event::Delivered
+            | Event::Undelivered
             | Event::Postponed
             | Event::Refused
             | Event::Lost => self.push = self.push.after(event),
@@ -192,6 +200,11 @@ impl Push {
             (Self::None, Event::PushQueued(vendor)) => Self::Queued(vendor),
             (Self::Queued(vendor), Event::Submitted) => Self::Submitted(vendor),
             (Self::Submitted(vendor), Event::Accepted) => Self::Accepted(vendor),
+            // A receipt may overtake the answer, and a call whose answer was lost may have arrived.
+            (Self::Accepted(vendor) | Self::Submitted(vendor) | Self::Queued(vendor), Event::Delivered) => {
+                Self::Delivered(vendor)
+            }
+            (Self::Accepted(_), Event::Undelivered) => Self::Lost,
             (Self::Submitted(vendor), Event::Postponed) => Self::Queued(vendor),
             (Self::Submitted(_) | Self::Queued(_), Event::Refused) => Self::None,
             (Self::Submitted(_) | Self::Queued(_) | Self::None, Event::Lost) => Self::Lost,
@@ -205,9 +218,12 @@ pub fn next(facts: &Facts, view: &View<'_>) -> Action {
     if facts.broker == Broker::Acked {
         return match facts.push {
             Push::Queued(_) if facts.ended.is_none() => Action::End(Reason::DrainedOnline),
-            Push::None | Push::Queued(_) | Push::Submitted(_) | Push::Accepted(_) | Push::Lost => {
-                Action::Done
-            }
+            Push::None
+            | Push::Queued(_)
+            | Push::Submitted(_)
+            | Push::Accepted(_)
+            | Push::Delivered(_)
+            | Push::Lost => Action::Done,
         };
     }
     if facts.ended.is_some() {
@@ -215,8 +231,8 @@ pub fn next(facts: &Facts, view: &View<'_>) -> Action {
     }
     match facts.push {
         Push::Submitted(_) => return Action::Wait(None), // the outcome comes, whatever happens meanwhile
-        Push::Accepted(_) if wants_broker(facts, view) => return Action::SendToBroker,
-        Push::Accepted(_) => return Action::Done,
+        Push::Accepted(_) | Push::Delivered(_) if wants_broker(facts, view) => return Action::SendToBroker,
+        Push::Accepted(_) | Push::Delivered(_) => return Action::Done,
         Push::None | Push::Queued(_) | Push::Lost => {}
     }
     if view.is_recalled {
@@ -244,7 +260,7 @@ fn wants_broker(facts: &Facts, view: &View<'_>) -> bool {
         Strategy::OnlineFirst | Strategy::OnlineOnly | Strategy::BothDedup => is_untold,
         Strategy::VendorOnly => false,
         Strategy::VendorFirst => {
-            let vendor_spoke = matches!(facts.push, Push::Accepted(_) | Push::Lost);
+            let vendor_spoke = matches!(facts.push, Push::Accepted(_) | Push::Delivered(_) | Push::Lost);
             is_untold && (vendor_spoke || view.vendors.is_empty())
         }
     }

@@ -18,7 +18,7 @@ use crate::retry::{GiveUp, Next, RetryPolicy, next_attempt};
 use crate::rules::Rules;
 use crate::sender::Sent;
 use crate::store::{Lane, StoreError, Tx};
-use crate::tokens::Token;
+use crate::tokens::{self, Token};
 use crate::vendor::{Credential, Push, VendorName, Verdict};
 
 const NO_TOKEN: &str = "the device has no live device token there any more";
@@ -212,20 +212,13 @@ enum TokenNow {
 
 /// Marks the device token dead if the vendor says so of its present life.
 fn note_token(tx: &mut Tx<'_>, answered: &Answered) -> Result<TokenNow, StoreError> {
-    let Verdict::TokenDead { since_ms, reason } = &answered.sent.verdict else {
-        return Ok(TokenNow::Unchanged);
-    };
-    let Some(mut device) = devices::load(tx, &answered.app, &answered.device)? else {
-        return Ok(TokenNow::Unchanged);
-    };
-    let now_ms = tx.now_ms();
-    let is_it = |token: &&mut Token| token.vendor == answered.vendor && token.token == answered.push.token;
-    let Some(token) = device.tokens.iter_mut().find(is_it) else { return Ok(TokenNow::Unchanged) };
-    if !token.note_dead(*since_ms, reason, now_ms) {
-        return Ok(TokenNow::Alive);
-    }
-    devices::save(tx, &answered.app, &device)?;
-    Ok(TokenNow::Unchanged)
+    let Answered { app, device, vendor, push, sent, .. } = answered;
+    let Verdict::TokenDead { since_ms, reason } = &sent.verdict else { return Ok(TokenNow::Unchanged) };
+    let is_kept = devices::load(tx, app, device)?.is_some_and(|device| {
+        device.tokens.iter().any(|kept| kept.vendor == *vendor && kept.token == push.token)
+    });
+    let is_dead = tokens::bury(tx, app, device, *vendor, push.token.as_str(), *since_ms, reason)?;
+    Ok(if is_kept && !is_dead { TokenNow::Alive } else { TokenNow::Unchanged })
 }
 
 fn next(

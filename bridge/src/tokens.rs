@@ -10,7 +10,7 @@ use reveille_proto::ids::AppId;
 use serde::{Deserialize, Serialize};
 
 use crate::devices::{self, Device};
-use crate::store::{Space, StoreError, Tx, keys};
+use crate::store::{Order, Space, StoreError, Tx, decode, keys};
 use crate::vendor::{DeviceToken, VendorName};
 
 /// A device's address at one vendor. A device has at most one for each vendor.
@@ -63,6 +63,89 @@ impl Token {
         }
         true
     }
+}
+
+/// A device token that a vendor called dead, for the record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadToken {
+    /// Which vendor.
+    pub vendor: VendorName,
+    /// The address there.
+    pub token: DeviceToken,
+    /// Whose it was.
+    pub device: String,
+    /// The vendor's words.
+    pub reason: String,
+    /// When we learned it, in milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+/// Dead tokens that are kept for one app; beyond it the oldest goes.
+pub const DEAD_MAX: u64 = 100_000;
+
+/// A vendor says that a device token is dead: notes it with the device and in the table of dead ones. `false` when the
+/// word is about an earlier life of the token, or nobody has it.
+///
+/// # Errors
+/// [`StoreError`] when the store fails.
+pub(crate) fn bury(
+    tx: &mut Tx<'_>,
+    app: &AppId,
+    device_id: &str,
+    vendor: VendorName,
+    token: &str,
+    since_ms: Option<u64>,
+    reason: &str,
+) -> Result<bool, StoreError> {
+    let now_ms = tx.now_ms();
+    let Some(mut device) = devices::load(tx, app, device_id)? else { return Ok(false) };
+    let is_it = |kept: &&mut Token| kept.vendor == vendor && kept.token.as_str() == token;
+    let Some(kept) = device.tokens.iter_mut().find(is_it) else { return Ok(false) };
+    let was_active = kept.is_active();
+    if !kept.note_dead(since_ms, reason, now_ms) {
+        return Ok(false);
+    }
+    if was_active {
+        let dead = DeadToken {
+            vendor,
+            token: kept.token.clone(),
+            device: device.id.clone(),
+            reason: reason.to_owned(),
+            at_ms: now_ms,
+        };
+        record(tx, app, &dead)?;
+        devices::save(tx, app, &device)?;
+    }
+    Ok(true)
+}
+
+fn record(tx: &mut Tx<'_>, app: &AppId, dead: &DeadToken) -> Result<(), StoreError> {
+    let number = tx.load::<u64>(Space::Devices, &keys::last_dead(app))?.unwrap_or(0).saturating_add(1);
+    tx.save(Space::Devices, keys::last_dead(app), &number)?;
+    tx.save(Space::Devices, keys::dead(app, number), dead)?;
+    if let Some(oldest) = number.checked_sub(DEAD_MAX) {
+        tx.remove(Space::Devices, keys::dead(app, oldest));
+    }
+    Ok(())
+}
+
+/// Dead tokens after a number, oldest first, with their numbers.
+///
+/// # Errors
+/// [`StoreError`] when the store fails.
+pub(crate) fn dead(
+    tx: &Tx<'_>,
+    app: &AppId,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<Vec<(u64, DeadToken)>, StoreError> {
+    let all = keys::all_dead(app);
+    let after = after.map(|number| keys::dead(app, number));
+    let found = tx.scan(Space::Devices, &all, after.as_deref(), Order::Forward, limit)?;
+    let entry = |(key, value): &(Vec<u8>, Vec<u8>)| {
+        Ok((keys::number_at(key, all.len()).unwrap_or(0), decode(value)?))
+    };
+    found.iter().map(entry).collect()
 }
 
 /// Registers or rotates a device's token at a vendor. A token that another device of the app had moves here: it is

@@ -10,6 +10,7 @@ pub mod huawei;
 pub mod meizu;
 mod oauth;
 pub mod oppo;
+pub mod receipt;
 pub mod record;
 pub mod shorten;
 #[cfg(test)]
@@ -484,6 +485,17 @@ pub trait Vendor: Send + Sync {
 
     /// Reads the vendor's answer to one push.
     fn verdict(&self, answer: &Answer, now_ms: u64) -> Verdict;
+
+    /// Verifies and reads a call of the vendor about pushes that it took before.
+    ///
+    /// # Errors
+    /// [`receipt::ReceiptRefused`] when it is not to be believed or not in the vendor's form.
+    fn receipts(
+        &self,
+        _call: &receipt::ReceiptCall<'_>,
+    ) -> Result<Vec<receipt::Receipt>, receipt::ReceiptRefused> {
+        Err(receipt::ReceiptRefused::NotExpected)
+    }
 }
 
 /// Whether an app's data field may not have this name: `aps`, `mid` and `cut` carry our own, the others Google

@@ -1,6 +1,6 @@
 //! One delivery in the hands of a transaction.
 
-use super::{Bucket, Delivery, Reaction, funnel, save_funnel};
+use super::{Bucket, Delivery, Entry, Reaction, funnel, save_funnel};
 use crate::devices::{self, Device};
 use crate::messages::Message;
 use crate::plan::{self, Action, Event, Push, Reason, View};
@@ -79,6 +79,14 @@ impl<'m> Case<'m> {
         if before != self.delivery.facts {
             self.delivery.settle();
             self.delivery.note(now_ms, news.vendor, news.reason);
+        }
+    }
+
+    /// Writes a line into the timeline that changes nothing, unless it stands there already.
+    pub fn note_once(&mut self, now_ms: u64, vendor: VendorName, words: String) {
+        let is_same = |entry: &Entry| entry.vendor == Some(vendor) && entry.reason == words;
+        if !self.delivery.timeline.iter().any(is_same) {
+            self.delivery.note(now_ms, Some(vendor), words);
         }
     }
 

@@ -14,6 +14,8 @@ fn events() -> impl proptest::strategy::Strategy<Value = Event> {
         Just(Event::PushQueued(VendorName::Apns)),
         Just(Event::Submitted),
         Just(Event::Accepted),
+        Just(Event::Delivered),
+        Just(Event::Undelivered),
         Just(Event::Postponed),
         Just(Event::Refused),
         Just(Event::Lost),

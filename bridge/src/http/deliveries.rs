@@ -60,7 +60,9 @@ pub(super) async fn show(
 
 fn row(device: &str, delivery: &Delivery) -> Value {
     let vendor = match delivery.facts.push {
-        Push::Queued(vendor) | Push::Submitted(vendor) | Push::Accepted(vendor) => Some(vendor),
+        Push::Queued(vendor) | Push::Submitted(vendor) | Push::Accepted(vendor) | Push::Delivered(vendor) => {
+            Some(vendor)
+        }
         Push::None | Push::Lost => delivery.timeline.iter().rev().find_map(|entry| entry.vendor),
     };
     json!({

@@ -17,10 +17,12 @@ pub enum Errno {
     RequestTimeout,
     InvalidQuery,
     InvalidIdempotencyKey,
+    ReceiptMalformed,
     KeyMissing,
     KeyWrong,
     KeyForbidden,
     TooManyWrongKeys,
+    ReceiptRefused,
     AppUnknown,
     DeviceUnknown,
     MessageUnknown,
@@ -46,17 +48,19 @@ struct Row {
 
 impl Errno {
     /// Every error, in order of the numbers.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::MalformedJson,
         Self::InvalidField,
         Self::BodyTooLarge,
         Self::RequestTimeout,
         Self::InvalidQuery,
         Self::InvalidIdempotencyKey,
+        Self::ReceiptMalformed,
         Self::KeyMissing,
         Self::KeyWrong,
         Self::KeyForbidden,
         Self::TooManyWrongKeys,
+        Self::ReceiptRefused,
         Self::AppUnknown,
         Self::DeviceUnknown,
         Self::MessageUnknown,
@@ -88,10 +92,14 @@ impl Errno {
                 "Idempotency-Key has 1 to 255 printable characters",
                 false,
             ),
+            Self::ReceiptMalformed => {
+                (1007, "receipt_malformed", 400, "The receipt is not in the vendor's form", false)
+            }
             Self::KeyMissing => (2001, "key_missing", 401, "No API key", false),
             Self::KeyWrong => (2002, "key_wrong", 401, "The API key is unknown or wrong", false),
             Self::KeyForbidden => (2003, "key_forbidden", 403, "The API key does not open this", false),
             Self::TooManyWrongKeys => (2004, "too_many_wrong_keys", 429, "Too many wrong API keys", true),
+            Self::ReceiptRefused => (2005, "receipt_refused", 403, "The receipt is not believed", false),
             Self::AppUnknown => (3001, "app_unknown", 404, "No such app", false),
             Self::DeviceUnknown => (3002, "device_unknown", 404, "No such device", false),
             Self::MessageUnknown => (3003, "message_unknown", 404, "No such message", false),

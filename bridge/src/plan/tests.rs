@@ -139,6 +139,8 @@ enum Happening {
     Refuses,
     Retries,
     CrashAfterSend,
+    Delivered,
+    NotShown,
 }
 
 impl World {
@@ -192,7 +194,7 @@ impl World {
     fn submitted(&self) -> Option<VendorName> {
         match self.facts.push {
             Push::Submitted(vendor) => Some(vendor),
-            Push::None | Push::Queued(_) | Push::Accepted(_) | Push::Lost => None,
+            Push::None | Push::Queued(_) | Push::Accepted(_) | Push::Delivered(_) | Push::Lost => None,
         }
     }
 
@@ -222,6 +224,10 @@ impl World {
                 self.has_unknown = true;
                 self.tell(Event::Postponed);
             }
+            // A receipt is about a push that the vendor got.
+            (Happening::Delivered, _) if !self.visible.is_empty() => self.tell(Event::Delivered),
+            (Happening::NotShown, _) if !self.visible.is_empty() => self.tell(Event::Undelivered),
+            (Happening::Delivered | Happening::NotShown, _) => {}
             (Happening::Worker | Happening::Accepts | Happening::Refuses, _)
             | (Happening::Retries | Happening::CrashAfterSend, _) => {}
         }
@@ -251,6 +257,8 @@ fn happenings() -> impl Strategy2<Value = Vec<Happening>> {
         Just(Happening::Refuses),
         Just(Happening::Retries),
         Just(Happening::CrashAfterSend),
+        Just(Happening::Delivered),
+        Just(Happening::NotShown),
     ];
     prop::collection::vec(one, 0..40)
 }

@@ -72,6 +72,23 @@ pub fn token_owner(app: &AppId, vendor: VendorName, token: &str) -> Vec<u8> {
     key(b't', &[app.as_str(), vendor.as_str(), token])
 }
 
+/// `devices`: the number of an app's newest dead token.
+pub fn last_dead(app: &AppId) -> Vec<u8> {
+    key(b'y', &[app.as_str()])
+}
+
+/// `devices`: every dead token of an app, oldest first.
+pub fn all_dead(app: &AppId) -> Vec<u8> {
+    key(b'x', &[app.as_str()])
+}
+
+/// `devices`: one dead token.
+pub fn dead(app: &AppId, number: u64) -> Vec<u8> {
+    let mut key = all_dead(app);
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
 /// `devices`: the devices with an alias.
 pub fn alias(app: &AppId, kind: &str, alias: &str) -> Vec<u8> {
     key(b'l', &[app.as_str(), kind, alias])

@@ -246,6 +246,16 @@ pub(super) fn check_word(field: &'static str, text: &str) -> Result<(), Credenti
     }
 }
 
+/// Checks a secret that stands in an address: nobody guesses 16 characters.
+pub(super) fn check_receipt_secret(secret: Option<&Secret>) -> Result<(), CredentialError> {
+    let Some(secret) = secret else { return Ok(()) };
+    let is_plain = secret.reveal().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    match secret.reveal().len() {
+        16..=256 if is_plain => Ok(()),
+        _ => Err(CredentialError::new("receipt_secret", "has 16 to 256 letters, digits, - and _")),
+    }
+}
+
 /// Checks what every vendor's credential may have: an address that replaces the vendor's, and certificates.
 pub(super) fn check_way(endpoint: Option<&str>, ca_pem: Option<&str>) -> Result<(), CredentialError> {
     if let Some(endpoint) = endpoint {

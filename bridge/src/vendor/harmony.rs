@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::credential::{CredentialError, Secret, check_way, check_word};
 use super::form::{bearer, note, notify_id, post_json, put, ttl_s};
-use super::huawei::{MESSAGE_MAX, TTL_MAX_S, read_answer};
+use super::huawei::{MESSAGE_MAX, ReceiptKey, TTL_MAX_S, read_answer, read_receipts};
+use super::receipt::{Receipt, ReceiptCall, ReceiptRefused};
 use super::shorten::{Parts, data_fields, fit};
 use super::{
     Account, Answer, CannotSend, Login, LoginStep, Push, PushKind, Vendor, VendorName, Verdict, merge, oauth,
@@ -44,6 +45,9 @@ pub struct HarmonyCredential {
     /// The name of the receipt configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt_id: Option<String>,
+    /// The user and key of the receipt configuration, with which Huawei signs its receipts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<ReceiptKey>,
     /// Sends test messages.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_test: bool,
@@ -176,6 +180,10 @@ impl Vendor for HarmonyCredential {
 
     fn verdict(&self, answer: &Answer, now_ms: u64) -> Verdict {
         read_answer(answer, now_ms)
+    }
+
+    fn receipts(&self, call: &ReceiptCall<'_>) -> Result<Vec<Receipt>, ReceiptRefused> {
+        read_receipts(self.receipt.as_ref(), call)
     }
 }
 

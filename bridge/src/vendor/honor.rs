@@ -9,11 +9,12 @@ use http::{HeaderName, HeaderValue, Request};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::credential::{CredentialError, Secret, check_url, check_way, check_word};
+use super::credential::{CredentialError, Secret, check_receipt_secret, check_url, check_way, check_word};
 use super::form::{
     bearer, by_status, code, json_body, note, notify_id, post_form, post_json, put, text, throttled, ttl_s,
     words,
 };
+use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{Parts, data_fields, fit};
 use super::{
     Account, Answer, CannotSend, Login, LoginStep, Priority, Push, PushKind, Scope, Vendor, VendorName,
@@ -26,6 +27,8 @@ pub const MESSAGE_MAX: usize = 4096;
 pub const TTL_MAX_S: u64 = 1_296_000;
 
 const BASE: &str = "https://push-api.cloud.honor.com";
+/// The status of a receipt that says so; from an integrator, not from HONOR's page.
+const DELIVERED: i64 = 40_000_002;
 const LOGIN: &str = "https://iam.developer.honor.com/auth/token";
 
 /// An app of HONOR's developer console.
@@ -44,6 +47,10 @@ pub struct HonorCredential {
     /// Sends test messages, 1,000 a day.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_test: bool,
+    /// What the address given to the vendor for its receipts ends with, as `?secret=…`: at least 16 characters. Without it
+    /// none are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt_secret: Option<Secret>,
     /// Replaces HONOR's address for sending, for proxies and tests: `https://host:port`, or `http` on this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
@@ -71,6 +78,7 @@ impl HonorCredential {
         check_word("client_id", &self.client_id)?;
         check_word("client_secret", self.client_secret.reveal())?;
         check_url("token_uri", self.token_uri(), false)?;
+        check_receipt_secret(self.receipt_secret.as_ref())?;
         check_way(self.endpoint.as_deref(), self.ca_pem.as_deref())
     }
 
@@ -175,6 +183,13 @@ impl Vendor for HonorCredential {
             None => by_status(answer, now_ms),
         }
     }
+
+    fn receipts(&self, call: &ReceiptCall<'_>) -> Result<Vec<Receipt>, ReceiptRefused> {
+        receipt::check_secret(self.receipt_secret.as_ref(), call)?;
+        let body: Value = serde_json::from_slice(call.body).map_err(|_| ReceiptRefused::Malformed)?;
+        let statuses = body.get("statuses").and_then(Value::as_array).ok_or(ReceiptRefused::Malformed)?;
+        receipt::bounded(statuses.iter().flat_map(read_status).collect())
+    }
 }
 
 /// HONOR's codes, row by row; see the table in `docs/vendors/honor.md`.
@@ -202,6 +217,17 @@ fn partly(data: &Value, why: String) -> Verdict {
         return Verdict::Retry { after: None, reason: reason(&format!("{why} failTokens")) };
     }
     Verdict::Accepted { vendor_id: text(data, "requestId") }
+}
+
+/// Only the number of a delivery is known; an unknown one never costs a device token.
+fn read_status(status: &Value) -> Vec<Receipt> {
+    let told = match code(status, "status") {
+        Some(DELIVERED) => Told::Delivered,
+        Some(number) => receipt::noted(&number.into()),
+        None => receipt::noted(&Value::Null),
+    };
+    let tokens = receipt::tokens(status.get("token"));
+    receipt::each(tokens, status.get("biTag"), &told, receipt::at_ms(status, "timestamp"))
 }
 
 #[cfg(test)]

@@ -4,8 +4,11 @@
 //! `docs/vendors/huawei.md`. HarmonyOS 5 and newer has tokens, addresses and logins of its own: see
 //! [`super::harmony`], which shares the reading of answers.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Request;
+use ring::hmac;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -14,6 +17,7 @@ use super::form::{
     bearer, by_status, code, json_body, note, notify_id, post_form, post_json, put, text, throttled, ttl_s,
     words,
 };
+use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{Parts, data_fields, fit};
 use super::{
     Account, Answer, CannotSend, Login, LoginStep, Priority, Push, PushKind, Scope, Vendor, VendorName,
@@ -26,6 +30,8 @@ pub const MESSAGE_MAX: usize = 4096;
 pub const TTL_MAX_S: u64 = 1_296_000;
 
 const BASE: &str = "https://push-api.cloud.huawei.com";
+/// The header with the signature of a receipt.
+const CALLBACK_ID: &str = "x-huawei-callback-id";
 const LOGIN: &str = "https://oauth-login.cloud.huawei.com/oauth2/v3/token";
 
 /// An app of AppGallery Connect.
@@ -46,6 +52,9 @@ pub struct HuaweiCredential {
     /// The name of the receipt configuration in AppGallery Connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt_id: Option<String>,
+    /// The user and key of the receipt configuration, with which Huawei signs its receipts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<ReceiptKey>,
     /// Sends test messages, of which 500 a day are free of other limits.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_test: bool,
@@ -58,6 +67,16 @@ pub struct HuaweiCredential {
     /// Certificates to trust besides the public ones, as PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_pem: Option<String>,
+}
+
+/// With what Huawei signs receipts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptKey {
+    /// The call-back user.
+    pub user: String,
+    /// The call-back key.
+    pub key: Secret,
 }
 
 impl HuaweiCredential {
@@ -74,6 +93,10 @@ impl HuaweiCredential {
             return Err(CredentialError::new("app_id", "is the number of the app in AppGallery Connect"));
         }
         check_word("app_secret", self.app_secret.reveal())?;
+        if let Some(receipt) = &self.receipt {
+            check_word("receipt.user", &receipt.user)?;
+            check_word("receipt.key", receipt.key.reveal())?;
+        }
         check_url("token_uri", self.token_uri(), false)?;
         check_way(self.endpoint.as_deref(), self.ca_pem.as_deref())
     }
@@ -190,6 +213,65 @@ impl Vendor for HuaweiCredential {
     fn verdict(&self, answer: &Answer, now_ms: u64) -> Verdict {
         read_answer(answer, now_ms)
     }
+
+    fn receipts(&self, call: &ReceiptCall<'_>) -> Result<Vec<Receipt>, ReceiptRefused> {
+        read_receipts(self.receipt.as_ref(), call)
+    }
+}
+
+/// Receipts of both generations: signed with HMAC-SHA256 over time, nonce and user.
+pub(super) fn read_receipts(
+    key: Option<&ReceiptKey>,
+    call: &ReceiptCall<'_>,
+) -> Result<Vec<Receipt>, ReceiptRefused> {
+    let key = key.ok_or(ReceiptRefused::NotExpected)?;
+    let header = call.headers.get(CALLBACK_ID).and_then(|value| value.to_str().ok());
+    if !header.is_some_and(|header| is_signed(key, header)) {
+        return Err(ReceiptRefused::Forged);
+    }
+    let body: Value = serde_json::from_slice(call.body).map_err(|_| ReceiptRefused::Malformed)?;
+    let statuses = body.get("statuses").and_then(Value::as_array).ok_or(ReceiptRefused::Malformed)?;
+    receipt::bounded(statuses.iter().flat_map(read_status).collect())
+}
+
+/// `timestamp=<ms>; nonce=<uuid>; value=<base64>`, where value is the signature of the other two and the user.
+fn is_signed(key: &ReceiptKey, header: &str) -> bool {
+    let field = |name: &str| {
+        let parts = header.split(';').filter_map(|part| part.trim().split_once('='));
+        parts.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value.trim())
+    };
+    let (Some(timestamp), Some(nonce), Some(value)) = (field("timestamp"), field("nonce"), field("value"))
+    else {
+        return false;
+    };
+    let Ok(given) = STANDARD.decode(value) else { return false };
+    let signed = format!("{timestamp}{nonce}{}", key.user);
+    hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, key.key.reveal().as_bytes()), signed.as_bytes(), &given)
+        .is_ok()
+}
+
+fn read_status(status: &Value) -> Vec<Receipt> {
+    // v3 puts number and time into an object of their own.
+    let inner = status.get("deliveryStatus").unwrap_or(status);
+    let number = code(inner, "status").or_else(|| code(inner, "result"));
+    let told = match number {
+        Some(0) => Told::Delivered,
+        Some(2) => Told::TokenDead("the app is not installed".to_owned()),
+        Some(5) => Told::TokenDead("the device token does not exist".to_owned()),
+        Some(6) => Told::NotShown("notifications are switched off".to_owned()),
+        Some(10) => Told::NotShown("the device was not active for 30 days".to_owned()),
+        Some(15) => Told::NotShown("replaced, or more than 120 wait for the device".to_owned()),
+        Some(31) => Told::NotShown("device or app do not support it".to_owned()),
+        Some(102) => Told::NotShown("too many for the device today".to_owned()),
+        Some(201) => {
+            Told::NotShown("managed by Huawei: another user, uninstalled or switched off".to_owned())
+        }
+        Some(256) => Told::NotShown("the day's marketing messages are used up".to_owned()),
+        Some(number) => receipt::noted(&number.into()),
+        None => receipt::noted(&Value::Null),
+    };
+    let tokens = receipt::tokens(status.get("token"));
+    receipt::each(tokens, status.get("biTag"), &told, receipt::at_ms(inner, "timestamp"))
 }
 
 /// Huawei's answers, row by row; the same codes for both generations. See the table in `docs/vendors/huawei.md`.

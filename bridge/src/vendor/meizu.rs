@@ -8,11 +8,12 @@ use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::credential::{CredentialError, Secret, check_way, check_word};
+use super::credential::{CredentialError, Secret, check_receipt_secret, check_way, check_word};
 use super::form::{
     by_status, code, hex, json_body, note, notify_id, post_form, text, throttled, ttl_s, until_midnight,
     wait, words,
 };
+use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{data_text, shortened, texts};
 use super::{Answer, CannotSend, Push, PushKind, Scope, Vendor, Verdict, merge, reason};
 
@@ -41,6 +42,10 @@ pub struct MeizuCredential {
     /// Where Meizu reports deliveries, at most 128 bytes; registered in its console too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback: Option<String>,
+    /// What the address given to the vendor for its receipts ends with, as `?secret=…`: at least 16 characters. Without it
+    /// none are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt_secret: Option<Secret>,
     /// Replaces Meizu's address, for proxies and tests: `https://host:port`, or `http` on this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
@@ -62,6 +67,7 @@ impl MeizuCredential {
                 return Err(CredentialError::new("callback", "has at most 128 bytes"));
             }
         }
+        check_receipt_secret(self.receipt_secret.as_ref())?;
         check_way(self.endpoint.as_deref(), self.ca_pem.as_deref())
     }
 
@@ -170,6 +176,13 @@ impl Vendor for MeizuCredential {
             _ => Verdict::PayloadRejected { reason: why },
         }
     }
+
+    fn receipts(&self, call: &ReceiptCall<'_>) -> Result<Vec<Receipt>, ReceiptRefused> {
+        receipt::check_secret(self.receipt_secret.as_ref(), call)?;
+        let body = receipt::json_or_form(call, "cb")?;
+        let entries = body.as_object().ok_or(ReceiptRefused::Malformed)?;
+        receipt::bounded(entries.values().flat_map(read_entry).collect())
+    }
 }
 
 /// A success lists under codes the push ids that did not get it. We sent to one, so whatever is listed is ours. The
@@ -187,6 +200,16 @@ fn one_of(value: &Value, body: &Value, now_ms: u64) -> Verdict {
         Ok(201) => Verdict::ConfigError { reason: why },
         Ok(_) | Err(_) => Verdict::PayloadRejected { reason: why },
     }
+}
+
+fn read_entry(entry: &Value) -> Vec<Receipt> {
+    let told = match code(entry, "type") {
+        Some(1) => Told::Delivered,
+        Some(2) => Told::Clicked,
+        Some(number) => receipt::noted(&number.into()),
+        None => receipt::noted(&Value::Null),
+    };
+    receipt::each(receipt::tokens(entry.get("targets")), entry.get("param"), &told, None)
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::credential::{CredentialError, Secret, check_way, check_word};
+use super::credential::{CredentialError, Secret, check_receipt_secret, check_way, check_word};
 use super::form::{
     by_status, code, hex, json_body, note, notify_id, post_form, put, text, throttled, ttl_s, words,
 };
+use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{data_text, shortened, texts};
 use super::{
     Account, Answer, CannotSend, Login, LoginStep, Push, PushKind, Scope, Vendor, VendorName, Verdict, merge,
@@ -76,6 +77,10 @@ pub struct OppoCredential {
     /// Where OPPO reports deliveries, at most 200 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback: Option<String>,
+    /// What the address given to the vendor for its receipts ends with, as `?secret=…`: at least 16 characters. Without it
+    /// none are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt_secret: Option<Secret>,
     /// Replaces OPPO's address, for proxies and tests: `https://host:port`, or `http` on this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
@@ -102,6 +107,7 @@ impl OppoCredential {
                 return Err(CredentialError::new("callback", "has at most 200 characters"));
             }
         }
+        check_receipt_secret(self.receipt_secret.as_ref())?;
         check_way(self.endpoint.as_deref(), self.ca_pem.as_deref())
     }
 
@@ -238,6 +244,25 @@ impl Vendor for OppoCredential {
             _ => Verdict::PayloadRejected { reason },
         }
     }
+
+    fn receipts(&self, call: &ReceiptCall<'_>) -> Result<Vec<Receipt>, ReceiptRefused> {
+        receipt::check_secret(self.receipt_secret.as_ref(), call)?;
+        let body: Value = serde_json::from_slice(call.body).map_err(|_| ReceiptRefused::Malformed)?;
+        let events = body.as_array().ok_or(ReceiptRefused::Malformed)?;
+        receipt::bounded(events.iter().flat_map(read_event).collect())
+    }
+}
+
+fn read_event(event: &Value) -> Vec<Receipt> {
+    let told = match event.get("eventType").and_then(Value::as_str) {
+        Some("push_arrive") => Told::Delivered,
+        Some("regid_invalid") => Told::TokenDead("regid_invalid".to_owned()),
+        Some("user_daily_limit") => Told::NotShown("user_daily_limit".to_owned()),
+        Some(other) => receipt::noted(&other.into()),
+        None => receipt::noted(&Value::Null),
+    };
+    let tokens = receipt::tokens(event.get("registrationIds"));
+    receipt::each(tokens, event.get("param"), &told, receipt::at_ms(event, "eventTime"))
 }
 
 #[cfg(test)]

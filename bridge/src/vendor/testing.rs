@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderMap, Request};
 use reveille_proto::ids::{AppId, MessageId};
 use serde_json::Value;
 
+use super::receipt::{Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::{Answer, DeviceToken, Push, Vendor, Verdict};
 
 /// When every test of a vendor happens: 2023-11-14 22:13:20 UTC, 06:13:20 of the 15th in China.
@@ -61,4 +62,53 @@ pub fn check_codes(vendor: &dyn Vendor, name: &str, wanted: &str, codes: &[i64])
             assert_eq!(verdict(vendor, 200, &body).name(), wanted, "{body}");
         }
     }
+}
+
+/// A receipt call with the secret of an address.
+pub fn receipts(vendor: &dyn Vendor, secret: &str, body: &str) -> Result<Vec<Receipt>, ReceiptRefused> {
+    let headers = HeaderMap::new();
+    vendor.receipts(&ReceiptCall {
+        headers: &headers,
+        body: body.as_bytes(),
+        secret: Some(secret),
+        now_ms: NOW_MS,
+    })
+}
+
+/// A short name of what a receipt says.
+pub fn told(receipts: &[Receipt]) -> Vec<(String, Option<String>, &'static str)> {
+    let name = |told: &Told| match told {
+        Told::Delivered => "delivered",
+        Told::Clicked => "clicked",
+        Told::TokenDead(_) => "token_dead",
+        Told::NotShown(_) => "not_shown",
+        Told::Noted(_) => "noted",
+    };
+    let one = |receipt: &Receipt| {
+        (receipt.token.clone(), receipt.message.map(|id| id.to_string()), name(&receipt.told))
+    };
+    receipts.iter().map(one).collect()
+}
+
+/// Checks a vendor that proves itself by the secret of its address, which is `a-secret-in-the-url`.
+pub fn check_secret(vendor: &dyn Vendor, body: &str) {
+    assert!(receipts(vendor, "a-secret-in-the-url", body).is_ok());
+    for wrong in ["", "a-secret-in-the-ur", "a-secret-in-the-url2"] {
+        assert_eq!(receipts(vendor, wrong, body), Err(ReceiptRefused::Forged), "{wrong}");
+    }
+    let call =
+        ReceiptCall { headers: &HeaderMap::new(), body: body.as_bytes(), secret: None, now_ms: NOW_MS };
+    assert_eq!(vendor.receipts(&call), Err(ReceiptRefused::Forged));
+    for malformed in ["", "x", "7", "data=x", "\"\""] {
+        assert_eq!(
+            receipts(vendor, "a-secret-in-the-url", malformed),
+            Err(ReceiptRefused::Malformed),
+            "{malformed}"
+        );
+    }
+}
+
+/// A row of [`told`].
+pub fn row(token: &str, name: &'static str) -> (String, Option<String>, &'static str) {
+    (token.to_owned(), Some(mid()), name)
 }

@@ -10,11 +10,12 @@ use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::credential::{CredentialError, Secret, check_way, check_word};
+use super::credential::{CredentialError, Secret, check_receipt_secret, check_way, check_word};
 use super::form::{
     by_status, code, hex, json_body, note, notify_id, post_json, secret_header, text, throttled, ttl_s, wait,
     words,
 };
+use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{data_text, shortened, texts};
 use super::{
     Account, Answer, CannotSend, Login, LoginStep, Push, PushKind, Scope, Vendor, VendorName, Verdict, merge,
@@ -59,6 +60,10 @@ pub struct VivoCredential {
     /// Where vivo reports deliveries, at most 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback: Option<String>,
+    /// What the address given to the vendor for its receipts ends with, as `?secret=…`: at least 16 characters. Without it
+    /// none are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt_secret: Option<Secret>,
     /// Replaces vivo's address, for proxies and tests: `https://host:port`, or `http` on this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
@@ -81,6 +86,7 @@ impl VivoCredential {
                 return Err(CredentialError::new("callback", "has at most 128 characters"));
             }
         }
+        check_receipt_secret(self.receipt_secret.as_ref())?;
         check_way(self.endpoint.as_deref(), self.ca_pem.as_deref())
     }
 
@@ -225,6 +231,13 @@ impl Vendor for VivoCredential {
             _ => Verdict::PayloadRejected { reason: why },
         }
     }
+
+    fn receipts(&self, call: &ReceiptCall<'_>) -> Result<Vec<Receipt>, ReceiptRefused> {
+        receipt::check_secret(self.receipt_secret.as_ref(), call)?;
+        let body: Value = serde_json::from_slice(call.body).map_err(|_| ReceiptRefused::Malformed)?;
+        let entries = body.as_object().ok_or(ReceiptRefused::Malformed)?;
+        receipt::bounded(entries.values().flat_map(read_entry).collect())
+    }
 }
 
 /// Also a success may name the one user that we sent to as invalid.
@@ -246,6 +259,25 @@ fn until_morning(now_ms: u64) -> Duration {
     let of_day = (now_ms + UTC_OFFSET_MS) % DAY_MS;
     let wait_ms = if of_day < MORNING_MS { MORNING_MS - of_day } else { DAY_MS - of_day + MORNING_MS };
     Duration::from_millis(wait_ms)
+}
+
+/// The older form has no `ackType`: it is sent for arrivals only.
+fn read_entry(entry: &Value) -> Vec<Receipt> {
+    let told = match entry.get("ackType").map(|_| code(entry, "ackType")) {
+        None | Some(Some(0)) => Told::Delivered,
+        Some(Some(2183)) => Told::TokenDead("2183 the registration id is invalid".to_owned()),
+        Some(Some(20_001 | 20_002)) => Told::TokenDead("20002 not subscribed or unknown".to_owned()),
+        Some(Some(101)) => Told::NotShown("101 the review failed".to_owned()),
+        Some(Some(103)) => Told::NotShown("103 covered by another".to_owned()),
+        Some(Some(104)) => Told::NotShown("104 not shown".to_owned()),
+        Some(Some(2124)) => Told::NotShown("2124 the same content as another".to_owned()),
+        Some(Some(2144)) => Told::NotShown("2144 expired".to_owned()),
+        Some(Some(20_006)) => Told::NotShown("20006 offline for 14 days".to_owned()),
+        Some(Some(number)) => receipt::noted(&number.into()),
+        Some(None) => receipt::noted(&Value::Null),
+    };
+    let tokens = receipt::tokens(entry.get("targets"));
+    receipt::each(tokens, entry.get("param"), &told, receipt::at_ms(entry, "ackTime"))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::credential::{CredentialError, Secret, check_ca, check_url, check_word};
 use super::form::{hex, json_body, note, post_json, put, text, ttl_s};
+use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{Parts, data_fields, fit};
 use super::{
     Answer, CannotSend, Priority, Push, PushKind, Scope, Vendor, Verdict, merge, reason, retry_after,
@@ -17,6 +18,8 @@ use super::{
 
 /// Largest body, in bytes.
 pub const BODY_MAX: usize = 16 << 10;
+/// How far the clock of whoever sends a receipt may be off, in milliseconds.
+const SKEW_MAX_MS: u64 = 5 * 60 * 1000;
 
 /// Where to, and the key that both sides share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,6 +141,37 @@ impl Vendor for WebhookCredential {
             _ => Verdict::Retry { after, reason: why },
         }
     }
+
+    /// Signed as our requests are, within five minutes. A repeated one changes nothing, so its nonce is not kept.
+    fn receipts(&self, call: &ReceiptCall<'_>) -> Result<Vec<Receipt>, ReceiptRefused> {
+        let header =
+            |name: &str| call.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let (timestamp, nonce) = (header("x-push-timestamp"), header("x-push-nonce"));
+        let body = std::str::from_utf8(call.body).map_err(|_| ReceiptRefused::Malformed)?;
+        let wanted = format!("v1={}", self.sign(&[timestamp, nonce, body]));
+        let is_recent =
+            timestamp.parse::<u64>().is_ok_and(|at_ms| at_ms.abs_diff(call.now_ms) <= SKEW_MAX_MS);
+        if !receipt::is_same(wanted.as_bytes(), header("x-push-signature").as_bytes()) || !is_recent {
+            return Err(ReceiptRefused::Forged);
+        }
+        let body: Value = serde_json::from_str(body).map_err(|_| ReceiptRefused::Malformed)?;
+        let events = body.as_array().ok_or(ReceiptRefused::Malformed)?;
+        receipt::bounded(events.iter().flat_map(read_event).collect())
+    }
+}
+
+fn read_event(event: &Value) -> Vec<Receipt> {
+    let why = || text(event, "reason").unwrap_or_default();
+    let told = match event.get("event").and_then(Value::as_str) {
+        Some("delivered") => Told::Delivered,
+        Some("clicked") => Told::Clicked,
+        Some("token_dead") => Told::TokenDead(why()),
+        Some("not_shown") => Told::NotShown(why()),
+        Some(other) => receipt::noted(&other.into()),
+        None => receipt::noted(&Value::Null),
+    };
+    let tokens = event.get("to").and_then(Value::as_str).map(str::to_owned).into_iter().collect();
+    receipt::each(tokens, event.get("id"), &told, receipt::at_ms(event, "at_ms"))
 }
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ use http::header::AUTHORIZATION;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::credential::{CredentialError, Secret, check_way, check_word};
+use super::credential::{CredentialError, Secret, check_receipt_secret, check_way, check_word};
 use super::form::{
     by_status, code, json_body, note, notify_id, post_form, secret_header, text, throttled, ttl_s, words,
 };
+use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{data_text, shortened, texts};
 use super::{Answer, CannotSend, Push, PushKind, Scope, Vendor, Verdict};
 
@@ -65,6 +66,10 @@ pub struct XiaomiCredential {
     /// Where Xiaomi reports deliveries, at most 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback: Option<String>,
+    /// What the address given to the vendor for its receipts ends with, as `?secret=…`: at least 16 characters. Without it
+    /// none are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt_secret: Option<Secret>,
     /// Replaces Xiaomi's address, for proxies and tests: `https://host:port`, or `http` on this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
@@ -95,6 +100,7 @@ impl XiaomiCredential {
                 return Err(CredentialError::new("callback", "has at most 128 characters"));
             }
         }
+        check_receipt_secret(self.receipt_secret.as_ref())?;
         check_way(self.endpoint.as_deref(), self.ca_pem.as_deref())
     }
 
@@ -208,6 +214,28 @@ impl Vendor for XiaomiCredential {
             _ => Verdict::PayloadRejected { reason },
         }
     }
+
+    fn receipts(&self, call: &ReceiptCall<'_>) -> Result<Vec<Receipt>, ReceiptRefused> {
+        receipt::check_secret(self.receipt_secret.as_ref(), call)?;
+        let body = receipt::json_or_form(call, "data")?;
+        let entries = body.as_object().ok_or(ReceiptRefused::Malformed)?;
+        receipt::bounded(entries.values().flat_map(read_entry).collect())
+    }
+}
+
+fn read_entry(entry: &Value) -> Vec<Receipt> {
+    let told = match code(entry, "type") {
+        Some(1) => Told::Delivered,
+        Some(2) => Told::Clicked,
+        Some(16) => Told::TokenDead("the target is invalid".to_owned()),
+        Some(32) => Told::NotShown("push is switched off on the device".to_owned()),
+        Some(64) => Told::NotShown("filtered out by its conditions".to_owned()),
+        Some(128) => Told::NotShown("the day's quota is used up".to_owned()),
+        Some(number) => receipt::noted(&number.into()),
+        None => receipt::noted(&Value::Null),
+    };
+    let tokens = receipt::tokens(entry.get("targets"));
+    receipt::each(tokens, entry.get("param"), &told, receipt::at_ms(entry, "timestamp"))
 }
 
 #[cfg(test)]

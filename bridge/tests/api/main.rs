@@ -10,6 +10,7 @@
 
 mod broker;
 mod delivery;
+mod receipts;
 mod resources;
 mod restart;
 mod world;

@@ -3,11 +3,12 @@
 use super::*;
 use crate::vendor::Credential;
 use crate::vendor::testing::{
-    NOW_MS, alert, check_codes, check_verdicts, header, json as body, mid, verdict,
+    NOW_MS, alert, check_codes, check_secret, check_verdicts, header, json as body, mid, receipts, row, told,
+    verdict,
 };
 
 fn credential() -> HonorCredential {
-    let credential = json!({"vendor": "honor", "app_id": "900001", "client_id": "c1", "client_secret": "s3cret", "badge_class": "a.Main"});
+    let credential = json!({"vendor": "honor", "app_id": "900001", "client_id": "c1", "client_secret": "s3cret", "receipt_secret": "a-secret-in-the-url", "badge_class": "a.Main"});
     let Ok(Credential::Honor(honor)) = serde_json::from_value(credential) else { panic!("no credential") };
     honor.validate().unwrap();
     honor
@@ -81,4 +82,18 @@ fn the_login_asks_with_id_and_secret() {
     assert_eq!(request.uri(), "https://iam.developer.honor.com/auth/token");
     assert_eq!(request.body().as_ref(), b"grant_type=client_credentials&client_id=c1&client_secret=s3cret");
     assert!(!format!("{:?} {}", credential(), credential().summary()).contains("s3cret"));
+}
+
+#[test]
+fn receipts_are_believed_by_their_secret_and_unknown_numbers_cost_no_token() {
+    let statuses = [(40_000_002, "delivered"), (40_000_003, "noted"), (2, "noted")];
+    for (number, wanted) in statuses {
+        let body = json!({"statuses": [{"biTag": mid(), "token": "T0", "status": number, "timestamp": 7}]})
+            .to_string();
+        assert_eq!(
+            told(&receipts(&credential(), "a-secret-in-the-url", &body).unwrap()),
+            [row("T0", wanted)]
+        );
+        check_secret(&credential(), &body);
+    }
 }

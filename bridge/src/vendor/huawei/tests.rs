@@ -4,7 +4,7 @@ use super::*;
 use crate::vendor::Credential;
 use crate::vendor::shorten::Shortened;
 use crate::vendor::testing::{
-    NOW_MS, alert, check_codes, check_verdicts, header, json as body, mid, verdict,
+    NOW_MS, alert, check_codes, check_verdicts, header, json as body, mid, row, told, verdict,
 };
 
 fn credential() -> HuaweiCredential {
@@ -164,4 +164,54 @@ fn a_wrong_credential_is_named_and_no_secret_shown() {
     let wrong = HuaweiCredential { endpoint: Some("http://push.example".to_owned()), ..credential() };
     assert_eq!(wrong.validate().unwrap_err().field, "endpoint");
     assert!(!format!("{:?} {}", credential(), credential().summary()).contains("s3cret"));
+}
+
+/// Our own vector for the signature, computed with another program.
+#[test]
+fn receipts_are_signed_and_say_what_became_of_the_push() {
+    let huawei = HuaweiCredential {
+        receipt: Some(ReceiptKey { user: "cbuser".to_owned(), key: Secret::new("cbkey") }),
+        ..credential()
+    };
+    let header = |value: &str| {
+        let text =
+            format!("timestamp=1700000000000; nonce=a07bfa17-6d82-4b53-a9a2-07cfef5ceef1; value={value}");
+        http::HeaderMap::from_iter([(http::HeaderName::from_static(CALLBACK_ID), text.parse().unwrap())])
+    };
+    let good = header("JReVlpSZqvfSDINC20Rp1AEpTb2C8WiXY/zzmx0R/u0=");
+    let read = |headers: &http::HeaderMap, body: &str| {
+        huawei.receipts(&ReceiptCall { headers, body: body.as_bytes(), secret: None, now_ms: NOW_MS })
+    };
+    let status = |status: i64| json!({"biTag": mid(), "token": "T0", "status": status, "timestamp": 1_700_000_000_000_u64});
+    for (number, wanted) in [
+        (0, "delivered"),
+        (2, "token_dead"),
+        (5, "token_dead"),
+        (6, "not_shown"),
+        (10, "not_shown"),
+        (14, "noted"),
+        (15, "not_shown"),
+        (22, "noted"),
+        (27, "noted"),
+        (31, "not_shown"),
+        (51, "noted"),
+        (102, "not_shown"),
+        (144, "noted"),
+        (201, "not_shown"),
+        (256, "not_shown"),
+        (999, "noted"),
+    ] {
+        let receipts = read(&good, &json!({ "statuses": [status(number)] }).to_string()).unwrap();
+        assert_eq!(told(&receipts), [row("T0", wanted)], "{number}");
+        assert_eq!(receipts[0].at_ms, Some(1_700_000_000_000));
+    }
+    let v2 = json!({"statuses": [{"biTag": mid(), "token": "T0", "deliveryStatus": {"result": 5, "timestamp": 7}}]});
+    assert_eq!(told(&read(&good, &v2.to_string()).unwrap()), [row("T0", "token_dead")]);
+    let body = json!({ "statuses": [status(0)] }).to_string();
+    for forged in [header("AAAA"), header("?"), http::HeaderMap::new()] {
+        assert_eq!(read(&forged, &body), Err(ReceiptRefused::Forged));
+    }
+    assert_eq!(read(&good, "x"), Err(ReceiptRefused::Malformed));
+    let call = ReceiptCall { headers: &good, body: body.as_bytes(), secret: None, now_ms: NOW_MS };
+    assert_eq!(credential().receipts(&call), Err(ReceiptRefused::NotExpected), "no key, no belief");
 }

@@ -2,11 +2,13 @@
 
 use super::*;
 use crate::vendor::Credential;
-use crate::vendor::testing::{NOW_MS, alert, check_codes, check_verdicts, form, mid, verdict};
+use crate::vendor::testing::{
+    NOW_MS, alert, check_codes, check_secret, check_verdicts, form, mid, receipts, row, told, verdict,
+};
 
 fn credential() -> MeizuCredential {
     let credential = json!({
-        "vendor": "meizu", "app_id": 10000, "app_secret": "testappsecret", "callback": "https://b.example/r/mz",
+        "vendor": "meizu", "app_id": 10000, "app_secret": "testappsecret", "receipt_secret": "a-secret-in-the-url", "callback": "https://b.example/r/mz",
     });
     let Ok(Credential::Meizu(meizu)) = serde_json::from_value(credential) else { panic!("no credential") };
     meizu.validate().unwrap();
@@ -109,4 +111,20 @@ fn every_code_of_meizus_table_has_its_verdict() {
 #[test]
 fn no_secret_is_shown() {
     assert!(!format!("{:?} {}", credential(), credential().summary()).contains("testappsecret"));
+}
+
+#[test]
+fn receipts_come_as_a_form_or_as_json() {
+    for (number, wanted) in [(1, "delivered"), (2, "clicked"), (3, "noted")] {
+        let body = json!({"c2ee-1": {"param": mid(), "type": number, "targets": ["P0", "P1"]}});
+        let form: String = form_urlencoded::Serializer::new(String::new())
+            .append_pair("cb", &body.to_string())
+            .append_pair("access_token", "x")
+            .finish();
+        for body in [body.to_string(), form] {
+            let receipts = receipts(&credential(), "a-secret-in-the-url", &body).unwrap();
+            assert_eq!(told(&receipts), [row("P0", wanted), row("P1", wanted)], "{body}");
+            check_secret(&credential(), &body);
+        }
+    }
 }

@@ -3,11 +3,13 @@
 use super::*;
 use crate::vendor::Credential;
 use crate::vendor::shorten::Shortened;
-use crate::vendor::testing::{NOW_MS, alert, check_codes, check_verdicts, form, mid, verdict};
+use crate::vendor::testing::{
+    NOW_MS, alert, check_codes, check_secret, check_verdicts, form, mid, receipts, row, told, verdict,
+};
 
 fn credential() -> OppoCredential {
     let credential = json!({
-        "vendor": "oppo", "app_key": "testappkey", "master_secret": "testmastersecret", "channel_id": "alarm",
+        "vendor": "oppo", "app_key": "testappkey", "master_secret": "testmastersecret", "channel_id": "alarm", "receipt_secret": "a-secret-in-the-url",
         "category": "DEVICE_REMINDER", "callback": "https://b.example/r/oppo",
     });
     let Ok(Credential::Oppo(oppo)) = serde_json::from_value(credential) else { panic!("no credential") };
@@ -132,4 +134,21 @@ fn every_code_of_oppos_table_has_its_verdict() {
 #[test]
 fn no_secret_is_shown() {
     assert!(!format!("{:?} {}", credential(), credential().summary()).contains("testmastersecret"));
+}
+
+#[test]
+fn receipts_are_a_list_of_events() {
+    for (event, wanted) in [
+        ("push_arrive", "delivered"),
+        ("regid_invalid", "token_dead"),
+        ("user_daily_limit", "not_shown"),
+        ("app_daily_limit", "noted"),
+    ] {
+        let body =
+            json!([{"messageId": "1", "registrationIds": "T0,T1", "param": mid(), "eventType": event}])
+                .to_string();
+        let receipts = receipts(&credential(), "a-secret-in-the-url", &body).unwrap();
+        assert_eq!(told(&receipts), [row("T0", wanted), row("T1", wanted)], "{event}");
+        check_secret(&credential(), &body);
+    }
 }

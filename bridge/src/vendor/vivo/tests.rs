@@ -3,12 +3,13 @@
 use super::*;
 use crate::vendor::Credential;
 use crate::vendor::testing::{
-    NOW_MS, alert, check_codes, check_verdicts, header, json as body, mid, verdict,
+    NOW_MS, alert, check_codes, check_secret, check_verdicts, header, json as body, mid, receipts, row, told,
+    verdict,
 };
 
 fn credential() -> VivoCredential {
     let credential = json!({
-        "vendor": "vivo", "app_id": 10004, "app_key": "testappkey", "app_secret": "testappsecret",
+        "vendor": "vivo", "app_id": 10004, "app_key": "testappkey", "app_secret": "testappsecret", "receipt_secret": "a-secret-in-the-url",
         "category": "DEVICE_REMINDER", "callback": "https://b.example/r/vivo",
     });
     let Ok(Credential::Vivo(vivo)) = serde_json::from_value(credential) else { panic!("no credential") };
@@ -139,4 +140,28 @@ fn an_operational_message_at_night_waits_for_seven_in_china() {
 #[test]
 fn no_secret_is_shown() {
     assert!(!format!("{:?} {}", credential(), credential().summary()).contains("testappsecret"));
+}
+
+#[test]
+fn receipts_are_a_map_in_the_older_or_the_newer_form() {
+    let rows = [
+        (json!({"param": mid(), "targets": "T0"}), "delivered"),
+        (json!({"param": mid(), "targets": "T0", "ackType": "0", "ackTime": 7}), "delivered"),
+        (json!({"param": mid(), "targets": "T0", "ackType": "2183"}), "token_dead"),
+        (json!({"param": mid(), "targets": "T0", "ackType": 20_002}), "token_dead"),
+        (json!({"param": mid(), "targets": "T0", "ackType": 101}), "not_shown"),
+        (json!({"param": mid(), "targets": "T0", "ackType": 103}), "not_shown"),
+        (json!({"param": mid(), "targets": "T0", "ackType": 104}), "not_shown"),
+        (json!({"param": mid(), "targets": "T0", "ackType": 2124}), "not_shown"),
+        (json!({"param": mid(), "targets": "T0", "ackType": 2144}), "not_shown"),
+        (json!({"param": mid(), "targets": "T0", "ackType": 20_006}), "not_shown"),
+        (json!({"param": mid(), "targets": "T0", "ackType": 7}), "noted"),
+        (json!({"param": mid(), "targets": "T0", "ackType": "?"}), "noted"),
+    ];
+    for (entry, wanted) in rows {
+        let body = json!({ "342982": entry }).to_string();
+        let receipts = receipts(&credential(), "a-secret-in-the-url", &body).unwrap();
+        assert_eq!(told(&receipts), [row("T0", wanted)], "{body}");
+        check_secret(&credential(), &body);
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::vendor::Credential;
-use crate::vendor::testing::{NOW_MS, alert, check_verdicts, header, json as body, mid, verdict};
+use crate::vendor::testing::{NOW_MS, alert, check_verdicts, header, json as body, mid, row, told, verdict};
 
 fn credential() -> WebhookCredential {
     let credential =
@@ -73,4 +73,39 @@ fn a_short_secret_is_refused_and_none_shown() {
     let wrong = WebhookCredential { secret: Secret::new("short"), ..credential() };
     assert_eq!(wrong.validate().unwrap_err().field, "secret");
     assert!(!format!("{:?} {}", credential(), credential().summary()).contains("0123456789abcdef"));
+}
+
+#[test]
+fn receipts_are_signed_like_requests_and_not_older_than_five_minutes() {
+    let webhook = credential();
+    let call = |timestamp: u64, secret: &str, body: &str| {
+        let signer = WebhookCredential { secret: Secret::new(secret), ..credential() };
+        let signature = format!("v1={}", signer.sign(&[&timestamp.to_string(), "n1", body]));
+        let headers = http::HeaderMap::from_iter([
+            (HeaderName::from_static("x-push-timestamp"), HeaderValue::from(timestamp)),
+            (HeaderName::from_static("x-push-nonce"), HeaderValue::from_static("n1")),
+            (HeaderName::from_static("x-push-signature"), HeaderValue::from_str(&signature).unwrap()),
+        ]);
+        webhook.receipts(&ReceiptCall {
+            headers: &headers,
+            body: body.as_bytes(),
+            secret: None,
+            now_ms: NOW_MS,
+        })
+    };
+    let secret = "0123456789abcdef";
+    for (event, wanted) in [
+        ("delivered", "delivered"),
+        ("clicked", "clicked"),
+        ("token_dead", "token_dead"),
+        ("not_shown", "not_shown"),
+        ("else", "noted"),
+    ] {
+        let body = json!([{"id": mid(), "to": "+86", "event": event, "reason": "r", "at_ms": 7}]).to_string();
+        assert_eq!(told(&call(NOW_MS, secret, &body).unwrap()), [row("+86", wanted)]);
+    }
+    assert!(call(NOW_MS - SKEW_MAX_MS, secret, "[]").is_ok());
+    assert_eq!(call(NOW_MS - SKEW_MAX_MS - 1, secret, "[]"), Err(ReceiptRefused::Forged));
+    assert_eq!(call(NOW_MS, "another-secret-of-16", "[]"), Err(ReceiptRefused::Forged));
+    assert_eq!(call(NOW_MS, secret, "{}"), Err(ReceiptRefused::Malformed));
 }

@@ -3,12 +3,14 @@
 use super::*;
 use crate::vendor::Credential;
 use crate::vendor::shorten::Shortened;
-use crate::vendor::testing::{NOW_MS, alert, check_codes, check_verdicts, form, header, mid, verdict};
+use crate::vendor::testing::{
+    NOW_MS, alert, check_codes, check_secret, check_verdicts, form, header, mid, receipts, row, told, verdict,
+};
 use serde_json::json;
 
 fn credential() -> XiaomiCredential {
     let credential = json!({
-        "vendor": "xiaomi", "app_secret": "s3cret", "package": "com.example.app", "channel_id": "131234",
+        "vendor": "xiaomi", "app_secret": "s3cret", "package": "com.example.app", "channel_id": "131234", "receipt_secret": "a-secret-in-the-url",
         "callback": "https://b.example/r/mi",
     });
     let Ok(Credential::Xiaomi(xiaomi)) = serde_json::from_value(credential) else { panic!("no credential") };
@@ -138,4 +140,26 @@ fn no_secret_is_shown() {
     let wrong =
         XiaomiCredential { callback: Some(format!("https://b.example/{}", "r".repeat(128))), ..credential() };
     assert_eq!(wrong.validate().unwrap_err().field, "callback");
+}
+
+#[test]
+fn receipts_come_as_a_form_or_as_json_for_several_targets() {
+    for (number, wanted) in [
+        (1, "delivered"),
+        (2, "clicked"),
+        (16, "token_dead"),
+        (32, "not_shown"),
+        (64, "not_shown"),
+        (128, "not_shown"),
+        (4, "noted"),
+    ] {
+        let body = json!({"alm1": {"param": mid(), "type": number, "targets": "T0,T1", "timestamp": 1_585_203_103_625_u64}});
+        let form: String =
+            form_urlencoded::Serializer::new(String::new()).append_pair("data", &body.to_string()).finish();
+        for body in [body.to_string(), form] {
+            let receipts = receipts(&credential(), "a-secret-in-the-url", &body).unwrap();
+            assert_eq!(told(&receipts), [row("T0", wanted), row("T1", wanted)], "{body}");
+            check_secret(&credential(), &body);
+        }
+    }
 }
