@@ -16,7 +16,8 @@ mod harness;
 mod table;
 
 mod chapter_1;
-mod chapter_3_10;
+mod chapter_2;
 mod chapter_3_4;
 mod chapter_3_8;
+mod chapter_3_10;
 mod chapter_7;

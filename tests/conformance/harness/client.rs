@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
 /// Longer than anything takes on a busy machine; only a test that fails waits for it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A stream of bytes in both directions, whatever carries it.
 pub trait Stream: Read + Write + Send {}
@@ -120,9 +120,10 @@ impl Client {
     }
 
     /// A PUBLISH on this topic with this payload.
-    pub fn expect_message(&mut self, topic: &str, payload: impl AsRef<[u8]>) -> Publish {
+    pub fn expect_message(&mut self, topic: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> Publish {
         let publish = self.expect_publish();
-        assert_eq!((publish.topic.as_str(), show(&publish.payload)), (topic, show(payload.as_ref())));
+        let (came, wanted) = ((&publish.topic, &publish.payload), (topic.as_ref(), payload.as_ref()));
+        assert_eq!((show(came.0), show(came.1)), (show(wanted.0), show(wanted.1)), "topic and payload");
         publish
     }
 
@@ -151,7 +152,7 @@ impl Client {
     }
 
     /// Subscribes and hears that each filter was granted what it asked for.
-    pub fn subscribe(&mut self, filter: &str, options: u8) {
+    pub fn subscribe(&mut self, filter: impl AsRef<[u8]>, options: u8) {
         self.subscribe_with(subscribe(1, filter, options));
     }
 
@@ -166,12 +167,12 @@ impl Client {
     }
 
     /// Publishes with QoS 1 and waits until the broker has it: what receivers are to get is written for them.
-    pub fn publish(&mut self, topic: &str, payload: impl AsRef<[u8]>) {
+    pub fn publish(&mut self, topic: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) {
         self.publish_with(publish(topic, payload).qos(1, 1));
     }
 
     /// Publishes with QoS 0 and waits for nothing.
-    pub fn publish_qos_0(&mut self, topic: &str, payload: impl AsRef<[u8]>) {
+    pub fn publish_qos_0(&mut self, topic: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) {
         self.send(publish(topic, payload));
     }
 
@@ -200,7 +201,7 @@ impl Client {
     }
 
     /// A message with properties, with QoS 1.
-    pub fn publish_properties(&mut self, topic: &str, payload: &str, properties: &[Property]) {
+    pub fn publish_properties(&mut self, topic: impl AsRef<[u8]>, payload: &str, properties: &[Property]) {
         let mut packet = publish(topic, payload).qos(1, 1);
         packet.properties = properties.to_vec();
         self.publish_with(packet);

@@ -7,7 +7,7 @@ use super::wire::{Packet, Property, ToBytes, prop};
 /// CONNECT. Begins as a clean one without keep alive.
 #[derive(Clone, Debug)]
 pub struct Connect {
-    pub client_id: String,
+    pub client_id: Vec<u8>,
     pub is_clean: bool,
     pub keep_alive: u16,
     /// Properties of 5.0; older versions do not send them.
@@ -20,9 +20,9 @@ pub struct Connect {
 }
 
 impl Connect {
-    pub fn new(client_id: &str) -> Self {
+    pub fn new(client_id: impl AsRef<[u8]>) -> Self {
         Self {
-            client_id: client_id.to_owned(),
+            client_id: client_id.as_ref().to_vec(),
             is_clean: true,
             keep_alive: 0,
             properties: Vec::new(),
@@ -146,7 +146,8 @@ pub struct Publish {
     pub dup: bool,
     pub qos: u8,
     pub retain: bool,
-    pub topic: String,
+    /// Text, unless a test makes it wrong.
+    pub topic: Vec<u8>,
     /// Of QoS 1 and 2.
     pub id: Option<u16>,
     /// Of 5.0.
@@ -155,12 +156,12 @@ pub struct Publish {
 }
 
 /// A PUBLISH with QoS 0.
-pub fn publish(topic: &str, payload: impl AsRef<[u8]>) -> Publish {
+pub fn publish(topic: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> Publish {
     Publish {
         dup: false,
         qos: 0,
         retain: false,
-        topic: topic.to_owned(),
+        topic: topic.as_ref().to_vec(),
         id: None,
         properties: Vec::new(),
         payload: payload.as_ref().to_vec(),
@@ -198,6 +199,11 @@ impl Publish {
     /// All properties with this identifier, in their order.
     pub fn all(&self, id: u8) -> Vec<Property> {
         self.properties.iter().filter(|property| property.id() == id).cloned().collect()
+    }
+
+    /// Topic and payload as text.
+    pub fn words(&self) -> (&str, &str) {
+        (std::str::from_utf8(&self.topic).unwrap(), self.text())
     }
 
     /// The payload as text.
@@ -273,8 +279,8 @@ pub struct Unsubscribe {
 }
 
 /// An UNSUBSCRIBE of filters.
-pub fn unsubscribe(id: u16, filters: &[&str]) -> Unsubscribe {
-    let filters = filters.iter().map(|filter| filter.as_bytes().to_vec()).collect();
+pub fn unsubscribe<T: AsRef<[u8]>>(id: u16, filters: &[T]) -> Unsubscribe {
+    let filters = filters.iter().map(|filter| filter.as_ref().to_vec()).collect();
     Unsubscribe { id, properties: Vec::new(), filters }
 }
 

@@ -102,7 +102,7 @@ impl Frame {
             dup: self.first & 8 != 0,
             qos,
             retain: self.first & 1 != 0,
-            topic,
+            topic: topic.into_bytes(),
             id,
             properties,
             payload: fields.rest(),
