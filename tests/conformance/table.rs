@@ -23,8 +23,8 @@ use std::{env, fs};
 const STANDARDS: [(&str, &str, usize); 2] = [("MQTT3", "MQTT 3.1.1", 141), ("MQTT5", "MQTT 5.0", 251)];
 
 /// Chapters whose tests are still being written. Empty when the suite is whole.
-const BEING_WRITTEN: [&str; 26] = [
-    "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.14", "3.15",
+const BEING_WRITTEN: [&str; 25] = [
+    "3.2", "3.3", "3.4", "3.5", "3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.14", "3.15",
     "4.1", "4.2", "4.3", "4.4", "4.5", "4.6", "4.7", "4.8", "4.9", "4.12", "4.13", "6",
 ];
 
