@@ -10,10 +10,10 @@ fn every_listener_carries_bytes_in_their_order_in_both_directions() {
         let mut client = stage.connect("both");
         client.subscribe("echo/#", 0);
         for (at, chunk) in payload.chunks(40_000).enumerate() {
-            client.publish_qos_0(&format!("echo/{at}"), chunk);
+            client.publish_qos_0(format!("echo/{at}"), chunk);
         }
         for (at, chunk) in payload.chunks(40_000).enumerate() {
-            client.expect_message(&format!("echo/{at}"), chunk);
+            client.expect_message(format!("echo/{at}"), chunk);
         }
     }
 }

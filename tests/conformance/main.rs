@@ -18,7 +18,7 @@ mod table;
 mod chapter_1;
 mod chapter_2;
 mod chapter_3_1;
+mod chapter_3_10;
 mod chapter_3_4;
 mod chapter_3_8;
-mod chapter_3_10;
 mod chapter_7;

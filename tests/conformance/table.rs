@@ -22,11 +22,11 @@ use std::{env, fs};
 /// How many statements the appendices B of the standards list.
 const STANDARDS: [(&str, &str, usize); 2] = [("MQTT3", "MQTT 3.1.1", 141), ("MQTT5", "MQTT 5.0", 251)];
 
-/// Chapters whose tests are still being written. Empty when the suite is whole.
-const BEING_WRITTEN: [&str; 25] = [
-    "3.2", "3.3", "3.4", "3.5", "3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.14", "3.15",
-    "4.1", "4.2", "4.3", "4.4", "4.5", "4.6", "4.7", "4.8", "4.9", "4.12", "4.13", "6",
-];
+/// Chapters whose tests are still being written, one a line. The file is empty when the suite is whole.
+fn being_written() -> Vec<String> {
+    let list = fs::read_to_string(suite().join("statements/being-written.txt")).unwrap();
+    list.lines().map(str::to_owned).collect()
+}
 
 /// `MQTT5-3.1.2-22`, in the order of the standard.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -223,12 +223,12 @@ fn the_table_is_up_to_date() {
 
 #[test]
 fn every_statement_has_a_test_or_a_reason() {
-    let (statements, tests) = (statements(), tests());
+    let (statements, tests, being_written) = (statements(), tests(), being_written());
     let mut wrong = Vec::new();
     for (id, statement) in &statements {
         let is_tested = tests.iter().any(|test| test.covers.contains(id));
         match (&statement.reason, is_tested) {
-            (None, false) if BEING_WRITTEN.contains(&id.chapter().as_str()) => {}
+            (None, false) if being_written.contains(&id.chapter()) => {}
             (None, false) => wrong.push(format!("{} has neither test nor reason", id.text())),
             (Some(_), true) => wrong.push(format!("{} has a test, and a reason for none", id.text())),
             (Some(reason), false) if reason.trim().is_empty() => wrong.push(format!("{}: why?", id.text())),

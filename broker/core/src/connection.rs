@@ -164,15 +164,17 @@ impl Connection {
         changes.then_some(!pauses)
     }
 
-    /// Appends a packet. What does not fit the client's maximum is left out; only our own PUBLISH can be that
-    /// large, and that is checked before.
-    pub fn write(&mut self, packet: &Packet) {
+    /// Appends a packet. What does not fit the client's maximum is left out and `false`: a PUBLISH, which is checked
+    /// before, or the answer to very many filters. `[MQTT5-3.1.2-24]`
+    pub fn write(&mut self, packet: &Packet) -> bool {
         let before = self.unsent.len();
         let is_written = packet.write(self.version, &mut self.unsent).is_ok();
         let size = self.unsent.len() - before;
-        if !is_written || u32::try_from(size).is_ok_and(|size| size > self.packet_size_max) {
+        let fits = is_written && self.accepts(size);
+        if !fits {
             self.unsent.truncate(before);
         }
+        fits
     }
 
     /// Whether a PUBLISH of that many bytes is acceptable to the client. `[MQTT5-3.1.2-24]`

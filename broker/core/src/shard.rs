@@ -306,12 +306,7 @@ impl Shard {
     fn proceed(&mut self, wait: Wait, now: Time) {
         match wait {
             Wait::Open(key) => self.opened(key, now),
-            Wait::Packet(key, packet) => {
-                self.write(key, &packet);
-                if matches!(packet, Packet::SubAck(_)) {
-                    self.read_retained(key);
-                }
-            }
+            Wait::Packet(key, packet) => self.answer_filters(key, &packet, now),
             Wait::PubRel(session, seq) => self.released(session, seq, now),
             Wait::PubComp(key, id) => self.write(key, &Packet::PubComp(Ack::new(id, ReasonCode::SUCCESS))),
             Wait::Settle(ticket, part) => self.settle(ticket, part),
@@ -319,6 +314,19 @@ impl Shard {
             Wait::Confirm(session, seq) => self.confirm_place(session, seq, now),
             Wait::Announce(number, announcement) => self.route_announcement(number, announcement, now),
             Wait::Done(number, done) => self.answer_wish(number, done),
+        }
+    }
+
+    /// SUBACK and UNSUBACK have a byte for each filter: a client that asks for more than it can be told is closed.
+    fn answer_filters(&mut self, key: ConnectionKey, packet: &Packet, now: Time) {
+        let Some(connection) = self.connection_mut(key) else { return };
+        if !connection.write(packet) {
+            return self.refuse(key, ReasonCode::PACKET_TOO_LARGE, now);
+        }
+        self.touch(key);
+        self.update_reading(key);
+        if matches!(packet, Packet::SubAck(_)) {
+            self.read_retained(key);
         }
     }
 

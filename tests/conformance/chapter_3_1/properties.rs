@@ -140,6 +140,19 @@ fn a_connack_that_does_not_fit_is_not_sent_and_the_client_is_not_left_waiting() 
     stage.accepted(Connect::new("c").property(limit)).expect_nothing();
 }
 
+/// Covers: MQTT5-3.1.2-24, MQTT5-3.9.2-1, MQTT5-3.9.2-2
+#[test]
+fn a_suback_that_does_not_fit_ends_the_connection_instead_of_being_forgotten() {
+    let stage = Stage::new(Version::V5);
+    let limit = prop::four(prop::MAXIMUM_PACKET_SIZE, 50);
+    let many =
+        |count: u8| (2..=count).fold(subscribe(1, "t/1", 0), |packet, no| packet.and(format!("t/{no}"), 0));
+    let mut client = stage.accepted(Connect::new("c").property(limit));
+    client.subscribe_with(many(45)); // two bytes of header, two of identifier, no properties: 50 bytes
+    client.send(many(46));
+    client.expect_goodbye(0x95);
+}
+
 /// Covers: MQTT5-3.1.2-28
 #[test]
 fn no_response_information_without_being_asked() {

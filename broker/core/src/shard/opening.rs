@@ -4,10 +4,11 @@ use super::{Due, Shard};
 use crate::change::{Change, StoredWill};
 use crate::commits::Wait;
 use crate::connection::Connection;
+use crate::handshake::refusal;
 use crate::io::{ConnectionKey, Identity, IndexChange, Opening, Output};
 use crate::message::{Message, MessageKey, MessageProperties, SessionKey, Time};
 use crate::session::Session;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use reveille_proto::bridge::presence::Kind;
 use reveille_proto::mqtt::{
@@ -26,6 +27,9 @@ pub(super) struct Granting {
 
 impl Shard {
     pub(super) fn open(&mut self, key: ConnectionKey, opening: Opening, now: Time) {
+        if !is_answerable(&opening) {
+            return self.turn_away(key, &opening, ReasonCode::PACKET_TOO_LARGE);
+        }
         let client = (opening.identity.app.clone(), opening.client_id.clone());
         let known = self.by_client.get(&client).copied();
         if let Some(connection) = known.and_then(|at| self.session(at)?.connection) {
@@ -49,6 +53,17 @@ impl Shard {
         self.attach(key, at, &opening, granting, now);
     }
 
+    /// Closes a connection before it becomes one of a session.
+    fn turn_away(&mut self, key: ConnectionKey, opening: &Opening, reason: ReasonCode) {
+        self.counters.protocol_errors += 1;
+        let mut unsent = BytesMut::new();
+        let refusal = Packet::ConnAck(Box::new(refusal(reason)));
+        if refusal.write(opening.connect.version, &mut unsent).is_err() || !fits(opening, unsent.len()) {
+            unsent.clear();
+        }
+        self.outputs.push_back(Output::Close { connection: key, unsent, reason });
+    }
+
     fn must_start_clean(&self, at: u32, connect: &Connect, now: Time) -> bool {
         let is_over = |session: &Session| session.ends_at().is_some_and(|end| end <= now);
         connect.clean_start || self.session(at).is_none_or(is_over)
@@ -67,11 +82,7 @@ impl Shard {
 
     fn attach(&mut self, key: ConnectionKey, at: u32, opening: &Opening, granting: Granting, now: Time) {
         let epoch = self.epoch();
-        let wanted = wanted_expiry(&opening.connect);
-        let expiry = match opening.identity {
-            Identity { is_bridge: true, .. } => wanted,
-            Identity { .. } => wanted.min(opening.limits.session_expiry_max),
-        };
+        let expiry = granted_expiry(opening);
         let will_key = MessageKey(self.number());
         let Some(session) = self.sessions.get_mut(at as usize) else { return };
         session.epoch = epoch;
@@ -86,7 +97,7 @@ impl Shard {
         session.is_stored |= expiry > 0 || session.will.is_some();
         let must_wait = granting.must_wait || session.will.is_some() || had_will;
         let connection = Connection::new(key.generation, at, opening, now);
-        let connack = connack(opening, granting.session_present, wanted, expiry);
+        let connack = connack(opening, granting.session_present);
         self.put_record(at);
         self.insert_connection(key, connection);
         self.counters.connects += 1;
@@ -180,7 +191,21 @@ impl Shard {
 }
 
 /// What the client may expect of us. Limits that are the standard's own defaults are left out.
-fn connack(opening: &Opening, session_present: bool, wanted: u32, expiry: u32) -> ConnAck {
+/// Whether the client's maximum packet size has room for the CONNACK that it would get. What does not fit cannot be sent
+/// [MQTT5-3.1.2-24], and a client that does not hear our limits would break them.
+fn is_answerable(opening: &Opening) -> bool {
+    let mut bytes = BytesMut::new();
+    let connack = Packet::ConnAck(Box::new(connack(opening, false)));
+    connack.write(opening.connect.version, &mut bytes).is_ok() && fits(opening, bytes.len())
+}
+
+fn fits(opening: &Opening, size: usize) -> bool {
+    let max = opening.connect.properties.maximum_packet_size;
+    max.is_none_or(|max| u32::try_from(size).is_ok_and(|size| size <= max))
+}
+
+fn connack(opening: &Opening, session_present: bool) -> ConnAck {
+    let (wanted, expiry) = (wanted_expiry(&opening.connect), granted_expiry(opening));
     let (limits, offered) = (&opening.limits, &opening.limits.offered);
     let keep_alive = opening.connect.keep_alive;
     let is_long = keep_alive == 0 || keep_alive > limits.keep_alive_max;
@@ -208,6 +233,15 @@ fn wanted_expiry(connect: &Connect) -> u32 {
         Version::V5 => connect.properties.session_expiry_interval.unwrap_or(0),
         Version::V3_1 | Version::V3_1_1 if connect.clean_start => 0,
         Version::V3_1 | Version::V3_1_1 => u32::MAX,
+    }
+}
+
+/// Seconds that it will.
+fn granted_expiry(opening: &Opening) -> u32 {
+    let wanted = wanted_expiry(&opening.connect);
+    match opening.identity {
+        Identity { is_bridge: true, .. } => wanted,
+        Identity { .. } => wanted.min(opening.limits.session_expiry_max),
     }
 }
 
