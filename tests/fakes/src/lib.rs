@@ -7,9 +7,11 @@ pub mod apns;
 pub mod fcm;
 mod log;
 mod tls;
+pub mod vendors;
 
 pub use apns::{ApnsAnswer, ApnsCall, FakeApns, FakeApnsOptions};
 pub use fcm::{FakeFcm, FcmAnswer, FcmCall};
+pub use vendors::{FakeVendors, Fault, VendorCall};
 
 /// Why a fake could not start.
 #[derive(Debug, thiserror::Error)]

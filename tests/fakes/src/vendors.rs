@@ -1,0 +1,278 @@
+//! One server that speaks the HTTP protocols of every vendor but APNs and FCM: logins, signatures, bounds and answers,
+//! checked as strictly as the vendors' pages say.
+
+mod rules;
+mod web_push;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::FakeError;
+use crate::log::{CallLog, lock};
+pub use web_push::Browser;
+
+/// The longest body that is read; more than any request may have.
+const BODY_MAX: usize = 256 * 1024;
+
+/// The vendors that this fake knows, by their names in the bridge.
+pub const VENDORS: [&str; 11] =
+    ["huawei", "harmony", "honor", "xiaomi", "oppo", "vivo", "meizu", "web_push", "wns", "wechat", "webhook"];
+
+/// A push that was asked for, by the rules of its vendor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VendorCall {
+    /// Which vendor.
+    pub vendor: &'static str,
+    /// The device token.
+    pub token: String,
+    /// The message id, wherever the vendor carries it.
+    pub mid: String,
+    /// The message as the vendor understood it.
+    pub message: Value,
+    /// Whether the answer was the vendor's success.
+    pub is_accepted: bool,
+}
+
+/// What is wrong with a vendor, until told otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It takes requests and never answers.
+    Hangs,
+    /// Every answer has this status and no sense.
+    Status(u16),
+    /// It closes the connection instead of answering.
+    Closes,
+    /// Every answer comes so much later.
+    Slow(Duration),
+}
+
+/// The running fake. Dropping it closes the socket and every connection.
+pub struct FakeVendors {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+struct Shared {
+    endpoint: String,
+    browser: Browser,
+    script: Mutex<Script>,
+    log: CallLog<VendorCall>,
+}
+
+#[derive(Default)]
+struct Script {
+    /// By device token: status and body instead of the success.
+    answers: HashMap<String, (u16, Value)>,
+    faults: HashMap<&'static str, Fault>,
+    logins: HashMap<&'static str, usize>,
+    access_tokens: HashSet<(&'static str, String)>,
+    /// What was asked for and broke a rule: vendor and why.
+    broken: Vec<(&'static str, String)>,
+    sent: u64,
+}
+
+/// A request as the rules see it.
+struct Asked<'a> {
+    parts: &'a http::request::Parts,
+    body: &'a [u8],
+    browser: &'a Browser,
+    now_ms: u64,
+}
+
+/// What the rules make of a request.
+enum Understood {
+    /// A login with the right secrets: the answer, given the token to hand out.
+    Login(fn(&str) -> Value),
+    /// A push.
+    Push(Pushed),
+}
+
+/// A push that keeps the vendor's rules.
+struct Pushed {
+    /// The login that it came with; `None` for vendors without one.
+    login: Option<String>,
+    token: String,
+    mid: String,
+    message: Value,
+    /// Status and body of the vendor's success.
+    success: (u16, Value),
+    /// Status and body for a login that is unknown or too old.
+    login_expired: (u16, Value),
+}
+
+impl FakeVendors {
+    /// Starts on a free port of 127.0.0.1, without TLS.
+    ///
+    /// # Errors
+    /// [`FakeError`] when there is no port.
+    pub async fn start() -> Result<Self, FakeError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let endpoint = format!("http://{}", listener.local_addr()?);
+        let shared = Arc::new(Shared {
+            browser: Browser::new(),
+            endpoint,
+            script: Mutex::default(),
+            log: CallLog::default(),
+        });
+        let task = tokio::spawn(serve(Arc::clone(&shared), listener));
+        Ok(Self { shared, task })
+    }
+
+    /// A credential for this fake, as the bridge reads it.
+    ///
+    /// # Panics
+    /// When the vendor is not one of [`VENDORS`].
+    pub fn credential(&self, vendor: &str) -> Value {
+        rules::credential(vendor, &self.shared.endpoint)
+    }
+
+    /// A device token of this vendor, one for each number.
+    pub fn token(&self, vendor: &str, number: usize) -> String {
+        match vendor {
+            "web_push" => self.shared.browser.subscription(&format!("{}/wp/{number}", self.shared.endpoint)),
+            "wns" => format!("https://fake.notify.windows.com/w/?token={number}"),
+            "oppo" => format!("CN_{number}"),
+            other => format!("{other}-{number}"),
+        }
+    }
+
+    /// From now on this device token is answered so.
+    pub fn answer(&self, token: &str, status: u16, body: Value) {
+        lock(&self.shared.script).answers.insert(token.to_owned(), (status, body));
+    }
+
+    /// Makes a vendor ill, or well again with `None`.
+    pub fn fault(&self, vendor: &str, fault: Option<Fault>) {
+        let Some(vendor) = VENDORS.into_iter().find(|known| *known == vendor) else { return };
+        let mut script = lock(&self.shared.script);
+        match fault {
+            Some(fault) => script.faults.insert(vendor, fault),
+            None => script.faults.remove(vendor),
+        };
+    }
+
+    /// Every access token given so far is refused from now on.
+    pub fn expire_logins(&self) {
+        lock(&self.shared.script).access_tokens.clear();
+    }
+
+    /// How often a vendor was signed in to.
+    pub fn logins(&self, vendor: &str) -> usize {
+        lock(&self.shared.script).logins.get(vendor).copied().unwrap_or_default()
+    }
+
+    /// Requests that broke a rule, with the rule.
+    pub fn broken(&self) -> Vec<(&'static str, String)> {
+        lock(&self.shared.script).broken.clone()
+    }
+
+    /// Every push that kept the rules and had a valid login, oldest first.
+    pub fn calls(&self) -> Vec<VendorCall> {
+        self.shared.log.all()
+    }
+
+    /// All calls once there are `count`, or what there is after 20 s.
+    pub async fn wait_for(&self, count: usize) -> Vec<VendorCall> {
+        self.shared.log.wait_for(count).await
+    }
+}
+
+impl Drop for FakeVendors {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+    let mut connections = JoinSet::new(); // dropped with this task, which ends them
+    while let Ok((tcp, _)) = listener.accept().await {
+        while connections.try_join_next().is_some() {}
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            let service = service_fn(move |request| handle(Arc::clone(&shared), request));
+            // The client's end of a connection is no concern of the fake.
+            let _ =
+                auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(tcp), service).await;
+        });
+    }
+}
+
+/// The connection is closed without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("as told")]
+struct Close;
+
+async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Close> {
+    let (parts, body) = request.into_parts();
+    let Some(vendor) = rules::vendor_of(parts.uri.path()) else { return Ok(reply(404, &json!({}))) };
+    let Ok(body) = Limited::new(body, BODY_MAX).collect().await else { return Ok(reply(413, &json!({}))) };
+    let body = body.to_bytes();
+    let fault = lock(&shared.script).faults.get(vendor).copied();
+    match fault {
+        Some(Fault::Hangs) => return std::future::pending().await,
+        Some(Fault::Closes) => return Err(Close),
+        Some(Fault::Status(status)) => return Ok(reply(status, &json!("out of order"))),
+        Some(Fault::Slow(wait)) => tokio::time::sleep(wait).await,
+        None => {}
+    }
+    let (status, answer) = shared.answer(vendor, &parts, &body);
+    Ok(reply(status, &answer))
+}
+
+impl Shared {
+    fn answer(&self, vendor: &'static str, parts: &http::request::Parts, body: &[u8]) -> (u16, Value) {
+        let asked = Asked { parts, body, browser: &self.browser, now_ms: now_ms() };
+        match rules::understand(vendor, &asked) {
+            Ok(Understood::Login(answer)) => {
+                let mut script = lock(&self.script);
+                let count = script.logins.entry(vendor).or_default();
+                *count += 1;
+                let token = format!("{vendor}-access-{count}");
+                script.access_tokens.insert((vendor, token.clone()));
+                (200, answer(&token))
+            }
+            Ok(Understood::Push(pushed)) => self.push(vendor, pushed),
+            Err((status, why)) => {
+                lock(&self.script).broken.push((vendor, why.clone()));
+                (status, json!({"error": why}))
+            }
+        }
+    }
+
+    fn push(&self, vendor: &'static str, pushed: Pushed) -> (u16, Value) {
+        let Pushed { login, token, mid, message, success, login_expired } = pushed;
+        let mut script = lock(&self.script);
+        if login.is_some_and(|login| !script.access_tokens.contains(&(vendor, login))) {
+            return login_expired;
+        }
+        script.sent += 1;
+        let told = script.answers.get(&token).cloned();
+        drop(script);
+        self.log.add(VendorCall { vendor, token, mid, message, is_accepted: told.is_none() });
+        told.unwrap_or(success)
+    }
+}
+
+fn reply(status: u16, body: &Value) -> Response<Full<Bytes>> {
+    let text = if body.is_null() { String::new() } else { body.to_string() };
+    let builder =
+        Response::builder().status(status).header("content-type", "application/json; charset=UTF-8");
+    builder.body(Full::new(Bytes::from(text))).unwrap_or_default()
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis())
+        .unwrap_or(u64::MAX)
+}
