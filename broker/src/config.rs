@@ -5,6 +5,7 @@
 mod limits;
 mod listeners;
 mod overrides;
+mod traces;
 
 pub use limits::{LimitsConfig, QueueFullConfig};
 pub use listeners::{
@@ -12,6 +13,8 @@ pub use listeners::{
     ListenerConfig, ListenerKind, ListenerProblem, Network,
 };
 pub use overrides::LimitsOverride;
+pub(crate) use traces::Followed;
+pub use traces::{TraceConfig, TraceError};
 
 use reveille_broker_core::shard;
 use reveille_proto::bridge::Strategy;
@@ -51,6 +54,8 @@ pub struct Config {
     pub users: Vec<User>,
     /// What makes a message a push candidate without its publisher's help.
     pub push_rules: Vec<PushRule>,
+    /// Whom to follow for a while.
+    pub traces: Vec<TraceConfig>,
     /// Every bound.
     pub limits: LimitsConfig,
     /// What is different for single apps.
@@ -80,6 +85,7 @@ impl Default for Config {
             allow_anonymous: None,
             users: Vec::new(),
             push_rules: Vec::new(),
+            traces: Vec::new(),
             limits: LimitsConfig::default(),
             apps: BTreeMap::new(),
             user_limits: BTreeMap::new(),
@@ -201,6 +207,9 @@ pub enum ConfigError {
         /// Why.
         error: reveille_proto::topic::TopicError,
     },
+    /// A trace that cannot be.
+    #[error("traces: {0}")]
+    Trace(TraceError),
     /// More threads than the router can tell apart.
     #[error("shards is at most {SHARDS_MAX}")]
     Shards,
@@ -256,6 +265,7 @@ impl Config {
             parse_app("users.app", &user.app)?;
         }
         self.push_rules.iter().try_for_each(|rule| rule.parse().map(drop))?;
+        traces::check(&self.traces)?;
         if self.shards > SHARDS_MAX {
             return Err(ConfigError::Shards);
         }

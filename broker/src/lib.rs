@@ -28,6 +28,7 @@ mod rules;
 mod server;
 mod shard_thread;
 mod shared;
+mod tracer;
 mod transport;
 
 pub use auth::BRIDGE_USER;
@@ -36,3 +37,4 @@ pub use health::Failure;
 pub use operator::{LogFilterError, Operator, Program, ReloadFile, SetLog};
 pub use reload::{ReloadError, ReloadReport};
 pub use server::{Broker, ListenerPlace, Place, StartError, start, start_on};
+pub use tracer::{TRACE_TARGET, TraceInfo};

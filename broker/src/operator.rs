@@ -1,8 +1,9 @@
 //! What an operator does to a broker that runs. Signals and HTTP make the same calls.
 
-use crate::config::Config;
+use crate::config::{Config, TraceConfig, TraceError};
 use crate::reload::{ReloadError, ReloadReport};
 use crate::shared::Shared;
+use crate::tracer::TraceInfo;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -79,6 +80,24 @@ impl Operator {
     /// [`LogFilterError`]; the old one stays.
     pub fn set_log(&self, filter: &str) -> Result<(), LogFilterError> {
         self.program.get().map_or(Err(LogFilterError::NoLog), |program| (program.set_log)(filter))
+    }
+
+    /// Follows a client or a topic for a while, in the log; the number takes it back.
+    ///
+    /// # Errors
+    /// [`TraceError`] says what is wrong with it, or that there are too many.
+    pub fn add_trace(&self, asked: &TraceConfig) -> Result<u64, TraceError> {
+        self.shared.tracer.add(asked)
+    }
+
+    /// Ends a trace early. `false` when there is none with that number.
+    pub fn remove_trace(&self, number: u64) -> bool {
+        self.shared.tracer.remove(number)
+    }
+
+    /// The traces that run.
+    pub fn traces(&self) -> Vec<TraceInfo> {
+        self.shared.tracer.list()
     }
 
     /// The log filter in force, where the program tells.

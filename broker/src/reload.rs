@@ -73,6 +73,7 @@ impl Operator {
             allow_anonymous,
             users,
             push_rules,
+            traces,
             limits,
             apps,
             user_limits,
@@ -89,6 +90,11 @@ impl Operator {
             self.tell_push_rules(new);
             in_force.push_rules.clone_from(push_rules);
             report.changed.push("broker.push_rules");
+        }
+        if in_force.traces != *traces {
+            self.shared.tracer.configure(traces);
+            in_force.traces.clone_from(traces);
+            report.changed.push("broker.traces");
         }
         let has_limits = [
             ("broker.limits", in_force.limits == *limits),

@@ -140,6 +140,7 @@ impl Rules {
             Output::Confirm { shard, message, is_durable } => {
                 self.send(shard, Input::Confirmed { message, is_durable });
             }
+            Output::Trace(trace) => self.shared.tracer.write(&trace),
             Output::Withdraw { app, id, client_ids, ticket } => self.withdraw(&app, id, client_ids, ticket),
             Output::Index(change) => self.index(change),
             Output::Done { number, done } => {
@@ -186,6 +187,9 @@ impl Rules {
     fn route(&mut self, message: &Arc<Message>, ticket: u64, to: RouteTo) {
         let asker = Ticket { shard: self.shared.no, number: ticket };
         let parts = self.shared.read_router().route(message, to, asker);
+        if self.shared.tracer.is_on() {
+            self.shared.tracer.routed(message, parts.len());
+        }
         self.follow_ups
             .push_back(Input::Routed { ticket, parts: u32::try_from(parts.len()).unwrap_or(u32::MAX) });
         for (shard, delivery) in parts {

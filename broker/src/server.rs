@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::operator::Operator;
 use crate::shard_thread::{self, Setup};
 use crate::shared::Shared;
+use crate::tracer::Tracer;
 use crate::transport::tcp::{self, Bound};
 use arc_swap::ArcSwap;
 use listeners::{BoundListener, Places};
@@ -142,6 +143,7 @@ fn serve(config: &Config, bound: BoundAll, store: Arc<dyn Store>) -> Result<Brok
         health: Arc::clone(&health),
         metrics: metrics.clone(),
         auth: Arc::new(ArcSwap::from_pointee(Auth::new(config, bridge_app())?)),
+        tracer: Arc::new(Tracer::new(Arc::clone(&mailboxes))),
         limits: Arc::new(ArcSwap::from_pointee(LimitsTable::new(config))),
     };
     let running = Running { shards: Vec::new(), readers, http: None, store };
@@ -152,6 +154,7 @@ fn serve(config: &Config, bound: BoundAll, store: Arc<dyn Store>) -> Result<Brok
         Broker { addresses, places, mailboxes, health, metrics, operator, running: Some(running) };
     let recovered = broker.start_shards(config, &shared, inboxes)?;
     broker.recover(&shared, recovered)?;
+    shared.tracer.configure(&config.traces);
     broker.listen(bound)?;
     tracing::info!(
         mqtt = addresses.mqtt.map(tracing::field::display),

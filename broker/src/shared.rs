@@ -6,6 +6,7 @@ use crate::health::Health;
 use crate::limits::LimitsTable;
 use crate::mailbox::Mailboxes;
 use crate::metrics::Metrics;
+use crate::tracer::Tracer;
 use arc_swap::ArcSwap;
 use reveille_broker_core::io::ShardNo;
 use reveille_broker_core::router::Router;
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     /// Who may connect, and what they may do then. Replaced as a whole; whoever is being identified finishes with the
     /// one it began with.
     pub(crate) auth: Arc<ArcSwap<Auth>>,
+    /// Whom an operator follows.
+    pub(crate) tracer: Arc<Tracer>,
     /// Every bound; what runs already keeps those that it began with.
     pub(crate) limits: Arc<ArcSwap<LimitsTable>>,
 }

@@ -1,8 +1,10 @@
 //! The log: to standard error, as much of it as `RUST_LOG`, `--log` or the configuration asks for, as text or JSON.
 
 use crate::failure::Failure;
+use reveille_broker::TRACE_TARGET;
 use serde::Deserialize;
 use std::io::IsTerminal as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
@@ -23,21 +25,25 @@ pub enum LogFormat {
 
 /// The log that runs. Its filter can be replaced.
 #[derive(Clone, Debug)]
-pub struct Log(reload::Handle<EnvFilter, Registry>);
+pub struct Log {
+    handle: reload::Handle<EnvFilter, Registry>,
+    text: Arc<Mutex<String>>,
+}
 
 /// Starts the log. `asked` is what the command line or the file wants; `RUST_LOG` wins over it.
 ///
 /// # Errors
 /// [`Failure::Log`] when a filter cannot be read.
 pub fn start(asked: Option<&str>, format: LogFormat) -> Result<Log, Failure> {
-    let (filter, handle) = reload::Layer::new(parse(&wanted(asked))?);
+    let text = wanted(asked);
+    let (filter, handle) = reload::Layer::new(parse(&text)?);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
     };
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init(); // fails when there is a log already
-    Ok(Log(handle))
+    Ok(Log { handle, text: Arc::new(Mutex::new(text)) })
 }
 
 impl Log {
@@ -54,14 +60,16 @@ impl Log {
     /// # Errors
     /// [`Failure::Log`] when it cannot be read. The old one stays.
     pub fn set(&self, filter: &str) -> Result<(), Failure> {
-        let filter = parse(filter)?;
-        let _ = self.0.reload(filter); // fails only when there was a log before ours, which keeps its own
+        let parsed = parse(filter)?;
+        let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self.handle.reload(parsed); // fails only when there was a log before ours, which keeps its own
+        filter.clone_into(&mut text);
         Ok(())
     }
 
     /// The filter in force.
     pub fn filter(&self) -> String {
-        self.0.with_current(ToString::to_string).unwrap_or_default()
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -71,5 +79,7 @@ fn wanted(asked: Option<&str>) -> String {
 }
 
 fn parse(text: &str) -> Result<EnvFilter, Failure> {
-    EnvFilter::try_new(text).map_err(|error| Failure::Log { text: text.to_owned(), error })
+    // A trace is asked for by name and for a while: no filter has to be changed for it.
+    EnvFilter::try_new(format!("{TRACE_TARGET}=info,{text}"))
+        .map_err(|error| Failure::Log { text: text.to_owned(), error })
 }

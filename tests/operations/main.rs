@@ -9,3 +9,4 @@
 
 mod logs;
 mod reloading;
+mod tracing;

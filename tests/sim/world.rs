@@ -264,6 +264,7 @@ impl World {
                 Output::Confirm { shard, message, is_durable } => {
                     self.mail[usize::from(shard.0)].push_back(Input::Confirmed { message, is_durable });
                 }
+                Output::Trace(_) => {}
                 Output::Withdraw { app, id, client_ids, ticket } => {
                     let count = self.mail.len() as u32;
                     self.mail[shard].push_front(Input::Routed { ticket, parts: count });

@@ -1,5 +1,7 @@
 //! What a shard counts: every drop, truncation or refusal under a reason, and the usual traffic.
 
+use reveille_proto::mqtt::Packet;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident;)*) => {
         /// Counts since the start, and a few gauges. Plain numbers: one thread owns them.
@@ -91,4 +93,95 @@ counters! {
     wills_published;
     /// Announcements handed to the bridge's queue.
     announcements;
+    /// Clients sent away because the broker empties itself.
+    moved;
+    /// Sessions that ended because their client stayed away for too long.
+    sessions_expired;
+    /// Packets by type, those of the handshake included when it succeeded.
+    packets_received_connect;
+    /// See above.
+    packets_received_publish;
+    /// See above.
+    packets_received_puback;
+    /// See above.
+    packets_received_pubrec;
+    /// See above.
+    packets_received_pubrel;
+    /// See above.
+    packets_received_pubcomp;
+    /// See above.
+    packets_received_subscribe;
+    /// See above.
+    packets_received_unsubscribe;
+    /// See above.
+    packets_received_pingreq;
+    /// See above.
+    packets_received_disconnect;
+    /// See above.
+    packets_received_auth;
+    /// Packets that only a server may send.
+    packets_received_other;
+    /// Packets written, by type.
+    packets_sent_connack;
+    /// See above.
+    packets_sent_publish;
+    /// See above.
+    packets_sent_puback;
+    /// See above.
+    packets_sent_pubrec;
+    /// See above.
+    packets_sent_pubrel;
+    /// See above.
+    packets_sent_pubcomp;
+    /// See above.
+    packets_sent_suback;
+    /// See above.
+    packets_sent_unsuback;
+    /// See above.
+    packets_sent_pingresp;
+    /// See above.
+    packets_sent_disconnect;
+    /// See above.
+    packets_sent_auth;
+}
+
+impl Counters {
+    /// A packet came.
+    pub(crate) fn count_received(&mut self, packet: &Packet) {
+        *match packet {
+            Packet::Connect(_) => &mut self.packets_received_connect,
+            Packet::Publish(_) => &mut self.packets_received_publish,
+            Packet::PubAck(_) => &mut self.packets_received_puback,
+            Packet::PubRec(_) => &mut self.packets_received_pubrec,
+            Packet::PubRel(_) => &mut self.packets_received_pubrel,
+            Packet::PubComp(_) => &mut self.packets_received_pubcomp,
+            Packet::Subscribe(_) => &mut self.packets_received_subscribe,
+            Packet::Unsubscribe(_) => &mut self.packets_received_unsubscribe,
+            Packet::PingReq => &mut self.packets_received_pingreq,
+            Packet::Disconnect(_) => &mut self.packets_received_disconnect,
+            Packet::Auth(_) => &mut self.packets_received_auth,
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                &mut self.packets_received_other
+            }
+        } += 1;
+    }
+
+    /// A packet was written. PUBLISH is counted where it is written, from its shared frame.
+    pub(crate) fn count_sent(&mut self, packet: &Packet) {
+        *match packet {
+            Packet::ConnAck(_) => &mut self.packets_sent_connack,
+            Packet::Publish(_) => &mut self.packets_sent_publish,
+            Packet::PubAck(_) => &mut self.packets_sent_puback,
+            Packet::PubRec(_) => &mut self.packets_sent_pubrec,
+            Packet::PubRel(_) => &mut self.packets_sent_pubrel,
+            Packet::PubComp(_) => &mut self.packets_sent_pubcomp,
+            Packet::SubAck(_) => &mut self.packets_sent_suback,
+            Packet::UnsubAck(_) => &mut self.packets_sent_unsuback,
+            Packet::PingResp => &mut self.packets_sent_pingresp,
+            Packet::Disconnect(_) => &mut self.packets_sent_disconnect,
+            Packet::Auth(_) => &mut self.packets_sent_auth,
+            // What only a client sends.
+            Packet::Connect(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::PingReq => return,
+        } += 1;
+    }
 }

@@ -9,6 +9,7 @@ use crate::change::Change;
 use crate::limits::{ConnectionLimits, Limits};
 use crate::message::{Message, MessageKey, SessionKey, Time};
 use crate::shard::PushRule;
+use crate::trace::{Trace, TraceRule};
 use bytes::BytesMut;
 use bytestring::ByteString;
 use reveille_proto::ids::{AppId, ClientId, MessageId};
@@ -246,6 +247,18 @@ pub enum Input {
     Limits(Arc<Limits>),
     /// From now on these decide what is a push candidate without its publisher's help.
     PushRules(Arc<[PushRule]>),
+    /// From now on these clients and topics are followed; empty: none.
+    Traces(Arc<[TraceRule]>),
+    /// The broker empties itself, and this client goes elsewhere or comes back later. Its will waits, as on
+    /// [`Input::Shutdown`].
+    Move {
+        /// Which connection.
+        connection: ConnectionKey,
+        /// What a client of 5.0 hears.
+        reason: ReasonCode,
+        /// Where it should go, in the words of the standard: names or addresses, separated by spaces.
+        server_reference: Option<ByteString>,
+    },
     /// The deadline passed. Harmless at any time.
     Tick,
     /// The broker stops: say goodbye to every connection with this reason.
@@ -295,6 +308,8 @@ pub enum Output {
         /// What was done.
         part: Part,
     },
+    /// Somebody follows this client or topic.
+    Trace(Box<Trace>),
     /// Tell every shard that took part in this QoS 2 publish.
     Confirm {
         /// Whom.

@@ -24,3 +24,4 @@ mod session;
 pub mod shard;
 pub mod shared;
 pub mod subscriptions;
+pub mod trace;

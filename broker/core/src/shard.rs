@@ -17,6 +17,7 @@ mod pumping;
 mod recovering;
 mod subscribing;
 mod timing;
+mod tracing;
 
 use crate::admin::Done;
 use crate::change::{Announcement, Batch, Change, Granted};
@@ -30,6 +31,7 @@ use crate::message::{MessageKey, Seq, SessionKey, Time};
 use crate::session::Session;
 use crate::shared::SharedGroups;
 use crate::subscriptions::FilterIndex;
+use crate::trace::TraceRule;
 use bytes::BytesMut;
 use publishing::Publishing;
 use reveille_proto::bridge::Device;
@@ -107,6 +109,8 @@ pub struct Shard {
     settled_late: Vec<(Ticket, Part)>,
     outputs: VecDeque<Output>,
     has_bridge: bool,
+    /// Absent while nobody follows anything.
+    traces: Option<Arc<[TraceRule]>>,
     next_number: u64,
     next_ticket: u64,
 }
@@ -143,6 +147,7 @@ impl Shard {
             settled_late: Vec::new(),
             outputs: VecDeque::new(),
             has_bridge: false,
+            traces: None,
             next_number: 1,
             next_ticket: 1,
         }
@@ -175,6 +180,10 @@ impl Shard {
             Input::BridgePresent(is_present) => self.bridge_present(is_present, now),
             Input::Limits(limits) => self.config.limits = limits,
             Input::PushRules(rules) => self.config.push_rules = rules,
+            Input::Traces(rules) => self.traces = Some(rules).filter(|rules| !rules.is_empty()),
+            Input::Move { connection, reason, server_reference } => {
+                self.move_away(connection, reason, server_reference, now);
+            }
             Input::Tick => self.tick(now),
             Input::Shutdown(reason) => self.shutdown(reason, now),
         }
@@ -239,6 +248,8 @@ impl Shard {
             connection.early.push(packet); // at most one read of the socket: reading is paused until CONNACK
             return;
         }
+        self.counters.count_received(&packet);
+        self.trace_received(key, &packet);
         match packet {
             Packet::Publish(publish) => self.publish(key, *publish, now),
             Packet::PubAck(ack) => self.puback(key, &ack, now),
@@ -270,9 +281,13 @@ impl Shard {
     }
 
     fn say_goodbye(&mut self, key: ConnectionKey, reason: ReasonCode) {
+        self.say_goodbye_with(key, Disconnect::new(reason));
+    }
+
+    fn say_goodbye_with(&mut self, key: ConnectionKey, disconnect: Disconnect) {
         let Some(connection) = self.connection(key) else { return };
         if connection.version == Version::V5 && connection.is_open {
-            self.write(key, &Packet::Disconnect(Box::new(Disconnect::new(reason))));
+            self.write(key, &Packet::Disconnect(Box::new(disconnect)));
         }
     }
 
@@ -357,8 +372,10 @@ impl Shard {
     }
 
     fn write(&mut self, key: ConnectionKey, packet: &Packet) {
+        self.trace_sent(key, packet);
         if let Some(connection) = self.connection_mut(key) {
             connection.write(packet);
+            self.counters.count_sent(packet);
             self.touch(key);
             self.update_reading(key);
         }

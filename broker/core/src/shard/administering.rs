@@ -51,6 +51,7 @@ impl Shard {
         let queue = self.session(at).and_then(|session| session.queue.as_ref());
         let waiting = queue.map(|queue| queue.never_sent(limit)).unwrap_or_default();
         for seq in &waiting {
+            self.trace_place_dropped(at, *seq, "purged");
             self.forget(at, *seq);
             self.counters.dropped_purged += 1;
         }
@@ -97,6 +98,7 @@ impl Shard {
 
     fn route_wanted(&mut self, number: u64, message: Message, to: RouteTo) {
         let message = Arc::new(message);
+        self.trace_published(&message);
         let ticket = self.ticket(Publishing::internal(&message, Kind::Wanted(number)));
         self.outputs.push_back(Output::Route { message, ticket, to });
     }

@@ -9,6 +9,7 @@ use crate::limits::QueueFull;
 use crate::message::{Message, MessageKey, Push, Seq, SessionKey, Time};
 use crate::queue::{Group, Slot};
 use crate::session::Session;
+use crate::trace::Traced;
 use reveille_proto::bridge::{Device, PUSH_ID, Strategy};
 use reveille_proto::ids::Epoch;
 use reveille_proto::mqtt::{Publish, PublishFrame, PublishProperties, QoS, Version};
@@ -178,14 +179,20 @@ impl Shard {
         let message = &delivering.message;
         let Some(index) = self.subscriptions.get(&message.app) else { return };
         let mut receivers: Vec<(u32, How)> = Vec::new();
+        let mut hidden_from = None;
         let sessions = &self.sessions;
         index.for_each_match(&message.topic, &mut |at: u32, granted: &Granted| {
             let is_own = |session: &Session| Some(session.key) == message.publisher;
             let is_hidden = granted.options.no_local && sessions.get(at as usize).is_some_and(is_own);
-            if !is_hidden {
+            if is_hidden {
+                hidden_from = Some(at);
+            } else {
                 receivers.push((at, How::of(message, *granted)));
             }
         });
+        if let Some(at) = hidden_from {
+            self.trace_dropped(at, Some(&delivering.message.topic), "no_local");
+        }
         receivers.sort_by_key(|(at, _)| *at); // stable: a session's overlapping subscriptions come together
         receivers.dedup_by(|later, earlier| {
             let is_same = later.0 == earlier.0;
@@ -237,7 +244,10 @@ impl Shard {
         let Some(session) = self.session(at) else { return };
         match session.connection {
             Some(_) => self.send_at_most_once(delivering, at, &how, now),
-            None => self.counters.dropped_offline_qos0 += 1,
+            None => {
+                self.counters.dropped_offline_qos0 += 1;
+                self.trace_dropped(at, Some(&delivering.message.topic), "offline_qos0");
+            }
         }
         delivering.part.is_taken = true;
     }
@@ -252,6 +262,7 @@ impl Shard {
         }
         if !delivering.is_retained && !self.make_room(at, message.size(), now) {
             self.counters.refused_queue_full += 1;
+            self.trace_dropped(at, Some(&message.topic), "refused_queue_full");
             delivering.part.is_refused = true;
             return;
         }
@@ -303,6 +314,7 @@ impl Shard {
         if let Some(due) = due {
             queue.expect(seq, due);
         }
+        self.trace(at, Some(&message.topic), || Traced::Queued { qos: how.qos });
         if due.is_some() || !is_online {
             self.arm_session(at);
         }
@@ -336,6 +348,7 @@ impl Shard {
         }
         let replaced = push.collapse_key.as_ref().and_then(|key| session.queue.as_ref()?.collapsible(key));
         if let Some(seq) = replaced {
+            self.trace_place_dropped(at, seq, "collapsed");
             self.forget(at, seq);
             self.counters.dropped_collapsed += 1;
         }
@@ -355,6 +368,7 @@ impl Shard {
                 QueueFull::DropOldest => session.queue.as_ref().and_then(|queue| queue.oldest_waiting()),
             };
             let Some(seq) = oldest else { return false };
+            self.trace_place_dropped(at, seq, "queue_full");
             self.forget(at, seq);
             self.counters.dropped_queue_full += 1;
         }
@@ -375,6 +389,7 @@ impl Shard {
     pub(super) fn drop_expired(&mut self, at: u32, limit: usize, now: Time) {
         let Some(queue) = self.session_mut(at).and_then(|session| session.queue.as_mut()) else { return };
         for seq in queue.expired(now, limit) {
+            self.trace_place_dropped(at, seq, "expired");
             self.forget(at, seq);
             self.counters.dropped_expired += 1;
         }

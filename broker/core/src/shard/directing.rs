@@ -89,6 +89,7 @@ impl Shard {
         for at in places {
             let queue = self.session(at).and_then(|session| session.queue.as_ref());
             if let Some(seq) = queue.and_then(|queue| queue.push(&id)) {
+                self.trace_place_dropped(at, seq, "withdrawn");
                 self.forget(at, seq);
                 self.counters.dropped_withdrawn += 1;
                 self.pump(at, None, now);

@@ -8,8 +8,11 @@ use crate::io::{ConnectionKey, IndexChange, Output, RouteTo};
 use crate::message::{Message, MessageKey, SessionKey, Time};
 use crate::queue::{Group, Queue};
 use crate::session::Session;
+use crate::trace::Traced;
 use bytes::BytesMut;
+use bytestring::ByteString;
 use reveille_proto::bridge::presence::Kind;
+use reveille_proto::mqtt::Disconnect;
 use reveille_proto::reason::ReasonCode;
 use std::sync::Arc;
 
@@ -55,6 +58,7 @@ impl Shard {
     fn close(&mut self, key: ConnectionKey, reason: ReasonCode) {
         let Some(place) = self.connections.get_mut(key.index as usize) else { return };
         let Some(connection) = place.take() else { return };
+        self.trace(connection.session, None, || Traced::Disconnected { reason });
         self.counters.sessions_online = self.counters.sessions_online.saturating_sub(1);
         for owed in &connection.owed {
             if let Some(publishing) = self.publishes.get_mut(&owed.ticket) {
@@ -216,11 +220,32 @@ impl Shard {
         message.expires_at = message.expires_at.map(|end| now + end.since(message.accepted_at));
         message.accepted_at = now;
         let message = Arc::new(message);
+        self.trace_published(&message);
         self.counters.wills_published += 1;
         *self.ending.entry(session).or_default() += 1;
         let publishing = Publishing::internal(&message, PublishKind::Ending(session));
         let ticket = self.ticket(publishing);
         self.outputs.push_back(Output::Route { message, ticket, to: RouteTo::Subscribers });
+    }
+
+    /// The broker empties itself: one client is sent away. A stop is near, so its will may wait (5.0 section 3.1.2.5),
+    /// which spares everyone the wills of clients that are back in a moment.
+    pub(super) fn move_away(
+        &mut self,
+        key: ConnectionKey,
+        reason: ReasonCode,
+        server_reference: Option<ByteString>,
+        now: Time,
+    ) {
+        let Some((at, session)) = self.session_at(key) else { return };
+        let has_will = session.will.is_some();
+        self.say_goodbye_with(key, Disconnect { server_reference, ..Disconnect::new(reason) });
+        self.counters.moved += 1;
+        if !has_will {
+            return self.end_connection(key, reason, false, now);
+        }
+        self.members_online(key, -1);
+        self.leave(at, key, reason, now);
     }
 
     /// The broker stops: everyone hears it. Wills stay in the store and are due after the restart, which the standard
@@ -231,11 +256,16 @@ impl Shard {
         for (at, key) in online {
             let at = u32::try_from(at).unwrap_or(u32::MAX);
             self.say_goodbye(key, reason);
-            self.close(key, reason);
-            self.detach(at, now);
-            self.put_record(at);
-            self.say_presence(at, Kind::Disconnected, reason, "", now);
-            self.announce_unannounced(at, now);
+            self.leave(at, key, reason, now);
         }
+    }
+
+    /// A connection is over, and what its session has to do about that waits for the next start.
+    fn leave(&mut self, at: u32, key: ConnectionKey, reason: ReasonCode, now: Time) {
+        self.close(key, reason);
+        self.detach(at, now);
+        self.put_record(at);
+        self.say_presence(at, Kind::Disconnected, reason, "", now);
+        self.announce_unannounced(at, now);
     }
 }

@@ -8,6 +8,7 @@ use crate::handshake::refusal;
 use crate::io::{ConnectionKey, Identity, IndexChange, Opening, Output};
 use crate::message::{Message, MessageKey, MessageProperties, SessionKey, Time};
 use crate::session::Session;
+use crate::trace::Traced;
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use reveille_proto::bridge::presence::Kind;
@@ -97,16 +98,24 @@ impl Shard {
         session.is_stored |= expiry > 0 || session.will.is_some();
         let must_wait = granting.must_wait || session.will.is_some() || had_will;
         let connection = Connection::new(key.generation, at, opening, now);
-        let connack = connack(opening, granting.session_present);
+        let connack = Packet::ConnAck(Box::new(connack(opening, granting.session_present)));
         self.put_record(at);
         self.insert_connection(key, connection);
         self.counters.connects += 1;
         self.counters.sessions_online += 1;
         // CONNACK goes into the buffer now and leaves when the connection opens: nothing can overtake it.
         if let Some(connection) = self.connection_mut(key) {
-            connection.write(&Packet::ConnAck(Box::new(connack)));
+            connection.write(&connack);
             connection.is_paused = must_wait;
         }
+        self.counters.packets_received_connect += 1;
+        self.counters.count_sent(&connack);
+        self.trace(at, None, || Traced::Connected {
+            version: opening.connect.version,
+            network: opening.network.clone(),
+            keep_alive: opening.connect.keep_alive,
+            session_present: granting.session_present,
+        });
         self.say_presence(at, Kind::Connected, ReasonCode::SUCCESS, &opening.network, now);
         if must_wait {
             self.outputs.push_back(Output::PauseReading(key));

@@ -6,6 +6,7 @@ use crate::connection::{Connection, Permission};
 use crate::io::ConnectionKey;
 use crate::message::Time;
 use crate::session::Session;
+use crate::trace::Traced;
 use reveille_proto::mqtt::{Publish, QoS, Version};
 use reveille_proto::reason::ReasonCode;
 use reveille_proto::topic::{Subscription, TopicFilter, TopicName};
@@ -34,6 +35,7 @@ impl Shard {
     /// Answers a publish that the client is not allowed. `[MQTT5-3.3.4-8]`, `[MQTT3-3.3.5-2]`
     pub(super) fn deny_publish(&mut self, key: ConnectionKey, publish: &Publish, now: Time) {
         self.counters.denied_publishes += 1;
+        self.trace_connection(key, None, || Traced::Dropped { reason: "not_allowed" });
         let Some(connection) = self.connection(key) else { return };
         let has_answer = connection.version == Version::V5 && publish.qos > QoS::AtMostOnce;
         let acl = connection.permission.as_ref().and_then(|permission| permission.acl.as_ref());

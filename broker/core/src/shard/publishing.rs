@@ -165,6 +165,7 @@ impl Shard {
             push: None,
         };
         message.push = self.candidate(&message, now);
+        self.trace_published(&message);
         self.route(key, publish, Arc::new(message), RouteTo::Subscribers, now);
     }
 
@@ -408,23 +409,29 @@ impl Shard {
 
     /// Writes the acknowledgements that nothing holds back any more, in the order of the PUBLISHes. `[MQTT5-4.6.0-2]`
     fn pay(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.connection_mut(key) else { return };
         let mut has_written = false;
-        while let Some(Owed { reason: Some(reason), .. }) = connection.owed.front().copied() {
-            let Some(owed) = connection.owed.pop_front() else { break };
-            connection.owed_bytes = connection.owed_bytes.saturating_sub(owed.size);
-            let ack = Ack::new(owed.packet_id, reason);
-            connection.write(&if owed.qos == QoS::ExactlyOnce {
-                Packet::PubRec(ack)
-            } else {
-                Packet::PubAck(ack)
-            });
+        while let Some(packet) = self.next_payment(key) {
+            self.trace_sent(key, &packet);
+            self.counters.count_sent(&packet);
+            if let Some(connection) = self.connection_mut(key) {
+                connection.write(&packet);
+            }
             has_written = true;
         }
         if has_written {
             self.touch(key);
             self.update_reading(key);
         }
+    }
+
+    fn next_payment(&mut self, key: ConnectionKey) -> Option<Packet> {
+        let connection = self.connection_mut(key)?;
+        let reason = connection.owed.front()?.reason?;
+        let owed = connection.owed.pop_front()?;
+        connection.owed_bytes = connection.owed_bytes.saturating_sub(owed.size);
+        let ack = Ack::new(owed.packet_id, reason);
+        let is_exact = owed.qos == QoS::ExactlyOnce;
+        Some(if is_exact { Packet::PubRec(ack) } else { Packet::PubAck(ack) })
     }
 
     pub(super) fn pubrel(&mut self, key: ConnectionKey, ack: &Ack, now: Time) {

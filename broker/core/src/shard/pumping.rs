@@ -5,6 +5,7 @@ use super::delivering::{Delivering, How, publish_of};
 use crate::change::Phase;
 use crate::io::{ConnectionKey, Output};
 use crate::message::{Message, MessageKey, Seq, SessionKey, Time};
+use crate::trace::{PacketView, Traced};
 use reveille_proto::ids::PacketId;
 use reveille_proto::mqtt::{Ack, Packet, PublishFrame, QoS, Version};
 use reveille_proto::reason::ReasonCode;
@@ -25,6 +26,17 @@ struct Outgoing<'a> {
     packet_id: Option<PacketId>,
     dup: bool,
     retain: bool,
+}
+
+impl Outgoing<'_> {
+    fn view(&self) -> PacketView {
+        PacketView {
+            name: "PUBLISH",
+            packet_id: self.packet_id.map(PacketId::get),
+            bytes: Some(self.message.payload.len()),
+            ..PacketView::default()
+        }
+    }
 }
 
 /// What stands first in a queue.
@@ -54,6 +66,7 @@ impl Shard {
                 Next::Nothing => break,
                 Next::BodyMissing => return self.load_bodies(at),
                 Next::Expired(seq) => {
+                    self.trace_place_dropped(at, seq, "expired");
                     self.forget(at, seq);
                     self.counters.dropped_expired += 1;
                 }
@@ -123,6 +136,7 @@ impl Shard {
             retain: slot.entry.retain,
         };
         if self.write_publish(key, &outgoing, delivering, now) == Written::TooLarge {
+            self.trace_dropped(at, Some(&message.topic), "too_large");
             self.forget(at, seq); // [MQTT5-3.1.2-25]
             self.counters.dropped_too_large += 1;
         }
@@ -132,9 +146,13 @@ impl Shard {
     pub(super) fn send_at_most_once(&mut self, delivering: &mut Delivering, at: u32, how: &How, now: Time) {
         let Some(key) = self.session(at).and_then(|session| session.connection) else { return };
         match self.connection(key) {
-            Some(connection) if !connection.is_open => self.counters.dropped_offline_qos0 += 1,
+            Some(connection) if !connection.is_open => {
+                self.counters.dropped_offline_qos0 += 1;
+                self.trace_dropped(at, Some(&delivering.message.topic), "offline_qos0");
+            }
             Some(connection) if connection.unsent.len() > connection.limits.unsent_bytes_max => {
                 self.counters.dropped_slow_reader += 1;
+                self.trace_dropped(at, Some(&delivering.message.topic), "slow_reader");
             }
             Some(_) => {
                 let message = Arc::clone(&delivering.message);
@@ -148,6 +166,7 @@ impl Shard {
                 };
                 if self.write_publish(key, &outgoing, Some(delivering), now) == Written::TooLarge {
                     self.counters.dropped_too_large += 1;
+                    self.trace_dropped(at, Some(&message.topic), "too_large");
                 }
             }
             None => {}
@@ -192,7 +211,9 @@ impl Shard {
         connection.write_frame(frame, outgoing.packet_id, outgoing.dup, outgoing.retain);
         connection.publishes_sent += 1;
         self.counters.publishes_sent += 1;
+        self.counters.packets_sent_publish += 1;
         self.counters.payload_bytes_sent += outgoing.message.payload.len() as u64;
+        self.trace_connection(key, Some(&outgoing.message.topic), || Traced::Sent(outgoing.view()));
         self.touch(key);
         Written::Yes
     }
@@ -247,6 +268,7 @@ impl Shard {
             }
         }
         for seq in missing {
+            self.trace_place_dropped(at, seq, "body_missing");
             self.forget(at, seq);
             self.counters.dropped_body_missing += 1;
         }

@@ -56,6 +56,7 @@ impl Shard {
             self.publish_will(at, *will, now);
         }
         if self.session(at).is_some_and(|session| session.ends_at().is_some_and(|end| end <= now)) {
+            self.counters.sessions_expired += 1;
             return self.end_session(at, now);
         }
         self.drop_expired(at, EXPIRED_PER_LOOK, now);

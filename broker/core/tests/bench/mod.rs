@@ -315,6 +315,7 @@ impl Bench {
             Output::Confirm { message, is_durable, .. } => {
                 inputs.push_back(Input::Confirmed { message, is_durable });
             }
+            Output::Trace(_) => {}
             Output::Withdraw { app, id, client_ids, ticket } => {
                 let asked = Ticket { shard: ShardNo(0), number: ticket };
                 inputs.push_back(Input::Routed { ticket, parts: 1 });
