@@ -19,6 +19,8 @@ mod chapter_1;
 mod chapter_2;
 mod chapter_3_1;
 mod chapter_3_10;
+mod chapter_3_2;
+mod chapter_3_3;
 mod chapter_3_4;
 mod chapter_3_8;
 mod chapter_7;

@@ -64,6 +64,13 @@ pub(crate) struct About {
     pub network: ByteString,
 }
 
+/// The keep alive that a client of 5.0 is told to use instead of its own. Older ones cannot be told.
+pub(crate) fn server_keep_alive(opening: &Opening) -> Option<u16> {
+    let (asked, max) = (opening.connect.keep_alive, opening.limits.keep_alive_max);
+    let is_longer = max < u16::MAX && (asked == 0 || asked > max);
+    (is_longer && opening.connect.version == Version::V5).then_some(max)
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -89,6 +96,10 @@ pub(crate) struct Connection {
     pub early: Vec<Packet>,
     pub owed: VecDeque<Owed>,
     pub owed_bytes: u32,
+    /// Of `owed`, those of QoS 1: QoS 2 counts against the client's quota until PUBCOMP, see [`Self::open_before`].
+    pub owed_at_least_once: u32,
+    /// QoS 2 exchanges that an earlier connection left open: they take nothing of this one's quota.
+    pub open_before: u16,
     /// PUBLISH packets that came.
     pub publishes_received: u64,
     /// PUBLISH packets that were written.
@@ -109,7 +120,7 @@ impl Connection {
             generation,
             session,
             version: connect.version,
-            keep_alive: connect.keep_alive,
+            keep_alive: server_keep_alive(opening).unwrap_or(connect.keep_alive), // [MQTT5-3.2.2-22]
             last_seen: now,
             limits: Arc::clone(limits),
             window: properties.receive_maximum.unwrap_or(u16::MAX).min(limits.in_flight_max).max(1),
@@ -122,6 +133,8 @@ impl Connection {
             early: Vec::new(),
             owed: VecDeque::new(),
             owed_bytes: 0,
+            owed_at_least_once: 0,
+            open_before: 0,
             publishes_received: 0,
             publishes_sent: 0,
             about: Box::new(About { since: now, network: opening.network.clone() }),

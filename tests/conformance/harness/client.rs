@@ -4,6 +4,7 @@ use super::packets::{Publish, pingreq, puback, pubcomp, publish, pubrec, pubrel,
 use super::received::{ConnAck, Disconnect, Frame};
 use super::wire::{Property, ToBytes, show};
 use super::{Subscribe, Version};
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ impl<T: Read + Write + Send> Stream for T {}
 pub struct Client {
     stream: Box<dyn Stream>,
     unread: Vec<u8>,
+    /// Came while the end of an exchange was waited for.
+    ahead: VecDeque<Frame>,
     is_over: bool,
     pub version: Version,
 }
@@ -25,7 +28,7 @@ pub struct Client {
 impl Client {
     /// A connection on which nothing was said yet.
     pub fn on(stream: Box<dyn Stream>, version: Version) -> Self {
-        Self { stream, unread: Vec::new(), is_over: false, version }
+        Self { stream, unread: Vec::new(), ahead: VecDeque::new(), is_over: false, version }
     }
 
     /// Sends bytes or a packet. A connection that the broker closed meanwhile is noticed when reading.
@@ -36,6 +39,10 @@ impl Client {
 
     /// The next packet, or `None` when the broker closed the connection.
     pub fn next_or_end(&mut self) -> Option<Frame> {
+        self.ahead.pop_front().or_else(|| self.next_from_stream())
+    }
+
+    fn next_from_stream(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = Frame::take(&mut self.unread) {
                 return Some(frame);
@@ -136,10 +143,24 @@ impl Client {
             1 => self.send(puback(id)),
             _ => {
                 self.send(pubrec(id));
-                self.expect(pubrel(id));
+                // The next messages may be on their way already.
+                while let Some(frame) = self.next_from_stream() {
+                    if frame.bytes == pubrel(id).bytes() {
+                        break;
+                    }
+                    self.ahead.push_back(frame);
+                }
                 self.send(pubcomp(id));
             }
         }
+        publish
+    }
+
+    /// The same, acknowledged to the end of its exchange.
+    pub fn take_message(&mut self, topic: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> Publish {
+        let publish = self.take();
+        let (came, wanted) = ((&publish.topic, &publish.payload), (topic.as_ref(), payload.as_ref()));
+        assert_eq!((show(came.0), show(came.1)), (show(wanted.0), show(wanted.1)), "topic and payload");
         publish
     }
 

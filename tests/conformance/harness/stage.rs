@@ -1,11 +1,11 @@
 //! A broker of its own for each run of a test, and the version and transport in which it is spoken to.
 
 use super::client::{Client, PATIENCE};
-use super::packets::Connect;
+use super::packets::{Connect, Will};
 use super::received::ConnAck;
-use super::wire::ToBytes;
+use super::wire::{ToBytes, prop};
 use reveille_broker::{Broker, Config};
-use reveille_broker_store::Memory;
+use reveille_broker_store::{Memory, StoreError};
 use std::fmt;
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -99,6 +99,25 @@ impl Stage {
         self.store = Arc::new(self.store.crash());
         let next = reveille_broker::start_on(self.config.clone(), self.store.clone()).unwrap();
         std::mem::replace(&mut self.broker, next).stop();
+    }
+
+    /// The next commit fails as on a full disk.
+    pub fn fail_next_commit(&self) {
+        self.store.fail_next(StoreError::Full);
+    }
+
+    /// Waits until so much time has passed for the broker: until it publishes a will with this delay.
+    pub fn pass_time(&self, seconds: u32) {
+        let mut watcher = self.socket_of(Version::V5);
+        watcher.send(Connect::new("time/watcher"));
+        assert_eq!(watcher.expect_connack().code, 0);
+        watcher.subscribe("time/passed", 0);
+        let will = Will::new("time/passed", "").property(prop::four(prop::WILL_DELAY, seconds));
+        let mut clock = self.socket_of(Version::V5);
+        clock.send(Connect::new("time/clock").durable().will(will));
+        assert_eq!(clock.expect_connack().code, 0);
+        clock.cut();
+        watcher.expect_message("time/passed", "");
     }
 
     pub fn is_v5(&self) -> bool {

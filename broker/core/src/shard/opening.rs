@@ -3,7 +3,7 @@
 use super::{Due, Shard};
 use crate::change::{Change, StoredWill};
 use crate::commits::Wait;
-use crate::connection::Connection;
+use crate::connection::{Connection, server_keep_alive};
 use crate::handshake::refusal;
 use crate::io::{ConnectionKey, Identity, IndexChange, Opening, Output};
 use crate::message::{Message, MessageKey, MessageProperties, SessionKey, Time};
@@ -97,7 +97,9 @@ impl Shard {
         session.will = will;
         session.is_stored |= expiry > 0 || session.will.is_some();
         let must_wait = granting.must_wait || session.will.is_some() || had_will;
-        let connection = Connection::new(key.generation, at, opening, now);
+        let open_before = session.received.as_ref().map_or(0, |received| received.len());
+        let mut connection = Connection::new(key.generation, at, opening, now);
+        connection.open_before = u16::try_from(open_before).unwrap_or(u16::MAX);
         let connack = Packet::ConnAck(Box::new(connack(opening, granting.session_present)));
         self.put_record(at);
         self.insert_connection(key, connection);
@@ -216,8 +218,6 @@ fn fits(opening: &Opening, size: usize) -> bool {
 fn connack(opening: &Opening, session_present: bool) -> ConnAck {
     let (wanted, expiry) = (wanted_expiry(&opening.connect), granted_expiry(opening));
     let (limits, offered) = (&opening.limits, &opening.limits.offered);
-    let keep_alive = opening.connect.keep_alive;
-    let is_long = keep_alive == 0 || keep_alive > limits.keep_alive_max;
     let unless = |is_offered: bool| (!is_offered).then_some(false);
     let properties = ConnAckProperties {
         session_expiry_interval: (wanted != expiry).then_some(expiry),
@@ -230,7 +230,7 @@ fn connack(opening: &Opening, session_present: bool) -> ConnAck {
         wildcard_subscription_available: unless(offered.wildcard_subscription),
         subscription_identifiers_available: unless(offered.subscription_identifiers),
         shared_subscription_available: unless(offered.shared_subscription),
-        server_keep_alive: (is_long && limits.keep_alive_max < u16::MAX).then_some(limits.keep_alive_max),
+        server_keep_alive: server_keep_alive(opening),
         ..ConnAckProperties::default()
     };
     ConnAck { session_present, reason: ReasonCode::SUCCESS, properties }

@@ -107,13 +107,16 @@ impl Shard {
         if let Some(connection) = self.connection_mut(key) {
             connection.publishes_received += 1;
         }
+        if !publish.properties.subscription_identifiers.is_empty() {
+            return self.refuse(key, ReasonCode::PROTOCOL_ERROR, now); // [MQTT5-3.3.4-6]
+        }
         if let Err(reason) = self.resolve_alias(key, &mut publish) {
             return self.refuse(key, reason, now);
         }
         let Some(topic) = publish.topic.take() else {
             return self.refuse(key, ReasonCode::PROTOCOL_ERROR, now);
         };
-        if publish.qos > QoS::AtMostOnce && self.is_over_quota(key) {
+        if publish.qos > QoS::AtMostOnce && self.is_over_quota(key, publish.packet_id) {
             return self.refuse(key, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, now); // [MQTT5-3.3.4-7]
         }
         match self.broken_limit(key, &publish, &topic) {
@@ -216,6 +219,7 @@ impl Shard {
         let size = u32::try_from(publish.payload.len()).unwrap_or(u32::MAX);
         connection.owed.push_back(Owed { ticket, packet_id, qos: publish.qos, size, reason });
         connection.owed_bytes = connection.owed_bytes.saturating_add(size);
+        connection.owed_at_least_once += u32::from(publish.qos == QoS::AtLeastOnce);
         self.update_reading(key);
     }
 
@@ -275,11 +279,16 @@ impl Shard {
         Ok(())
     }
 
-    /// 5.0 clients were told how much they may send; 3.x clients are slowed down instead.
-    fn is_over_quota(&self, key: ConnectionKey) -> bool {
+    /// 5.0 clients were told how much they may send; 3.x clients are slowed down instead. A QoS 2 message is under way
+    /// until PUBCOMP. `[MQTT5-3.3.4-7]`
+    fn is_over_quota(&mut self, key: ConnectionKey, id: Option<PacketId>) -> bool {
+        let received = self.session_at(key).and_then(|(_, session)| session.received.as_ref());
+        let is_known = received.zip(id).is_some_and(|(received, id)| received.contains_key(&id));
+        let open = received.map_or(0, |received| received.len());
         let Some(connection) = self.connection(key) else { return false };
-        connection.version == Version::V5
-            && connection.owed.len() >= usize::from(connection.limits.receive_maximum)
+        let under_way = open.saturating_add(connection.owed_at_least_once as usize);
+        let quota = usize::from(connection.limits.receive_maximum) + usize::from(connection.open_before);
+        connection.version == Version::V5 && !is_known && under_way >= quota
     }
 
     /// Answers a publish that goes nowhere. `[MQTT5-3.3.4-8]`
@@ -429,6 +438,8 @@ impl Shard {
         let reason = connection.owed.front()?.reason?;
         let owed = connection.owed.pop_front()?;
         connection.owed_bytes = connection.owed_bytes.saturating_sub(owed.size);
+        let is_at_least_once = u32::from(owed.qos == QoS::AtLeastOnce);
+        connection.owed_at_least_once = connection.owed_at_least_once.saturating_sub(is_at_least_once);
         let ack = Ack::new(owed.packet_id, reason);
         let is_exact = owed.qos == QoS::ExactlyOnce;
         Some(if is_exact { Packet::PubRec(ack) } else { Packet::PubAck(ack) })
