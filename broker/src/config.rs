@@ -2,11 +2,16 @@
 //!
 //! `docs/configuration.md` explains each key to operators.
 
+mod control;
 mod limits;
 mod listeners;
 mod overrides;
 mod traces;
 
+pub use control::{
+    AppliesConfig, AutoSubscriptionConfig, ControlConfig, RewriteConfig, SharedConfig, SharedGroupConfig,
+    SharedStrategyConfig,
+};
 pub use limits::{LimitsConfig, QueueFullConfig};
 pub use listeners::{
     CertificateConfig, ClientCertificate, ClientIdentity, DEFAULT_LISTENER, FileMode, INTERNAL_LISTENER,
@@ -56,6 +61,8 @@ pub struct Config {
     pub push_rules: Vec<PushRule>,
     /// Whom to follow for a while.
     pub traces: Vec<TraceConfig>,
+    /// Where things go, and what clients are told and given without asking.
+    pub control: ControlConfig,
     /// Every bound.
     pub limits: LimitsConfig,
     /// What is different for single apps.
@@ -86,6 +93,7 @@ impl Default for Config {
             users: Vec::new(),
             push_rules: Vec::new(),
             traces: Vec::new(),
+            control: ControlConfig::default(),
             limits: LimitsConfig::default(),
             apps: BTreeMap::new(),
             user_limits: BTreeMap::new(),
@@ -210,6 +218,32 @@ pub enum ConfigError {
     /// A trace that cannot be.
     #[error("traces: {0}")]
     Trace(TraceError),
+    /// A filter under `control`.
+    #[error("{key}: {filter:?} is no topic filter: {error}")]
+    ControlFilter {
+        /// Where.
+        key: &'static str,
+        /// The text.
+        filter: String,
+        /// Why.
+        error: reveille_proto::topic::TopicError,
+    },
+    /// A rewrite rule.
+    #[error("control.rewrites: the rule for {from:?}: {error}")]
+    Rewrite {
+        /// Its filter.
+        from: String,
+        /// What is wrong.
+        error: reveille_broker_core::rewrite::RewriteError,
+    },
+    /// A subscription without asking.
+    #[error("control.auto_subscriptions: {filter:?}: {range}")]
+    AutoSubscription {
+        /// Its filter.
+        filter: String,
+        /// What is allowed.
+        range: &'static str,
+    },
     /// More threads than the router can tell apart.
     #[error("shards is at most {SHARDS_MAX}")]
     Shards,
@@ -269,6 +303,7 @@ impl Config {
         if self.shards > SHARDS_MAX {
             return Err(ConfigError::Shards);
         }
+        self.control.core()?;
         for (app, table) in &self.apps {
             parse_app("apps", app)?;
             table.limits.check()?;

@@ -153,7 +153,7 @@ fn protocol_level(packet: &[u8]) -> Option<u8> {
     body.get(2 + usize::from(u16::from_be_bytes([high, low]))).copied()
 }
 
-async fn admit(host: &Host, connect: Box<Connect>, peer: &Peer) -> Result<Box<Opening>, Failed> {
+async fn admit(host: &Host, mut connect: Box<Connect>, peer: &Peer) -> Result<Box<Opening>, Failed> {
     let version = connect.version;
     let refused = |reason| Failed::Refused(version, reason);
     let (shared, from) = (&host.shared, &peer.listener);
@@ -172,8 +172,13 @@ async fn admit(host: &Host, connect: Box<Connect>, peer: &Peer) -> Result<Box<Op
     };
     let auth = shared.auth.load_full();
     let identity = auth.identify(peer, &connect).await.map_err(refused)?;
+    let control = shared.control.load();
+    handshake::rewrite_will(&mut connect, &identity, &control.rewrites).map_err(refused)?;
     handshake::authorize(&connect, &identity, &client_id).map_err(refused)?;
-    let limits = table.of(&from.name, &identity.app, identity.user.as_deref());
+    let limits = match identity.is_bridge {
+        true => table.of_bridge(),
+        false => table.of(&from.name, &identity.app, identity.user.as_deref()),
+    };
     handshake::check_will(&connect, &limits).map_err(refused)?;
     let (network, listener) = (peer.network(), from.name.clone());
     Ok(Box::new(Opening { connect, identity, client_id, is_assigned, network, limits, listener }))

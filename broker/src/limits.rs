@@ -69,6 +69,12 @@ impl LimitsTable {
         }
     }
 
+    /// The bounds of the bridge, which nothing slows down: its own queue has bounds of its own.
+    pub(crate) fn of_bridge(&self) -> Arc<ConnectionLimits> {
+        let limits = self.shell.connection();
+        Arc::new(ConnectionLimits { rate: Default::default(), offered: Default::default(), ..limits })
+    }
+
     /// The more is known about who it is, the more it counts.
     fn layered(&self, listener: Option<&str>, app: Option<&AppId>, user: Option<&str>) -> ConnectionLimits {
         let layers = [

@@ -25,7 +25,15 @@ const REPORT_DEADLINE: Duration = Duration::from_secs(2);
 const COMMIT_SECONDS: [f64; 11] = [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 1.0, 4.0];
 
 /// The counters of the core that go up and down.
-const GAUGES: [&str; 5] = ["sessions_online", "sessions", "subscriptions", "queued_messages", "queued_bytes"];
+const GAUGES: [&str; 7] = [
+    "sessions_online",
+    "sessions",
+    "subscriptions",
+    "queued_messages",
+    "queued_bytes",
+    "delayed_messages",
+    "delayed_bytes",
+];
 
 /// What one shard counted.
 #[derive(Clone, Debug, Default)]

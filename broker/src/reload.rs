@@ -4,6 +4,7 @@ use crate::config::{Config, ConfigError};
 use crate::limits::LimitsTable;
 use crate::mailbox::Command;
 use crate::operator::Operator;
+use reveille_broker_core::control::Control;
 use reveille_broker_core::io::{Input, ShardNo};
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -77,6 +78,7 @@ impl Operator {
             limits,
             apps,
             user_limits,
+            control,
         } = new;
         report.fixed("broker.listen", in_force.listen == *listen);
         report.fixed("broker.listeners", in_force.listeners == *listeners);
@@ -95,6 +97,11 @@ impl Operator {
             self.shared.tracer.configure(traces);
             in_force.traces.clone_from(traces);
             report.changed.push("broker.traces");
+        }
+        if in_force.control != *control {
+            self.replace_control(control.core()?);
+            in_force.control.clone_from(control);
+            report.changed.push("broker.control");
         }
         let has_limits = [
             ("broker.limits", in_force.limits == *limits),
@@ -116,6 +123,13 @@ impl Operator {
     fn tell_push_rules(&self, config: &Config) {
         let rules = config.core_push_rules();
         self.tell_shards(|| Input::PushRules(Arc::clone(&rules)));
+    }
+
+    /// Subscriptions that exist stay where they are.
+    fn replace_control(&self, control: Control) {
+        let control = Arc::new(control);
+        self.shared.control.store(Arc::clone(&control));
+        self.tell_shards(|| Input::Control(Arc::clone(&control)));
     }
 
     /// Connections and sessions keep the bounds that they began with.

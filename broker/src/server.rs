@@ -145,6 +145,7 @@ fn serve(config: &Config, bound: BoundAll, store: Arc<dyn Store>) -> Result<Brok
         auth: Arc::new(ArcSwap::from_pointee(Auth::new(config, bridge_app())?)),
         tracer: Arc::new(Tracer::new(Arc::clone(&mailboxes))),
         limits: Arc::new(ArcSwap::from_pointee(LimitsTable::new(config))),
+        control: Arc::new(ArcSwap::from_pointee(config.control.core()?)),
     };
     let running = Running { shards: Vec::new(), readers, http: None, store };
     let operator = Operator::new(shared.clone(), config.clone());
@@ -233,6 +234,7 @@ impl Broker {
         inboxes: Vec<Inbox>,
     ) -> Result<Recovering, StartError> {
         let Some(running) = &mut self.running else { return Err(StartError::Stopped) };
+        let usage = Arc::default();
         let (is_recovered, all_recovered) = sync_channel(inboxes.len());
         let push_rules = config.core_push_rules();
         let mut senders = Vec::with_capacity(inboxes.len());
@@ -247,6 +249,8 @@ impl Broker {
                 seed: seed(),
                 limits: Arc::clone(&shared.limits.load().core),
                 push_rules: Arc::clone(&push_rules),
+                usage: Arc::clone(&usage),
+                control: shared.control.load_full(),
             };
             let reads = running.readers.reads(no);
             let shared = Shared { no, ..shared.clone() };

@@ -8,6 +8,7 @@ use crate::mailbox::Mailboxes;
 use crate::metrics::Metrics;
 use crate::tracer::Tracer;
 use arc_swap::ArcSwap;
+use reveille_broker_core::control::Control;
 use reveille_broker_core::io::ShardNo;
 use reveille_broker_core::router::Router;
 use reveille_broker_store::Store;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) auth: Arc<ArcSwap<Auth>>,
     /// Whom an operator follows.
     pub(crate) tracer: Arc<Tracer>,
+    /// Where things go, and what clients are told and given without asking.
+    pub(crate) control: Arc<ArcSwap<Control>>,
     /// Every bound; what runs already keeps those that it began with.
     pub(crate) limits: Arc<ArcSwap<LimitsTable>>,
 }

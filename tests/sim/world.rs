@@ -68,6 +68,7 @@ impl World {
     fn start(&mut self) {
         let count = self.mail.len();
         self.router = Router::new(count as u16);
+        let usage: Arc<reveille_broker_core::usage::Usage> = Arc::default();
         let config = |no: usize| ShardConfig {
             no: ShardNo(no as u16),
             shards: count as u16,
@@ -75,6 +76,8 @@ impl World {
             seed: self.seed,
             limits: Arc::new(Self::limits()),
             push_rules: [].into(),
+            usage: Arc::clone(&usage),
+            control: Arc::default(),
         };
         self.shards = (0..count).map(|no| Shard::new(config(no))).collect();
         let mut items = Vec::new();

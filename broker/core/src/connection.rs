@@ -1,13 +1,16 @@
 //! One network connection: what the client allows, what it still has to be told, and when it was last heard.
 
 use crate::acl::{Acl, LastAllowed};
+use crate::aliases::{AliasesOut, Choice};
+use crate::explain::explained;
 use crate::io::{Identity, Opening};
 use crate::limits::ConnectionLimits;
 use crate::message::Time;
+use crate::rate::Throttle;
 use bytes::BytesMut;
 use bytestring::ByteString;
 use reveille_proto::ids::PacketId;
-use reveille_proto::mqtt::{Packet, Publish, PublishFrame, QoS, Version};
+use reveille_proto::mqtt::{Packet, PublishFrame, QoS, Version};
 use reveille_proto::reason::ReasonCode;
 use reveille_proto::topic::TopicName;
 use std::collections::{HashMap, VecDeque};
@@ -22,13 +25,6 @@ pub(crate) struct Owed {
     pub qos: QoS,
     pub size: u32,
     pub reason: Option<ReasonCode>,
-}
-
-/// Topic aliases in both directions; absent where nobody uses them.
-#[derive(Debug, Default)]
-pub(crate) struct Aliases {
-    pub theirs: HashMap<u16, TopicName>,
-    pub ours: HashMap<TopicName, u16>,
 }
 
 /// What a connection may do, and for how long; absent where that is everything for ever.
@@ -73,6 +69,10 @@ pub(crate) fn server_keep_alive(opening: &Opening) -> Option<u16> {
 
 /// See the module.
 #[derive(Debug)]
+#[expect(
+    clippy::box_collection,
+    reason = "most clients set no alias, so a pointer is cheaper than an empty map"
+)]
 pub(crate) struct Connection {
     pub generation: u32,
     /// Place of its session.
@@ -87,7 +87,15 @@ pub(crate) struct Connection {
     /// Bytes of one packet that it accepts.
     pub packet_size_max: u32,
     pub topic_alias_out_max: u16,
-    pub aliases: Option<Box<Aliases>>,
+    /// Topics for which the client set an alias.
+    pub aliases: Option<Box<HashMap<u16, TopicName>>>,
+    pub aliases_out: Option<Box<AliasesOut>>,
+    /// Reason strings may go with more than CONNACK and DISCONNECT.
+    pub wants_problem_information: bool,
+    /// Present where the rate of its publishes is bounded.
+    pub throttle: Option<Box<Throttle>>,
+    /// It published faster than it may: nothing is read from it before this time.
+    pub throttled_until: Option<Time>,
     pub unsent: BytesMut,
     pub is_dirty: bool,
     /// CONNACK was written.
@@ -106,7 +114,9 @@ pub(crate) struct Connection {
     pub publishes_sent: u64,
     /// What only operators look at.
     pub about: Box<About>,
-    /// We do not read from it: it owes too little or reads too little.
+    /// It has too much unacknowledged, or reads too little of what we wrote.
+    pub is_full: bool,
+    /// We do not read from it: it is full, too fast, or not open yet.
     pub is_paused: bool,
     pub permission: Option<Box<Permission>>,
 }
@@ -127,6 +137,10 @@ impl Connection {
             packet_size_max: properties.maximum_packet_size.unwrap_or(u32::MAX),
             topic_alias_out_max: properties.topic_alias_maximum.unwrap_or(0).min(limits.topic_alias_out_max),
             aliases: None,
+            aliases_out: None,
+            wants_problem_information: properties.request_problem_information.unwrap_or(true),
+            throttle: Throttle::new(limits.rate, now),
+            throttled_until: None,
             unsent: BytesMut::new(),
             is_dirty: false,
             is_open: false,
@@ -138,6 +152,7 @@ impl Connection {
             publishes_received: 0,
             publishes_sent: 0,
             about: Box::new(About { since: now, network: opening.network.clone() }),
+            is_full: false,
             is_paused: false,
             permission: Permission::of(&opening.identity),
         }
@@ -157,7 +172,9 @@ impl Connection {
     /// count, or a dead phone with traffic would live for ever. `[MQTT5-3.1.2-22]`
     pub fn silent_until(&self) -> Option<Time> {
         let limit = Duration::from_millis(u64::from(self.keep_alive) * 1500);
-        (self.keep_alive > 0).then(|| self.last_seen + limit)
+        // While we do not listen to who came too fast, its silence is ours.
+        let heard = self.throttled_until.map_or(self.last_seen, |until| until.max(self.last_seen));
+        (self.keep_alive > 0).then(|| heard + limit)
     }
 
     /// Whether reading from the client has to stop or may go on; `None`: as it is. It stops when the client has too much
@@ -171,7 +188,8 @@ impl Connection {
         let has_room = bytes <= limits.unacknowledged_bytes_max / 2
             && count <= count_max / 2
             && unsent <= limits.unsent_bytes_max / 2;
-        let pauses = if self.is_paused { !has_room } else { is_full };
+        self.is_full = if self.is_full { !has_room } else { is_full };
+        let pauses = self.is_full || self.throttled_until.is_some();
         let changes = pauses != self.is_paused;
         self.is_paused = pauses;
         changes.then_some(!pauses)
@@ -179,7 +197,20 @@ impl Connection {
 
     /// Appends a packet. What does not fit the client's maximum is left out and `false`: a PUBLISH, which is checked
     /// before, or the answer to very many filters. `[MQTT5-3.1.2-24]`
+    ///
+    /// A refusal goes with words that say why, where they fit. `[MQTT5-3.14.2-3]`
     pub fn write(&mut self, packet: &Packet) -> bool {
+        if self.version == Version::V5
+            && let Some(explained) = explained(packet, self.wants_problem_information)
+            && self.append(&explained)
+        {
+            return true;
+        }
+        self.append(packet)
+    }
+
+    /// Whether it fitted.
+    fn append(&mut self, packet: &Packet) -> bool {
         let before = self.unsent.len();
         let is_written = packet.write(self.version, &mut self.unsent).is_ok();
         let size = self.unsent.len() - before;
@@ -195,29 +226,13 @@ impl Connection {
         u32::try_from(size).is_ok_and(|size| size <= self.packet_size_max)
     }
 
-    /// Puts a topic alias in, for a client that allows them: the first topics of the connection get one.
-    pub fn alias(&mut self, publish: &mut Publish) {
-        let Some(topic) = publish.topic.clone() else { return };
-        let aliases = self.aliases.get_or_insert_default();
-        if let Some(alias) = aliases.ours.get(&topic) {
-            publish.properties.topic_alias = Some(*alias);
-            publish.topic = None;
-        } else if aliases.ours.len() < usize::from(self.topic_alias_out_max) {
-            let alias = u16::try_from(aliases.ours.len() + 1).unwrap_or(u16::MAX);
-            aliases.ours.insert(topic, alias);
-            publish.properties.topic_alias = Some(alias);
+    /// What a PUBLISH on this topic shall carry.
+    pub fn choose_alias(&mut self, topic: &TopicName) -> Choice {
+        if self.topic_alias_out_max == 0 || self.version != Version::V5 {
+            return Choice::Plain;
         }
-    }
-
-    /// Takes an alias back whose PUBLISH was not written.
-    pub fn unalias(&mut self, publish: &Publish) {
-        if let (Some(topic), Some(aliases)) = (&publish.topic, &mut self.aliases) {
-            aliases.ours.remove(topic);
-        }
-    }
-
-    pub fn has_aliases_out(&self) -> bool {
-        self.topic_alias_out_max > 0 && self.version == Version::V5
+        let max = self.topic_alias_out_max;
+        self.aliases_out.get_or_insert_with(|| Box::new(AliasesOut::new(max))).choose(topic)
     }
 
     pub fn write_frame(

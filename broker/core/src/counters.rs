@@ -35,6 +35,10 @@ counters! {
     queued_messages;
     /// Gauge: payload and topic bytes in queues.
     queued_bytes;
+    /// Gauge: delayed messages that wait for their time.
+    delayed_messages;
+    /// Gauge: their payload and topic bytes.
+    delayed_bytes;
     /// CONNECTs accepted.
     connects;
     /// Connections that took over a session from another connection.
@@ -63,6 +67,10 @@ counters! {
     payload_bytes_sent;
     /// Publishes without a receiver.
     publishes_without_receiver;
+    /// Times that a client was not read for a while because it published too fast.
+    throttled;
+    /// Connections ended because they published too fast for too long.
+    refused_rate;
     /// Messages refused because a queue was full.
     refused_queue_full;
     /// Messages dropped because a queue was full and drops its oldest.
@@ -89,6 +97,12 @@ counters! {
     directed_without_session;
     /// Commits that the store refused.
     commits_failed;
+    /// Delayed messages whose time came.
+    delayed_published;
+    /// Delayed messages refused: too many, too large together, or too long a delay.
+    refused_delayed;
+    /// Automatic subscriptions not made: a client id or user name that fits no filter, or a session that has too many.
+    refused_auto_subscriptions;
     /// Wills published.
     wills_published;
     /// Announcements handed to the bridge's queue.

@@ -333,6 +333,7 @@ mod tests {
             calls in prop::collection::vec(call(), 1..200),
         ) {
             let mut wheel = Deadlines::default();
+            fired(&mut wheel, start); // the model's time begins here, and so must the wheel's
             let (mut now, mut model) = (start, BTreeMap::new());
             for call in calls {
                 match call {

@@ -3,6 +3,7 @@
 use crate::acl::Who;
 use crate::io::Identity;
 use crate::limits::ConnectionLimits;
+use crate::rewrite::{Rewrite, rewrite_topic};
 use reveille_proto::ids::ClientId;
 use reveille_proto::mqtt::{ConnAck, ConnAckProperties, Connect, Version};
 use reveille_proto::reason::ReasonCode;
@@ -70,6 +71,20 @@ pub fn authorize(connect: &Connect, identity: &Identity, client_id: &ClientId) -
         true => Ok(()),
         false => Err(ReasonCode::NOT_AUTHORIZED),
     }
+}
+
+/// Sends a will where a rewrite rule says. Before [`authorize`], which asks about the topic that it will have.
+///
+/// # Errors
+/// The reason code for the refusing CONNACK.
+pub fn rewrite_will(connect: &mut Connect, identity: &Identity, rules: &[Rewrite]) -> Result<(), ReasonCode> {
+    let Some(will) = connect.will.as_mut().filter(|_| !identity.is_bridge) else { return Ok(()) };
+    match rewrite_topic(rules, &identity.app, &will.topic) {
+        Ok(Some(topic)) => will.topic = topic,
+        Ok(None) => {}
+        Err(_) => return Err(ReasonCode::TOPIC_NAME_INVALID),
+    }
+    Ok(())
 }
 
 /// The CONNACK that refuses.

@@ -6,6 +6,7 @@
 use crate::acl::Acl;
 use crate::admin::{Done, Wish};
 use crate::change::Change;
+use crate::control::Control;
 use crate::limits::{ConnectionLimits, Limits};
 use crate::message::{Message, MessageKey, SessionKey, Time};
 use crate::shard::PushRule;
@@ -259,6 +260,8 @@ pub enum Input {
         /// Where it should go, in the words of the standard: names or addresses, separated by spaces.
         server_reference: Option<ByteString>,
     },
+    /// From now on this is said and done.
+    Control(Arc<Control>),
     /// The deadline passed. Harmless at any time.
     Tick,
     /// The broker stops: say goodbye to every connection with this reason.

@@ -23,6 +23,12 @@ pub struct Limits {
     pub wait_ack: Duration,
     /// Retained messages that are read in one go for a subscriber. 256.
     pub retained_page: usize,
+    /// Delayed messages, of all apps together: they wait in memory too. 100,000.
+    pub delayed_messages_max: u64,
+    /// Their payload and topic bytes. 64 MiB.
+    pub delayed_bytes_max: u64,
+    /// The longest delay. A week: beyond it a calendar is the better place.
+    pub delay_max: Duration,
     /// Acknowledged push ids that one session remembers, so that a repeated directed send is harmless. 16.
     pub recent_pushes_max: usize,
 }
@@ -139,6 +145,9 @@ impl Default for Limits {
             look_ahead_max: 64,
             wait_ack: Duration::from_secs(3),
             retained_page: 256,
+            delayed_messages_max: 100_000,
+            delayed_bytes_max: 64 << 20,
+            delay_max: Duration::from_secs(7 * 24 * 60 * 60),
             recent_pushes_max: 16,
         }
     }

@@ -6,6 +6,8 @@
 mod acknowledging;
 mod administering;
 mod announcing;
+mod controlling;
+mod delaying;
 mod delivering;
 mod directing;
 mod ending;
@@ -23,8 +25,10 @@ use crate::admin::Done;
 use crate::change::{Announcement, Batch, Change, Granted};
 use crate::commits::{Commits, Ended, Wait};
 use crate::connection::Connection;
+use crate::control::Control;
 use crate::counters::Counters;
 use crate::deadlines::Deadlines;
+use crate::delayed::Delayed;
 use crate::io::{Committed, ConnectionKey, Input, Output, Part, ShardNo, Ticket};
 use crate::limits::Limits;
 use crate::message::{MessageKey, Seq, SessionKey, Time};
@@ -32,6 +36,7 @@ use crate::session::Session;
 use crate::shared::SharedGroups;
 use crate::subscriptions::FilterIndex;
 use crate::trace::TraceRule;
+use crate::usage::Usage;
 use bytes::BytesMut;
 use publishing::Publishing;
 use reveille_proto::bridge::Device;
@@ -59,6 +64,10 @@ pub struct ShardConfig {
     pub seed: u64,
     /// Bounds.
     pub limits: Arc<Limits>,
+    /// What the shards use together; every shard of a broker has the same one.
+    pub usage: Arc<Usage>,
+    /// What is said and done beyond the protocol.
+    pub control: Arc<Control>,
     /// Push rules: what makes a message a push candidate without its publisher's help.
     pub push_rules: Arc<[PushRule]>,
 }
@@ -83,6 +92,10 @@ pub struct PushRule {
 enum Due {
     Connection(ConnectionKey),
     Session(SessionKey),
+    /// Reading from it goes on.
+    Reading(ConnectionKey),
+    /// A delayed message, by the key under which the store knows it.
+    Delayed(SessionKey),
 }
 
 /// The sessions of one thread.
@@ -103,6 +116,7 @@ pub struct Shard {
     /// Sessions that ended and still hand messages over: how many publishes are left.
     ending: HashMap<SessionKey, u32>,
     handovers: HashMap<SessionKey, ending::Handover>,
+    delayed: HashMap<SessionKey, Delayed>,
     pending_announcements: VecDeque<(u64, Announcement)>,
     announcements_retry_at: Option<Time>,
     acked: BTreeMap<(AppId, MessageId), Vec<Device>>,
@@ -141,6 +155,7 @@ impl Shard {
             unconfirmed: HashMap::new(),
             ending: HashMap::new(),
             handovers: HashMap::new(),
+            delayed: HashMap::new(),
             pending_announcements: VecDeque::new(),
             announcements_retry_at: None,
             acked: BTreeMap::new(),
@@ -178,6 +193,7 @@ impl Shard {
             Input::Kick { app, client_id, reason } => self.kick(app, client_id, reason, now),
             Input::Wish { number, wish } => self.wish(number, wish, now),
             Input::BridgePresent(is_present) => self.bridge_present(is_present, now),
+            Input::Control(control) => self.config.control = control,
             Input::Limits(limits) => self.config.limits = limits,
             Input::PushRules(rules) => self.config.push_rules = rules,
             Input::Traces(rules) => self.traces = Some(rules).filter(|rules| !rules.is_empty()),

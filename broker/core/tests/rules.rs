@@ -181,8 +181,9 @@ fn a_second_connection_takes_the_session_over_without_loss() {
     assert_eq!(bench.publishes(old).len(), 1);
     let new = bench.open(durable("d"));
     assert_eq!(bench.closed(old), Some(ReasonCode::SESSION_TAKEN_OVER));
-    let goodbye = Packet::Disconnect(Box::new(Disconnect::new(ReasonCode::SESSION_TAKEN_OVER)));
-    assert_eq!(bench.read(old), [goodbye]);
+    let goodbyes = bench.read(old);
+    let [Packet::Disconnect(goodbye)] = goodbyes.as_slice() else { panic!("{goodbyes:?}") };
+    assert_eq!(goodbye.reason, ReasonCode::SESSION_TAKEN_OVER);
     assert_eq!(bench.messages(new), [("a".to_owned(), "x".to_owned())]);
     bench.lose(old); // late news of the old socket must not touch the new connection
     bench.send(new, Packet::PingReq);
@@ -448,13 +449,16 @@ fn topic_aliases_stand_for_topics_in_both_directions() {
     };
     bench.publish(publisher, aliased(Some("主题/一"), "1"));
     bench.publish(publisher, aliased(None, "2"));
-    bench.publish(publisher, publish("other", "3", 0, 0));
+    bench.publish(publisher, aliased(None, "3"));
+    bench.publish(publisher, publish("other", "4", 0, 0));
     let got = bench.publishes(reader);
     let seen: Vec<_> = got
         .iter()
         .map(|publish| (publish.topic.as_ref().map(ToString::to_string), publish.properties.topic_alias))
         .collect();
-    let wanted = [(Some("主题/一".to_owned()), Some(1)), (None, Some(1)), (Some("other".to_owned()), None)];
+    // Only what comes again is worth an alias.
+    let topic = Some("主题/一".to_owned());
+    let wanted = [(topic.clone(), None), (topic, Some(1)), (None, Some(1)), (Some("other".to_owned()), None)];
     assert_eq!(seen, wanted);
     let mut too_high = aliased(Some("x"), "4");
     too_high.properties.topic_alias = Some(65);

@@ -61,6 +61,12 @@ pub struct LimitsConfig {
     pub retained_page: usize,
     /// See [`Limits::recent_pushes_max`].
     pub recent_pushes_max: usize,
+    /// See [`Limits::delayed_messages_max`].
+    pub delayed_messages_max: u64,
+    /// See [`Limits::delayed_bytes_max`].
+    pub delayed_max_bytes: u64,
+    /// See [`Limits::delay_max`].
+    pub delay_max_s: u64,
     /// See [`PublishRate::messages_per_s`].
     pub publishes_per_s_max: u32,
     /// See [`PublishRate::bytes_per_s`].
@@ -131,6 +137,9 @@ impl Default for LimitsConfig {
             wait_ack_ms: u64::try_from(core.wait_ack.as_millis()).unwrap_or(u64::MAX),
             retained_page: core.retained_page,
             recent_pushes_max: core.recent_pushes_max,
+            delayed_messages_max: core.delayed_messages_max,
+            delayed_max_bytes: core.delayed_bytes_max,
+            delay_max_s: core.delay_max.as_secs(),
             publishes_per_s_max: connection.rate.messages_per_s,
             publish_bytes_per_s_max: connection.rate.bytes_per_s,
             publish_patience_s: connection.rate.patience.as_secs(),
@@ -153,6 +162,9 @@ impl LimitsConfig {
             look_ahead_max: self.look_ahead_max,
             wait_ack: Duration::from_millis(self.wait_ack_ms),
             retained_page: self.retained_page,
+            delayed_messages_max: self.delayed_messages_max,
+            delayed_bytes_max: self.delayed_max_bytes,
+            delay_max: Duration::from_secs(self.delay_max_s),
             recent_pushes_max: self.recent_pushes_max,
             ..Limits::default()
         }

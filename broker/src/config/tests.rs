@@ -26,6 +26,11 @@ fn what_is_wrong_is_named_in_one_line() {
         ("no_such_key = 1", "no_such_key"),
         ("[limits]\nno_such_key = 1", "no_such_key"),
         ("[limits]\nreceive_maximum = 0", "limits.receive_maximum"),
+        ("[[control.rewrites]]\nfrom = 'a'\nto = 'b/$1'", "$1"),
+        ("[[control.rewrites]]\nfrom = 'a/#/b'\nto = 'b'", "control.rewrites.from"),
+        ("[[control.auto_subscriptions]]\nfilter = 'a/#/%c'", "control.auto_subscriptions.filter"),
+        ("[[control.auto_subscriptions]]\nfilter = 'a'\nqos = 3", "qos is 0, 1 or 2"),
+        ("[control.shared]\nstrategy = 'luck'", "round_robin"),
         ("[limits]\nmaximum_qos = 3", "limits.maximum_qos"),
         ("[apps.shop.limits]\nsesions_max = 3", "sesions_max"),
         ("[apps.'No App'.limits]", "no app id"),
@@ -164,6 +169,7 @@ fn every_key_is_explained_to_operators() {
     let page = include_str!("../../../docs/configuration.md");
     let keys = include_str!("../config.rs").lines();
     let keys = keys.chain(include_str!("limits.rs").lines()).chain(include_str!("listeners.rs").lines());
+    let keys = keys.chain(include_str!("control.rs").lines());
     let fields =
         keys.filter_map(|line| line.strip_prefix("    pub ")?.split_once(": ").map(|(name, _)| name));
     let mut count = 0;

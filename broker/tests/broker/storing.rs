@@ -98,3 +98,19 @@ fn a_broken_store_stops_nobody_from_talking() {
     assert_eq!(sender.publish("live", b"y", 2), ReasonCode::SUCCESS);
     assert_eq!(&reader.receive_publish().payload[..], b"y");
 }
+
+#[test]
+fn a_delayed_message_comes_after_a_crash() {
+    let store = Arc::new(Memory::new());
+    let broker = start_on(&store);
+    park_device(&broker);
+    let mut sender = Client::connect(broker.mqtt_addr(), connect(Version::V5, "sender", true));
+    assert_eq!(sender.publish("$delayed/1/t", "醒".as_bytes(), 1), ReasonCode::SUCCESS);
+    let crashed = Arc::new(store.crash()); // what was acknowledged is all that is left
+    broker.stop();
+    let broker = start_on(&crashed);
+    let mut device = Client::connect(broker.mqtt_addr(), durable(Version::V5, "device"));
+    let Packet::Publish(publish) = device.receive() else { panic!("not the message") };
+    assert_eq!((publish.topic.unwrap().as_str(), &*publish.payload), ("t", "醒".as_bytes()));
+    broker.stop();
+}

@@ -100,7 +100,9 @@ impl Shard {
         let open_before = session.received.as_ref().map_or(0, |received| received.len());
         let mut connection = Connection::new(key.generation, at, opening, now);
         connection.open_before = u16::try_from(open_before).unwrap_or(u16::MAX);
-        let connack = Packet::ConnAck(Box::new(connack(opening, granting.session_present)));
+        let mut connack = connack(opening, granting.session_present);
+        connack.properties.response_information = self.response_information(opening);
+        let connack = Packet::ConnAck(Box::new(connack));
         self.put_record(at);
         self.insert_connection(key, connection);
         self.counters.connects += 1;
@@ -148,6 +150,7 @@ impl Shard {
         self.touch(key);
         self.update_reading(key);
         self.members_online(key, 1);
+        self.auto_subscribe(key);
         self.revoke_subscriptions(key);
         if let Some((at, session)) = self.session_at(key) {
             session.is_loading = false;
@@ -173,6 +176,13 @@ impl Shard {
             }
             self.outputs.push_back(Output::Index(IndexChange::Online(app.clone(), subscription, change)));
         }
+    }
+
+    /// Where the client may let itself be answered, for one that asks. `[MQTT5-3.1.2-28]`
+    fn response_information(&self, opening: &Opening) -> Option<ByteString> {
+        let is_asked = opening.connect.properties.request_response_information == Some(true);
+        let template = self.config.control.response_information.as_ref().filter(|_| is_asked)?;
+        template.fill(opening.client_id.as_str(), opening.identity.user.as_deref()).map(ByteString::from)
     }
 
     /// The same client came on another connection. `[MQTT5-3.1.4-3]`

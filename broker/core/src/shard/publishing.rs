@@ -1,12 +1,14 @@
 //! PUBLISH from a client: its rules, its way to the receivers, and its acknowledgement, never too early and in order.
 
-use super::Shard;
+use super::controlling::Destination;
 use super::opening::{forwarded, own_topic};
+use super::{Due, Shard};
 use crate::change::Change;
 use crate::commits::Wait;
 use crate::connection::Owed;
 use crate::io::{ConnectionKey, Output, Part, RouteTo, ShardNo, Ticket};
 use crate::message::{Message, MessageKey, SessionKey, Time};
+use crate::rate::Pace;
 use crate::session::Received;
 use bytes::Bytes;
 use reveille_proto::ids::{MessageId, PacketId};
@@ -31,6 +33,8 @@ pub(super) struct Publishing {
     /// QoS 2 only: facts of all shards, committed together with our own.
     changes: Vec<Change>,
     shards: Vec<ShardNo>,
+    /// The message waits for its time under this key.
+    delays: Option<SessionKey>,
 }
 
 /// Bytes of a payload that are copied out of the read buffer: a larger one is most of what it would keep alive.
@@ -45,6 +49,8 @@ pub(super) enum Kind {
     ExactlyOnce(SessionKey, PacketId),
     /// A will, or a message handed over: the session's record waits for it.
     Ending(SessionKey),
+    /// A delayed message whose time came.
+    Delayed(SessionKey),
     /// An announcement to the bridge.
     Announcement(u64, crate::change::Announcement),
     /// An operator's wish.
@@ -74,6 +80,7 @@ impl Publishing {
             has_failed: false,
             changes: Vec::new(),
             shards: Vec::new(),
+            delays: None,
         }
     }
 
@@ -110,6 +117,9 @@ impl Shard {
         if !publish.properties.subscription_identifiers.is_empty() {
             return self.refuse(key, ReasonCode::PROTOCOL_ERROR, now); // [MQTT5-3.3.4-6]
         }
+        if !self.keeps_pace(key, &publish, now) {
+            return self.refuse(key, ReasonCode::MESSAGE_RATE_TOO_HIGH, now);
+        }
         if let Err(reason) = self.resolve_alias(key, &mut publish) {
             return self.refuse(key, reason, now);
         }
@@ -119,6 +129,10 @@ impl Shard {
         if publish.qos > QoS::AtMostOnce && self.is_over_quota(key, publish.packet_id) {
             return self.refuse(key, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, now); // [MQTT5-3.3.4-7]
         }
+        let Destination { topic, delay } = match self.destination(key, topic) {
+            Ok(destination) => destination,
+            Err(reason) => return self.answer(key, &publish, reason, now),
+        };
         match self.broken_limit(key, &publish, &topic) {
             Some(Broken::Message(reason)) => return self.answer(key, &publish, reason, now),
             Some(Broken::Connection(reason)) => return self.refuse(key, reason, now),
@@ -128,7 +142,28 @@ impl Shard {
             (QoS::ExactlyOnce, Some(id)) if self.is_repeated(key, id, &publish) => {}
             _ if !self.may_publish(key, &topic, publish.retain) => self.deny_publish(key, &publish, now),
             _ if topic.as_str().starts_with('$') => self.publish_system(key, &publish, topic, now),
-            _ => self.publish_message(key, &publish, topic, now),
+            _ => self.publish_message(key, &publish, topic, delay, now),
+        }
+    }
+
+    /// Whether the client may go on; one that comes too fast is not read for a while.
+    fn keeps_pace(&mut self, key: ConnectionKey, publish: &Publish, now: Time) -> bool {
+        let Some(connection) = self.connection_mut(key) else { return true };
+        let Some(throttle) = &mut connection.throttle else { return true };
+        let topic = publish.topic.as_ref().map_or(0, |topic| topic.as_str().len());
+        match throttle.take((publish.payload.len() + topic) as u64, now) {
+            Pace::Flowing => true,
+            Pace::Pause(until) => {
+                connection.throttled_until = Some(until);
+                self.counters.throttled += 1;
+                self.deadlines.arm(Due::Reading(key), until.0);
+                self.update_reading(key);
+                true
+            }
+            Pace::TooHigh => {
+                self.counters.refused_rate += 1;
+                false
+            }
         }
     }
 
@@ -146,12 +181,19 @@ impl Shard {
         is_deep.then_some(Broken::Message(ReasonCode::TOPIC_NAME_INVALID))
     }
 
-    fn publish_message(&mut self, key: ConnectionKey, publish: &Publish, topic: TopicName, now: Time) {
+    fn publish_message(
+        &mut self,
+        key: ConnectionKey,
+        publish: &Publish,
+        topic: TopicName,
+        delay: Option<u32>,
+        now: Time,
+    ) {
         let message_key = MessageKey(self.number());
         let Some((_, session)) = self.session_at(key) else { return };
         let expiry = publish.properties.message_expiry_interval;
         // What passes through keeps its slices of the read buffer; what may stay gets bytes of its own.
-        let stays = publish.retain || publish.qos > QoS::AtMostOnce;
+        let stays = publish.retain || publish.qos > QoS::AtMostOnce || delay.is_some();
         let copies = stays && publish.payload.len() <= COPIED_PAYLOAD_MAX;
         let payload = if copies { Bytes::copy_from_slice(&publish.payload) } else { publish.payload.clone() };
         let mut message = Message {
@@ -167,9 +209,22 @@ impl Shard {
             properties: forwarded(&publish.properties),
             push: None,
         };
+        if let Some(seconds) = delay {
+            return self.delay(key, publish, message, seconds, now);
+        }
         message.push = self.candidate(&message, now);
         self.trace_published(&message);
         self.route(key, publish, Arc::new(message), RouteTo::Subscribers, now);
+    }
+
+    /// A client's message that waits for its time: its acknowledgement waits for this fact alone.
+    pub(super) fn publish_kept(&mut self, ticket: u64, delayed: SessionKey, change: Change, now: Time) {
+        let Some(publishing) = self.publishes.get_mut(&ticket) else { return };
+        publishing.delays = Some(delayed);
+        publishing.changes.push(change);
+        publishing.is_taken = true;
+        publishing.is_routed = true;
+        self.check_done(ticket, now);
     }
 
     /// Sends a client's message on its way and remembers that its acknowledgement is owed.
@@ -272,9 +327,9 @@ impl Shard {
         let aliases = connection.aliases.get_or_insert_default();
         match &publish.topic {
             Some(topic) => {
-                aliases.theirs.insert(alias, own_topic(topic));
+                aliases.insert(alias, own_topic(topic));
             }
-            None => publish.topic = aliases.theirs.get(&alias).cloned(),
+            None => publish.topic = aliases.get(&alias).cloned(),
         }
         Ok(())
     }
@@ -332,11 +387,15 @@ impl Shard {
         if !publishing.is_taken && !publishing.is_refused {
             self.counters.publishes_without_receiver += 1;
         }
-        let changes = std::mem::take(&mut publishing.changes);
+        let mut changes = std::mem::take(&mut publishing.changes);
+        if let (Kind::Delayed(session), false) = (&publishing.kind, changes.is_empty()) {
+            changes.push(Change::DropSession { session: *session }); // QoS 2: published and forgotten, or neither
+        }
         let received = match publishing.kind {
             Kind::ExactlyOnce(session, packet_id) => Some((session, packet_id)),
             Kind::AtLeastOnce
             | Kind::Ending(_)
+            | Kind::Delayed(_)
             | Kind::Announcement(..)
             | Kind::Wanted(_)
             | Kind::Forwarded(_) => None,
@@ -369,11 +428,15 @@ impl Shard {
                 self.outputs.push_back(Output::Confirm { shard, message, is_durable });
             }
         }
+        if let Some(delayed) = publishing.delays {
+            self.delayed_written(delayed, is_durable, now);
+        }
         let reason = publishing.reason();
         match publishing.kind {
             Kind::AtLeastOnce => {}
             Kind::ExactlyOnce(session, packet_id) => self.received(session, packet_id, reason),
             Kind::Ending(session) => self.ending_done(session),
+            Kind::Delayed(key) => self.delayed_published(key, publishing.has_failed, now),
             Kind::Announcement(number, announcement) => {
                 let is_told = publishing.is_taken && !publishing.has_failed;
                 self.announced(number, announcement, is_told, now);

@@ -2,7 +2,9 @@
 
 use super::Shard;
 use super::delivering::{Delivering, How, publish_of};
+use crate::aliases::Choice;
 use crate::change::Phase;
+use crate::connection::Connection;
 use crate::io::{ConnectionKey, Output};
 use crate::message::{Message, MessageKey, Seq, SessionKey, Time};
 use crate::trace::{PacketView, Traced};
@@ -46,6 +48,37 @@ enum Next {
     BodyMissing,
     Publish(Seq, Arc<Message>),
     Nothing,
+}
+
+/// A frame for this connection alone. One that only its new alias makes too large goes without.
+fn own_frame(
+    connection: &mut Connection,
+    outgoing: &Outgoing<'_>,
+    choice: Choice,
+    now: Time,
+) -> Option<PublishFrame> {
+    let Outgoing { message, qos, identifiers, .. } = outgoing;
+    let version = connection.version;
+    let mut publish = publish_of(message, *qos, identifiers, version, now);
+    match choice {
+        Choice::Plain => {}
+        Choice::Known(alias) => {
+            publish.topic = None;
+            publish.properties.topic_alias = Some(alias);
+        }
+        Choice::New(alias) => {
+            publish.properties.topic_alias = Some(alias);
+            let frame = PublishFrame::encode(version, &publish).ok();
+            if let Some(frame) = frame.filter(|frame| connection.accepts(frame.len())) {
+                if let Some(aliases) = &mut connection.aliases_out {
+                    aliases.learn(&message.topic, alias);
+                }
+                return Some(frame);
+            }
+            publish.properties.topic_alias = None;
+        }
+    }
+    PublishFrame::encode(version, &publish).ok()
 }
 
 impl Shard {
@@ -183,25 +216,15 @@ impl Shard {
         let Some(place) = self.connections.get_mut(key.index as usize) else { return Written::TooLarge };
         let Some(connection) = place.as_mut() else { return Written::TooLarge };
         let version = connection.version;
-        let is_own =
-            !outgoing.identifiers.is_empty() && version == Version::V5 || connection.has_aliases_out();
+        let choice = connection.choose_alias(&outgoing.message.topic);
+        let is_plain = choice == Choice::Plain && (outgoing.identifiers.is_empty() || version != Version::V5);
         let own;
         let shared = match delivering {
-            Some(delivering) if !is_own && delivering.message.key == outgoing.message.key => {
+            Some(delivering) if is_plain && delivering.message.key == outgoing.message.key => {
                 delivering.frames.get(outgoing.message, version, outgoing.qos, now)
             }
             _ => {
-                let mut publish =
-                    publish_of(outgoing.message, outgoing.qos, outgoing.identifiers, version, now);
-                let plain = publish.clone();
-                if connection.has_aliases_out() {
-                    connection.alias(&mut publish);
-                }
-                own = PublishFrame::encode(version, &publish).ok();
-                let fits = own.as_ref().is_some_and(|frame| connection.accepts(frame.len()));
-                if !fits && publish.topic.is_some() && publish.properties.topic_alias.is_some() {
-                    connection.unalias(&plain);
-                }
+                own = own_frame(connection, outgoing, choice, now);
                 own.as_ref()
             }
         };

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use crate::change::{Announcement, StoredSession};
+use crate::delayed::{Delayed, is_delayed};
 use crate::io::{IndexChange, Output};
 use crate::message::Time;
 use crate::queue::Slot;
@@ -13,6 +14,12 @@ impl Shard {
     /// make the session routable.
     pub fn recover(&mut self, stored: StoredSession, now: Time) {
         let StoredSession { session: key, record, subscriptions, entries, received } = stored;
+        if is_delayed(&record) {
+            if let Some(delayed) = Delayed::recovered(*record) {
+                self.recover_delayed(key, delayed);
+            }
+            return;
+        }
         let limits = Arc::clone(self.config.limits.of_app(&record.app));
         let mut session = Session::new(key, record.app, record.client_id, limits);
         session.epoch = record.epoch;

@@ -64,8 +64,9 @@ impl Shard {
         let Some((at, session)) = self.session_at(key) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
         let (limits, is_bridge) = (Arc::clone(&session.limits), session.is_bridge);
         let levels_max = limits.topic_levels_max;
-        let Ok(subscription) = Subscription::parse(text.to_string()) else {
-            return Ok(ReasonCode::TOPIC_FILTER_INVALID);
+        let subscription = match self.wanted_subscription(at, text) {
+            Ok(subscription) => subscription,
+            Err(reason) => return Ok(reason),
         };
         if subscription.filter.levels().take(levels_max + 1).count() > levels_max {
             return Ok(ReasonCode::TOPIC_FILTER_INVALID);
@@ -97,7 +98,13 @@ impl Shard {
         Ok(ReasonCode::from_u8(granted.options.qos as u8).unwrap_or(ReasonCode::SUCCESS))
     }
 
-    fn add_subscription(&mut self, at: u32, subscription: Subscription, granted: Granted, is_new: bool) {
+    pub(super) fn add_subscription(
+        &mut self,
+        at: u32,
+        subscription: Subscription,
+        granted: Granted,
+        is_new: bool,
+    ) {
         let Some(session) = self.sessions.get_mut(at as usize) else { return };
         session.subscribe(subscription.clone(), granted);
         let (app, session_key, is_durable) = (session.app.clone(), session.key, session.is_durable);
@@ -162,10 +169,11 @@ impl Shard {
     }
 
     fn unsubscribe_one(&mut self, key: ConnectionKey, text: &ByteString) -> ReasonCode {
-        let Ok(subscription) = Subscription::parse(text.to_string()) else {
-            return ReasonCode::TOPIC_FILTER_INVALID;
-        };
-        self.remove_subscription(key, subscription)
+        let Some((at, _)) = self.session_at(key) else { return ReasonCode::UNSPECIFIED_ERROR };
+        match self.wanted_subscription(at, text) {
+            Ok(subscription) => self.remove_subscription(key, subscription),
+            Err(reason) => reason,
+        }
     }
 
     pub(super) fn remove_subscription(

@@ -23,6 +23,8 @@ impl Shard {
             match who {
                 Due::Connection(key) => self.look_at_connection(key, now),
                 Due::Session(key) => self.look_at_session(key, now),
+                Due::Delayed(key) => self.delayed_due(key, now),
+                Due::Reading(key) => self.read_again(key, now),
             }
         }
     }
@@ -41,6 +43,20 @@ impl Shard {
         self.counters.keep_alive_timeouts += 1;
         self.say_goodbye(key, ReasonCode::KEEP_ALIVE_TIMEOUT);
         self.end_connection(key, ReasonCode::KEEP_ALIVE_TIMEOUT, true, now);
+    }
+
+    /// A client that published too fast has waited for long enough.
+    fn read_again(&mut self, key: ConnectionKey, now: Time) {
+        let Some(connection) = self.connection_mut(key) else { return };
+        match connection.throttled_until {
+            Some(until) if until > now => self.deadlines.arm(Due::Reading(key), until.0),
+            Some(_) => {
+                connection.throttled_until = None;
+                connection.last_seen = now;
+                self.update_reading(key);
+            }
+            None => {}
+        }
     }
 
     fn look_at_session(&mut self, key: SessionKey, now: Time) {

@@ -4,6 +4,7 @@
 use bytes::BytesMut;
 use reveille_broker_core::admin::Done;
 use reveille_broker_core::change::{Batch, Change};
+use reveille_broker_core::control::Control;
 use reveille_broker_core::io::{Committed, ConnectionKey, Identity, Input, Opening, Output, ShardNo, Ticket};
 use reveille_broker_core::limits::{ConnectionLimits, Limits};
 use reveille_broker_core::message::Time;
@@ -103,6 +104,11 @@ impl Bench {
 
     /// The broker after so many starts: its numbers are above those of earlier ones.
     pub fn booted(limits: Limits, boot: u64) -> Self {
+        Self::controlled(limits, Control::default(), boot)
+    }
+
+    /// With what an operator wants beyond bounds.
+    pub fn controlled(limits: Limits, control: Control, boot: u64) -> Self {
         let connection = Arc::clone(&limits.connection);
         let config = ShardConfig {
             no: ShardNo(0),
@@ -111,6 +117,8 @@ impl Bench {
             seed: 7,
             limits: Arc::new(limits),
             push_rules: [].into(),
+            usage: Arc::default(),
+            control: Arc::new(control),
         };
         Self {
             shard: Shard::new(config),
