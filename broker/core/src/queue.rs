@@ -18,6 +18,7 @@ use crate::message::{Message, MessageKey, Seq, Time};
 use bytestring::ByteString;
 use reveille_proto::bridge::Priority;
 use reveille_proto::ids::{MessageId, PacketId};
+use reveille_proto::mqtt::QoS;
 use reveille_proto::topic::TopicFilter;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU16;
@@ -79,6 +80,12 @@ impl Slot {
     /// Whether PUBLISH was sent, on this or an earlier connection.
     pub fn was_sent(&self) -> bool {
         self.is_in_flight || self.is_resent
+    }
+
+    /// Not while it is on its way, and with QoS 2 never after it was sent once. `[MQTT5-4.3.3-7]`
+    pub fn may_expire(&self) -> bool {
+        let is_bound = self.is_resent && self.entry.qos == QoS::ExactlyOnce;
+        self.entry.phase == Phase::Queued && !self.is_in_flight && !is_bound
     }
 
     fn priority(&self) -> Priority {
@@ -396,7 +403,7 @@ impl Queue {
         self.slots.values().filter(waits).map(|slot| slot.entry.seq).take(limit).collect()
     }
 
-    /// Places whose time is over and that were never sent, at most `limit`. QoS 2 after PUBREC never expires.
+    /// Places whose time is over and that are not on their way, at most `limit`.
     pub fn expired(&mut self, now: Time, limit: usize) -> Vec<Seq> {
         if self.earliest_expiry.is_none_or(|end| end > now) {
             return Vec::new();
@@ -404,11 +411,10 @@ impl Queue {
         let mut expired = Vec::new();
         let mut earliest: Option<Time> = None;
         for (seq, slot) in &self.slots {
-            let Some(end) = slot.entry.expires_at else { continue };
-            let may_go = slot.is_confirmed && !slot.is_in_flight && slot.entry.phase == Phase::Queued;
-            if end <= now && may_go && expired.len() < limit {
+            let Some(end) = slot.entry.expires_at.filter(|_| slot.may_expire()) else { continue };
+            if end <= now && slot.is_confirmed && expired.len() < limit {
                 expired.push(*seq);
-            } else if !slot.is_in_flight {
+            } else {
                 earliest = Some(earliest.map_or(end, |known| known.min(end)));
             }
         }

@@ -1,11 +1,13 @@
 //! What the chapters on subscriptions and acknowledgements expect of a [`Client`].
 
-use super::packets::{Publish, ack, disconnect};
-use super::wire::{Packet, show};
-use super::{Client, Version};
+use super::packets::{Connect, Publish, Will, ack, disconnect, puback, pubcomp, pubrec};
+use super::wire::{Packet, prop, show};
+use super::{Client, Stage, Version};
 
 /// 5.0 has a word for it; before, there is only the acknowledgement.
 const PACKET_IDENTIFIER_NOT_FOUND: u8 = 0x92;
+
+const PUBREL: u8 = 0x62;
 
 impl Client {
     /// SUBACK with exactly these codes.
@@ -44,6 +46,39 @@ impl Client {
         payloads.iter().map(expect).collect()
     }
 
+    /// The next messages, acknowledged to the end of their exchanges, which may run side by side.
+    pub fn take_many(&mut self, count: usize) -> Vec<Publish> {
+        let version = self.version;
+        let (mut taken, mut unfinished) = (Vec::new(), 0);
+        while taken.len() < count || unfinished > 0 {
+            let frame = self.next();
+            if frame.first == PUBREL {
+                self.send(pubcomp(frame.ack(PUBREL, version).id));
+                unfinished -= 1;
+                continue;
+            }
+            let publish = frame.publish(version);
+            match publish.qos {
+                0 => {}
+                1 => self.send(puback(publish.id.unwrap())),
+                _ => {
+                    self.send(pubrec(publish.id.unwrap()));
+                    unfinished += 1;
+                }
+            }
+            taken.push(publish);
+        }
+        taken
+    }
+
+    /// The same for messages with these payloads, in this order.
+    pub fn take_payloads<T: AsRef<str>>(&mut self, payloads: &[T]) {
+        let taken = self.take_many(payloads.len());
+        let texts: Vec<&str> = taken.iter().map(Publish::text).collect();
+        let wanted: Vec<&str> = payloads.iter().map(AsRef::as_ref).collect();
+        assert_eq!(texts, wanted);
+    }
+
     /// Ends as a broken client does, without DISCONNECT; afterwards the broker knows it.
     pub fn break_off(mut self) {
         self.send([0x00, 0x00]); // a packet type that does not exist
@@ -54,6 +89,26 @@ impl Client {
     pub fn leave_with(mut self, code: u8) {
         self.send(disconnect(code));
         self.expect_end();
+    }
+}
+
+impl Stage {
+    /// A client of another version than the stage's.
+    pub fn accepted_as(&self, version: Version, connect: Connect) -> Client {
+        let mut client = self.socket_of(version);
+        client.send(connect);
+        assert_eq!(client.expect_connack().code, 0, "accepted");
+        client
+    }
+
+    /// Waits until the broker's own clock has gone on by so many seconds: until a will with that delay comes.
+    pub fn let_pass(&self, seconds: u32) {
+        let mut watcher = self.accepted_as(Version::V5, Connect::new("watcher of the clock"));
+        watcher.subscribe("clock", 0);
+        let will = Will::new("clock", "strikes").property(prop::four(prop::WILL_DELAY, seconds));
+        self.accepted_as(Version::V5, Connect::new("clock").durable().will(will)).break_off();
+        watcher.expect_message("clock", "strikes");
+        self.accepted_as(Version::V5, Connect::new("clock")).leave(); // ends the session
     }
 }
 

@@ -4,7 +4,7 @@ use super::client::{Client, PATIENCE};
 use super::packets::{Connect, Will};
 use super::received::ConnAck;
 use super::wire::{ToBytes, prop};
-use reveille_broker::{Broker, Config};
+use reveille_broker::{Broker, Config, start_on};
 use reveille_broker_store::{Memory, StoreError};
 use std::fmt;
 use std::net::TcpStream;
@@ -23,6 +23,9 @@ pub const VERSIONS: [Version; 3] = [Version::V3_1, Version::V3_1_1, Version::V5]
 
 /// Those for which the OASIS standards say it.
 pub const SINCE_3_1_1: [Version; 2] = [Version::V3_1_1, Version::V5];
+
+/// Those without reason codes and properties.
+pub const OLD: [Version; 2] = [Version::V3_1, Version::V3_1_1];
 
 impl Version {
     pub fn name_and_level(self) -> (&'static str, u8) {
@@ -55,7 +58,7 @@ const TRANSPORTS: [Transport; 1] = [Transport::Tcp];
 
 /// A fresh broker with its data in memory. Says where it was when a test fails on it.
 pub struct Stage {
-    broker: Broker,
+    broker: Option<Broker>,
     store: Arc<Memory>,
     config: Config,
     pub version: Version,
@@ -90,15 +93,31 @@ impl Stage {
         config.listen = config.listen.map(|address| std::net::SocketAddr::new(address.ip(), 0));
         config.shards = 2; // what crosses from one shard to another is part of every test
         let store = Arc::new(Memory::new());
-        let broker = reveille_broker::start_on(config.clone(), store.clone()).unwrap();
-        Self { broker, store, config, version, transport }
+        let broker = start_on(config.clone(), store.clone()).unwrap();
+        Self { broker: Some(broker), store, config, version, transport }
     }
 
     /// The broker dies, and another one starts on what was durable by then.
     pub fn crash(&mut self) {
-        self.store = Arc::new(self.store.crash());
-        let next = reveille_broker::start_on(self.config.clone(), self.store.clone()).unwrap();
-        std::mem::replace(&mut self.broker, next).stop();
+        let survived = self.store.crash();
+        self.stop();
+        self.start_on(survived);
+    }
+
+    /// The broker stops as on SIGTERM, and starts again.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.start_on(self.store.crash());
+    }
+
+    /// The broker stops as on SIGTERM.
+    pub fn stop(&mut self) {
+        self.broker.take().unwrap().stop();
+    }
+
+    fn start_on(&mut self, store: Memory) {
+        self.store = Arc::new(store);
+        self.broker = Some(start_on(self.config.clone(), self.store.clone()).unwrap());
     }
 
     /// The next commit fails as on a full disk.
@@ -132,7 +151,7 @@ impl Stage {
     /// The same for a client of another version.
     pub fn socket_of(&self, version: Version) -> Client {
         let stream = match self.transport {
-            Transport::Tcp => TcpStream::connect(self.broker.mqtt_addr()).unwrap(),
+            Transport::Tcp => TcpStream::connect(self.broker.as_ref().unwrap().mqtt_addr()).unwrap(),
         };
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();

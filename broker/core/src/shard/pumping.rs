@@ -136,7 +136,7 @@ impl Shard {
             return Next::PubRel(seq);
         }
         let is_expired = slot.entry.expires_at.is_some_and(|end| end <= now);
-        if is_expired && !(slot.is_resent && slot.entry.qos == QoS::ExactlyOnce) {
+        if is_expired && slot.may_expire() {
             return Next::Expired(seq);
         }
         if slot.message.is_none() {
