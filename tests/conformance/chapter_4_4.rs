@@ -67,16 +67,18 @@ fn expect_in_any_order_of_kinds(receiver: &mut Client, sent: &[crate::harness::P
 /// Covers: MQTT5-4.4.0-1
 #[test]
 fn nothing_comes_again_on_the_same_connection() {
-    for stage in Stage::each(&VERSIONS) {
-        let mut receiver = receiver_of(&stage, &["1", "2"]);
-        let two = receiver.expect_payloads(&["1", "2"])[1].id.unwrap();
-        stage.let_pass(2);
+    let stages: Vec<Stage> = Stage::each(&VERSIONS).collect();
+    let mut receivers: Vec<Client> = stages.iter().map(|stage| receiver_of(stage, &["1", "2"])).collect();
+    let sent = receivers.iter_mut().map(|receiver| receiver.expect_payloads(&["1", "2"]));
+    let twos: Vec<u16> = sent.map(|sent| sent[1].id.unwrap()).collect();
+    stages[0].let_pass(2);
+    for (receiver, two) in receivers.iter_mut().zip(&twos) {
         receiver.expect_nothing();
-        receiver.send(pubrec(two));
-        receiver.expect(pubrel(two));
-        stage.let_pass(2);
-        receiver.expect_nothing();
+        receiver.send(pubrec(*two));
+        receiver.expect(pubrel(*two));
     }
+    stages[0].let_pass(2);
+    receivers.iter_mut().for_each(Client::expect_nothing);
 }
 
 /// Covers: MQTT5-4.4.0-1
