@@ -16,7 +16,7 @@ fn a_response_comes_to_whoever_asked() {
         let request = answering.take();
         let topic = request.find(prop::RESPONSE_TOPIC).unwrap().text().to_owned();
         let number = request.find(prop::CORRELATION_DATA).unwrap().clone();
-        answering.publish_properties(&topic, "noon", &[number.clone()]);
+        answering.publish_properties(&topic, "noon", std::slice::from_ref(&number));
         let response = asking.take();
         assert_eq!((response.text(), &response.properties[..]), ("noon", &[number][..]));
     }

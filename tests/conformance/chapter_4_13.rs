@@ -73,7 +73,7 @@ fn an_error_that_an_acknowledgement_can_tell_ends_nothing() {
     let mut client = stage.connect("c");
     client.send(subscribe(1, "a#", 0));
     client.expect_suback(1, &[0x8F]);
-    client.send(publish(&"a/".repeat(128), "x").qos(1, 2));
+    client.send(publish("a/".repeat(128), "x").qos(1, 2));
     client.expect(ack_with(0x40, 2, 0x90));
     client.send(publish("$SYS/of/the/broker", "x").qos(1, 3));
     client.expect(ack_with(0x40, 3, 0x87));

@@ -252,7 +252,7 @@ fn after_a_failing_pubrec_the_same_identifier_is_a_new_message() {
     let stage = Stage::new(Version::V5);
     let (mut sender, mut receiver) = (stage.connect("sender"), stage.connect("receiver"));
     receiver.subscribe("t", 2);
-    sender.send(publish(&"a/".repeat(128), "refused").qos(2, 9));
+    sender.send(publish("a/".repeat(128), "refused").qos(2, 9));
     sender.expect_ack(PUBREC, 9, TOPIC_NAME_INVALID);
     sender.publish_with(publish("t", "new").qos(2, 9));
     assert_eq!(receiver.take().text(), "new");

@@ -163,7 +163,7 @@ fn a_message_that_was_refused_takes_no_place() {
     let stage = Stage::with(Version::V5, "limits.receive_maximum = 1");
     let mut client = stage.connect("c");
     for id in 1..5 {
-        client.send(publish(&"a/".repeat(128), "x").qos(2, id));
+        client.send(publish("a/".repeat(128), "x").qos(2, id));
         client.expect_ack(PUBREC, id, 0x90);
     }
     client.publish("nobody", "still served");

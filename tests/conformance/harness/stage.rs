@@ -9,6 +9,7 @@ use reveille_broker_store::{Memory, StoreError};
 use std::fmt;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 /// A version of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +60,7 @@ const TRANSPORTS: [Transport; 1] = [Transport::Tcp];
 /// A fresh broker with its data in memory. Says where it was when a test fails on it.
 pub struct Stage {
     broker: Option<Broker>,
+    dying: Vec<JoinHandle<()>>,
     store: Arc<Memory>,
     config: Config,
     pub version: Version,
@@ -94,13 +96,14 @@ impl Stage {
         config.shards = 2; // what crosses from one shard to another is part of every test
         let store = Arc::new(Memory::new());
         let broker = start_on(config.clone(), store.clone()).unwrap();
-        Self { broker: Some(broker), store, config, version, transport }
+        Self { broker: Some(broker), dying: Vec::new(), store, config, version, transport }
     }
 
     /// The broker dies, and another one starts on what was durable by then.
     pub fn crash(&mut self) {
         let survived = self.store.crash();
-        self.stop();
+        let dead = self.broker.take().unwrap();
+        self.dying.push(thread::spawn(|| dead.stop())); // it says goodbye to its clients, which takes a while
         self.start_on(survived);
     }
 
@@ -202,7 +205,10 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        for dying in self.dying.drain(..) {
+            let _ = dying.join();
+        }
+        if thread::panicking() {
             eprintln!("this was {} over {:?}", self.version, self.transport);
         }
     }
