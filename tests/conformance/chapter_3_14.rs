@@ -194,7 +194,7 @@ fn a_session_lives_as_long_as_disconnect_says() {
         client.send(disconnect.map_or(Packet::new(0xE0), |seconds| expiring(0, seconds)));
         client.expect_end();
     }
-    stage.let_pass(2);
+    stage.pass_time(2);
     for (client_id, .., is_there) in rows {
         let (_client, connack) = stage.open(Connect::new(client_id).resuming());
         assert_eq!(connack.session_present, is_there, "{client_id}");

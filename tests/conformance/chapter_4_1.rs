@@ -103,7 +103,7 @@ fn a_session_does_not_end_while_it_is_connected() {
         client
     };
     let clients: Vec<Client> = stages.iter().map(start).collect();
-    stages[0].let_pass(2);
+    stages[0].pass_time(2);
     for (stage, mut client) in stages.iter().zip(clients) {
         stage.connect("sender").publish("t", "x");
         client.expect_message("t", "x");
@@ -120,7 +120,7 @@ fn the_time_of_a_session_begins_anew_with_each_connection() {
     let (client, connack) = stage.open(longer);
     assert!(connack.session_present);
     client.leave();
-    stage.let_pass(2);
+    stage.pass_time(2);
     let (_client, connack) = stage.open(of_one_second("c"));
     assert!(connack.session_present, "the last CONNECT said an hour");
 }

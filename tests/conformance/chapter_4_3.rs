@@ -273,7 +273,7 @@ fn a_message_that_was_sent_expires_no_more() {
     let sent = receiver.expect_payloads(&["sent", "sent too"]);
     receiver.leave();
     sender.publish_with(short("never sent"));
-    stage.let_pass(2);
+    stage.pass_time(2);
     for is_crashed in [false, true] {
         if is_crashed {
             stage.crash();
@@ -299,7 +299,7 @@ fn an_expired_message_is_acknowledged_to_the_end() {
     let expired = publish("t", "x").qos(2, 9).property(prop::four(prop::MESSAGE_EXPIRY, 1));
     sender.send(expired.clone());
     sender.expect(pubrec(9));
-    stage.let_pass(2);
+    stage.pass_time(2);
     sender.send(expired.dup());
     sender.expect(pubrec(9));
     sender.send(pubrel(9));

@@ -71,13 +71,13 @@ fn nothing_comes_again_on_the_same_connection() {
     let mut receivers: Vec<Client> = stages.iter().map(|stage| receiver_of(stage, &["1", "2"])).collect();
     let sent = receivers.iter_mut().map(|receiver| receiver.expect_payloads(&["1", "2"]));
     let twos: Vec<u16> = sent.map(|sent| sent[1].id.unwrap()).collect();
-    stages[0].let_pass(2);
+    stages[0].pass_time(2);
     for (receiver, two) in receivers.iter_mut().zip(&twos) {
         receiver.expect_nothing();
         receiver.send(pubrec(*two));
         receiver.expect(pubrel(*two));
     }
-    stages[0].let_pass(2);
+    stages[0].pass_time(2);
     receivers.iter_mut().for_each(Client::expect_nothing);
 }
 

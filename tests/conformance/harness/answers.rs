@@ -1,7 +1,7 @@
 //! What the chapters on subscriptions and acknowledgements expect of a [`Client`].
 
-use super::packets::{Connect, Publish, Will, ack, disconnect, puback, pubcomp, pubrec};
-use super::wire::{Packet, prop, show};
+use super::packets::{Connect, Publish, ack, disconnect, puback, pubcomp, pubrec};
+use super::wire::{Packet, show};
 use super::{Client, Stage, Version};
 
 /// 5.0 has a word for it; before, there is only the acknowledgement.
@@ -99,16 +99,6 @@ impl Stage {
         client.send(connect);
         assert_eq!(client.expect_connack().code, 0, "accepted");
         client
-    }
-
-    /// Waits until the broker's own clock has gone on by so many seconds: until a will with that delay comes.
-    pub fn let_pass(&self, seconds: u32) {
-        let mut watcher = self.accepted_as(Version::V5, Connect::new("watcher of the clock"));
-        watcher.subscribe("clock", 0);
-        let will = Will::new("clock", "strikes").property(prop::four(prop::WILL_DELAY, seconds));
-        self.accepted_as(Version::V5, Connect::new("clock").durable().will(will)).break_off();
-        watcher.expect_message("clock", "strikes");
-        self.accepted_as(Version::V5, Connect::new("clock")).leave(); // ends the session
     }
 }
 
