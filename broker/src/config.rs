@@ -21,6 +21,7 @@ pub use overrides::LimitsOverride;
 pub(crate) use traces::Followed;
 pub use traces::{TraceConfig, TraceError};
 
+use crate::drain::{Drain, DrainError};
 use reveille_broker_core::shard;
 use reveille_proto::bridge::Strategy;
 use reveille_proto::ids::AppId;
@@ -59,6 +60,8 @@ pub struct Config {
     pub users: Vec<User>,
     /// What makes a message a push candidate without its publisher's help.
     pub push_rules: Vec<PushRule>,
+    /// How the broker empties itself before a planned stop.
+    pub drain: Drain,
     /// Whom to follow for a while.
     pub traces: Vec<TraceConfig>,
     /// Where things go, and what clients are told and given without asking.
@@ -92,6 +95,7 @@ impl Default for Config {
             allow_anonymous: None,
             users: Vec::new(),
             push_rules: Vec::new(),
+            drain: Drain::default(),
             traces: Vec::new(),
             control: ControlConfig::default(),
             limits: LimitsConfig::default(),
@@ -215,6 +219,9 @@ pub enum ConfigError {
         /// Why.
         error: reveille_proto::topic::TopicError,
     },
+    /// A drain that cannot be.
+    #[error("drain: {0}")]
+    Drain(DrainError),
     /// A trace that cannot be.
     #[error("traces: {0}")]
     Trace(TraceError),
@@ -299,6 +306,7 @@ impl Config {
             parse_app("users.app", &user.app)?;
         }
         self.push_rules.iter().try_for_each(|rule| rule.parse().map(drop))?;
+        self.drain.check().map_err(ConfigError::Drain)?;
         traces::check(&self.traces)?;
         if self.shards > SHARDS_MAX {
             return Err(ConfigError::Shards);

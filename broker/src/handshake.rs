@@ -1,5 +1,6 @@
 //! From an accepted socket to a session's shard: CONNECT within its deadline, a check, an identity, a hand-over.
 
+use crate::auth::Door;
 use crate::host::Host;
 use crate::listener::{Listener, Peer, Seat};
 use crate::mailbox::Command;
@@ -10,7 +11,7 @@ use reveille_broker_core::handshake::{self, Wanted};
 use reveille_broker_core::io::Opening;
 use reveille_broker_core::shard::Shard;
 use reveille_proto::ids::ClientId;
-use reveille_proto::mqtt::{self, Connect, Malformed, Packet, Version};
+use reveille_proto::mqtt::{self, ConnAck, Connect, Malformed, Packet, Version};
 use reveille_proto::reason::ReasonCode;
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -63,6 +64,8 @@ enum Failed {
     Silent,
     /// Its address sends too many.
     Rate,
+    /// The broker empties itself.
+    Draining(Version, Box<ConnAck>),
     /// It asked for something that it is told that it cannot have.
     Refused(Version, ReasonCode),
 }
@@ -100,7 +103,12 @@ pub(crate) async fn shake_hands(
         Err(Failed::Refused(version, reason)) => {
             host.count(|counters| counters.refused_connects += 1);
             // Read or not, it ends.
-            let _ = timeout(REFUSAL_DEADLINE, refuse(&host, &stream, version, reason)).await;
+            let _ =
+                timeout(REFUSAL_DEADLINE, refuse(&host, &stream, version, handshake::refusal(reason))).await;
+        }
+        Err(Failed::Draining(version, connack)) => {
+            host.count(|counters| counters.refused_draining += 1);
+            let _ = timeout(REFUSAL_DEADLINE, refuse(&host, &stream, version, *connack)).await;
         }
     }
 }
@@ -158,6 +166,11 @@ async fn admit(host: &Host, mut connect: Box<Connect>, peer: &Peer) -> Result<Bo
     let refused = |reason| Failed::Refused(version, reason);
     let (shared, from) = (&host.shared, &peer.listener);
     let table = shared.limits.load_full();
+    if from.door == Door::Public
+        && let Some(connack) = shared.draining.refusal()
+    {
+        return Err(Failed::Draining(version, Box::new(connack)));
+    }
     let is_full = shared.health.connections() > table.shell.connections_max;
     if is_full || from.connections() > from.connections_max {
         return Err(refused(ReasonCode::QUOTA_EXCEEDED));
@@ -205,9 +218,9 @@ async fn hand_over(host: &Rc<Host>, stream: Stream, newcomer: Newcomer) {
     }
 }
 
-async fn refuse(host: &Host, stream: &Stream, version: Version, reason: ReasonCode) {
+async fn refuse(host: &Host, stream: &Stream, version: Version, connack: ConnAck) {
     let mut answer = BytesMut::new();
-    let packet = Packet::ConnAck(Box::new(handshake::refusal(reason)));
+    let packet = Packet::ConnAck(Box::new(connack));
     if packet.write(version, &mut answer).is_err() {
         return; // cannot happen: a refusal is a few bytes
     }

@@ -21,6 +21,7 @@ pub enum Failure {
 pub(crate) struct Health {
     is_serving: AtomicBool,
     is_stopping: AtomicBool,
+    is_draining: AtomicBool,
     commits_fail: AtomicBool,
     connections: AtomicUsize,
     failure: watch::Sender<Option<Failure>>,
@@ -31,6 +32,7 @@ impl Default for Health {
         Self {
             is_serving: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
+            is_draining: AtomicBool::new(false),
             commits_fail: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             failure: watch::Sender::new(None),
@@ -42,6 +44,16 @@ impl Health {
     /// Everything is recovered and clients are accepted, or not any more.
     pub(crate) fn set_serving(&self, is_serving: bool) {
         self.is_serving.store(is_serving, Ordering::Release);
+    }
+
+    /// From now on clients are sent away.
+    pub(crate) fn set_draining(&self) {
+        self.is_draining.store(true, Ordering::Release);
+    }
+
+    /// Whether clients are sent away.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Acquire)
     }
 
     /// From now on threads may end.
@@ -57,6 +69,7 @@ impl Health {
     /// Whether clients are accepted and the newest commit succeeded.
     pub(crate) fn is_ready(&self) -> bool {
         self.is_serving.load(Ordering::Acquire)
+            && !self.is_draining()
             && !self.commits_fail.load(Ordering::Acquire)
             && self.is_alive()
     }

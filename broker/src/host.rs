@@ -8,6 +8,7 @@
 //! The rules sit in a `RefCell` that is borrowed for one call and never across an `await`.
 
 use crate::bodies::Read;
+use crate::drain;
 use crate::driver;
 use crate::handshake::Newcomer;
 use crate::mailbox::{BodiesRead, Command};
@@ -124,6 +125,7 @@ impl Host {
                 self.feed(Input::BridgePresent(has_bridge));
             }
             Command::Bodies(read) => self.bodies(read),
+            Command::Drain => drop(spawn_local(drain::empty(Rc::clone(self)))),
             Command::Report(sender) => {
                 let core = self.rules.borrow().shard.counters().clone();
                 let _ = sender.try_send(Report { core, shell: self.counters.get() }); // a late answer is not awaited
@@ -139,6 +141,11 @@ impl Host {
             Command::Stop(sender) => self.stop(sender),
             Command::Serve { .. } | Command::Exit => {}
         }
+    }
+
+    /// Its clients, those first that were silent for the longest time.
+    pub(crate) fn connections_by_idleness(&self) -> Vec<ConnectionKey> {
+        self.rules.borrow().shard.connections_by_idleness()
     }
 
     /// Every shard has recovered: does what waited for it.

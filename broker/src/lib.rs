@@ -13,6 +13,7 @@ mod bodies;
 mod clock;
 pub mod config;
 mod connections;
+mod drain;
 mod driver;
 mod handshake;
 mod health;
@@ -33,6 +34,7 @@ mod transport;
 
 pub use auth::BRIDGE_USER;
 pub use config::{Config, ConfigError, Secret};
+pub use drain::{Drain, DrainError};
 pub use health::Failure;
 pub use operator::{LogFilterError, Operator, Program, ReloadFile, SetLog};
 pub use reload::{ReloadError, ReloadReport};

@@ -45,6 +45,8 @@ pub(crate) enum Command {
         /// The shard's own socket of each listener.
         acceptors: Vec<(Arc<Listener>, Acceptor)>,
     },
+    /// Send the clients away, over a while.
+    Drain,
     /// Tell what was counted.
     Report(SyncSender<Report>),
     #[expect(dead_code, reason = "asked by the operations API, which follows")]
@@ -115,6 +117,7 @@ impl Command {
             | Self::Wish { .. }
             | Self::Bodies(_)
             | Self::Serve { .. }
+            | Self::Drain
             | Self::Report(_)
             | Self::Stop(_)
             | Self::Exit => COMMAND_BYTES,

@@ -67,12 +67,14 @@ pub(crate) struct ShellCounters {
     pub(crate) failed_handshakes: u64,
     /// CONNECTs answered with a refusal.
     pub(crate) refused_connects: u64,
+    /// CONNECTs refused because the broker empties itself.
+    pub(crate) refused_draining: u64,
     /// Commits handed to the store.
     pub(crate) commits: u64,
 }
 
 impl ShellCounters {
-    fn each(self) -> [(&'static str, &'static str, u64); 11] {
+    fn each(self) -> [(&'static str, &'static str, u64); 12] {
         [
             ("sockets_accepted", "Sockets accepted", self.accepted),
             ("handshakes_refused", "Sockets closed because too many handshakes ran", self.refused_handshakes),
@@ -100,6 +102,7 @@ impl ShellCounters {
             ),
             ("handshakes_failed", "Sockets that sent no whole CONNECT in time", self.failed_handshakes),
             ("connects_refused", "CONNECTs answered with a refusal", self.refused_connects),
+            ("refused_draining", "CONNECTs refused because the broker empties itself", self.refused_draining),
             ("commits", "Commits handed to the store", self.commits),
         ]
     }
@@ -115,6 +118,7 @@ impl ShellCounters {
         self.failed_proxy_headers += other.failed_proxy_headers;
         self.failed_handshakes += other.failed_handshakes;
         self.refused_connects += other.refused_connects;
+        self.refused_draining += other.refused_draining;
         self.commits += other.commits;
     }
 }

@@ -74,6 +74,7 @@ impl Operator {
             allow_anonymous,
             users,
             push_rules,
+            drain,
             traces,
             limits,
             apps,
@@ -92,6 +93,10 @@ impl Operator {
             self.tell_push_rules(new);
             in_force.push_rules.clone_from(push_rules);
             report.changed.push("broker.push_rules");
+        }
+        if in_force.drain != *drain {
+            in_force.drain.clone_from(drain);
+            report.changed.push("broker.drain");
         }
         if in_force.traces != *traces {
             self.shared.tracer.configure(traces);

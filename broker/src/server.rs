@@ -143,6 +143,7 @@ fn serve(config: &Config, bound: BoundAll, store: Arc<dyn Store>) -> Result<Brok
         health: Arc::clone(&health),
         metrics: metrics.clone(),
         auth: Arc::new(ArcSwap::from_pointee(Auth::new(config, bridge_app())?)),
+        draining: Arc::default(),
         tracer: Arc::new(Tracer::new(Arc::clone(&mailboxes))),
         limits: Arc::new(ArcSwap::from_pointee(LimitsTable::new(config))),
         control: Arc::new(ArcSwap::from_pointee(config.control.core()?)),

@@ -2,6 +2,7 @@
 
 use crate::auth::Auth;
 use crate::clock::Clock;
+use crate::drain::Draining;
 use crate::health::Health;
 use crate::limits::LimitsTable;
 use crate::mailbox::Mailboxes;
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     /// Who may connect, and what they may do then. Replaced as a whole; whoever is being identified finishes with the
     /// one it began with.
     pub(crate) auth: Arc<ArcSwap<Auth>>,
+    /// Whether the broker empties itself, and how.
+    pub(crate) draining: Arc<Draining>,
     /// Whom an operator follows.
     pub(crate) tracer: Arc<Tracer>,
     /// Where things go, and what clients are told and given without asking.

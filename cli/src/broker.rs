@@ -51,7 +51,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let stop = signals::listen(&runtime).map_err(Failure::System)?;
     let broker = run::start_broker(config, &data_dir)?;
     serving.follow(&broker, move |config| flags.complete(config));
-    signals::reload_on_hangup(&runtime, broker.operator()).map_err(Failure::System)?;
+    signals::serve(&runtime, broker.operator()).map_err(Failure::System)?;
     run::tell_listeners(&broker);
     say(&format!("internal {}", broker.internal_addr()));
     if let Some(http) = broker.http_addr() {

@@ -45,7 +45,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         config.listen = args.mqtt.or(config.listen);
         config.internal_password.get_or_insert_with(|| shared_password.clone());
     });
-    signals::reload_on_hangup(&runtime, broker.operator()).map_err(Failure::System)?;
+    signals::serve(&runtime, broker.operator()).map_err(Failure::System)?;
     file.bridge.mqtt = broker.internal_addr();
     file.bridge.user = reveille_broker::BRIDGE_USER.to_owned();
     file.bridge.password = reveille_bridge::vendor::Secret::new(password.reveal());
@@ -113,6 +113,7 @@ pub fn tell(bridge: &Bridge, data_dir: &Path) {
 pub async fn wait(mut stop: Stop, broker: &Broker) -> Result<(), Failure> {
     tokio::select! {
         () = stop.requested() => Ok(()),
+        () = broker.operator().drained() => Ok(()),
         failure = broker.wait_failed() => Err(Failure::BrokerEnded(failure)),
     }
 }

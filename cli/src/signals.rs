@@ -1,5 +1,5 @@
 //! SIGTERM and SIGINT: the first asks for a graceful stop, the second ends the process at once. SIGHUP: the
-//! configuration file is read again.
+//! configuration file is read again. SIGUSR1: clients are sent away over a while, then the process ends.
 
 use crate::say::complain;
 use reveille_broker::Operator;
@@ -51,13 +51,22 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-/// SIGHUP has the broker follow its configuration file, from now on.
+/// From now on SIGHUP has the broker follow its configuration file, and SIGUSR1 empties it as `[broker.drain]` says.
 ///
 /// # Errors
 /// The system refuses a handler.
-pub fn reload_on_hangup(runtime: &Runtime, operator: &Operator) -> io::Result<()> {
+pub fn serve(runtime: &Runtime, operator: &Operator) -> io::Result<()> {
     let _inside = runtime.enter();
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut user = signal(SignalKind::user_defined1())?;
+    let emptied = operator.clone();
+    runtime.spawn(async move {
+        while user.recv().await.is_some() {
+            if let Err(error) = emptied.drain(emptied.configured_drain()) {
+                tracing::warn!(%error, "SIGUSR1 changes nothing");
+            }
+        }
+    });
     let operator = operator.clone();
     runtime.spawn(async move {
         while hangup.recv().await.is_some() {

@@ -356,6 +356,8 @@ impl Shard {
         }
         self.touch(key);
         self.update_reading(key);
+        self.trace_sent(key, packet);
+        self.counters.count_sent(packet);
         if matches!(packet, Packet::SubAck(_)) {
             self.read_retained(key);
         }

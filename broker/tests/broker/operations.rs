@@ -2,7 +2,7 @@
 
 use crate::broker;
 use crate::client::{Client, connect};
-use reveille_proto::mqtt::Version;
+use reveille_proto::mqtt::{Packet, Version};
 use reveille_proto::reason::ReasonCode;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -52,4 +52,38 @@ fn new_limits_hold_for_new_connections_only_and_a_wrong_one_changes_nothing() {
     let (_, connack) = Client::open(broker.mqtt_addr(), connect(Version::V5, "new", true));
     assert_eq!(connack.properties.maximum_packet_size, Some(2000));
     assert_eq!(old.publish("t", &[0; 3000], 1), ReasonCode::NO_MATCHING_SUBSCRIBERS);
+}
+
+#[test]
+fn a_drain_sends_clients_elsewhere_refuses_new_ones_and_ends() {
+    const REFERENCE: &str = "b.example:1883";
+    let broker = broker("http = '127.0.0.1:0'\n[drain]\nserver_reference = 'b.example:1883'\nover_s = 1");
+    let http = broker.http_addr().unwrap();
+    let address = broker.mqtt_addr();
+    let mut new: Vec<Client> =
+        (0..5).map(|no| Client::connect(address, connect(Version::V5, &format!("n{no}"), true))).collect();
+    let mut old = Client::connect(address, connect(Version::V3_1_1, "old", true));
+    let drain = broker.operator().configured_drain();
+    broker.operator().drain(drain.clone()).unwrap();
+    assert!(broker.operator().drain(drain).is_err(), "there is one already");
+    assert!(get(http, "/readyz").contains("503"), "at once");
+    assert!(get(http, "/healthz").contains("200"), "nothing is wrong with it");
+    for client in &mut new {
+        let Some(Packet::Disconnect(goodbye)) = client.receive_or_end() else { panic!("no DISCONNECT") };
+        assert_eq!(goodbye.reason, ReasonCode::USE_ANOTHER_SERVER);
+        assert_eq!(goodbye.server_reference.as_deref(), Some(REFERENCE));
+        assert_eq!(client.receive_or_end(), None);
+    }
+    assert_eq!(old.receive_or_end(), None, "3.1.1 knows no goodbye");
+    let (_, connack) = Client::open(address, connect(Version::V5, "late", true));
+    assert_eq!(connack.reason, ReasonCode::USE_ANOTHER_SERVER);
+    assert_eq!(connack.properties.server_reference.as_deref(), Some(REFERENCE));
+    let (_, connack) = Client::open(address, connect(Version::V3_1_1, "late", true));
+    assert_eq!(connack.reason, ReasonCode::SERVER_UNAVAILABLE);
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(broker.operator().drained());
+    let metrics = broker.metrics_text();
+    assert!(
+        metrics.contains("moved_total 6\n") && metrics.contains("refused_draining_total 2\n"),
+        "{metrics}"
+    );
 }

@@ -228,6 +228,16 @@ impl Shard {
         self.outputs.push_back(Output::Route { message, ticket, to: RouteTo::Subscribers });
     }
 
+    /// Every connection but the bridge's, those first that were silent for the longest time. Costs by all of them, once.
+    pub fn connections_by_idleness(&self) -> Vec<ConnectionKey> {
+        let online = self.sessions.iter().filter(|(_, session)| !session.is_bridge);
+        let online = online.filter_map(|(_, session)| session.connection);
+        let mut known: Vec<(Time, ConnectionKey)> =
+            online.filter_map(|key| Some((self.connection(key)?.last_seen, key))).collect();
+        known.sort_unstable();
+        known.into_iter().map(|(_, key)| key).collect()
+    }
+
     /// The broker empties itself: one client is sent away. A stop is near, so its will may wait (5.0 section 3.1.2.5),
     /// which spares everyone the wills of clients that are back in a moment.
     pub(super) fn move_away(
