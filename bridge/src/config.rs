@@ -1,6 +1,7 @@
 //! What the operator can set, with its defaults and bounds.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -41,6 +42,9 @@ pub struct Config {
     pub request_timeout_s: u64,
     /// HTTP connections at once; 1 to 100,000.
     pub connections_max: usize,
+    /// The key that vendors' secrets are encrypted with; absent: `bridge.key` in the data directory, made at the first
+    /// start.
+    pub secret_key_file: Option<PathBuf>,
 }
 
 /// A day, in seconds.
@@ -68,6 +72,7 @@ impl Default for Config {
             body_bytes_max: 1024 * 1024,
             request_timeout_s: 10,
             connections_max: 1024,
+            secret_key_file: None,
         }
     }
 }

@@ -43,7 +43,11 @@ fn router(shared: &Api, config: &Config) -> Router {
     Router::new()
         .route("/v1/apps", post(apps::create))
         .route("/v1/apps/{app}/keys", post(apps::create_key))
-        .route("/v1/apps/{app}/credentials/{vendor}", put(credentials::set).get(credentials::show))
+        .route(
+            "/v1/apps/{app}/credentials/{vendor}",
+            put(credentials::set).get(credentials::show).delete(credentials::remove).post(credentials::act),
+        )
+        .route("/v1/apps/{app}/credentials", get(credentials::list))
         .route("/v1/apps/{app}/devices", get(devices::list))
         .route(
             "/v1/apps/{app}/devices/{device}",

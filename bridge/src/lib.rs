@@ -12,6 +12,7 @@
 
 pub mod apps;
 pub mod audience;
+mod breaker;
 mod chores;
 pub mod config;
 pub mod deliveries;
@@ -20,6 +21,7 @@ mod facts;
 mod feed;
 pub mod http;
 mod jobs;
+mod limiter;
 pub mod login;
 pub mod messages;
 mod metrics;
@@ -34,6 +36,7 @@ mod server;
 mod shared;
 pub mod store;
 pub mod tokens;
+mod vault;
 pub mod vendor;
 mod worker;
 

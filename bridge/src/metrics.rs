@@ -22,6 +22,8 @@ pub(crate) struct Metrics {
     /// Vendor calls whose outcome stayed unknown, by vendor.
     unknown: Counters,
     push_seconds: Family<Labels, Histogram>,
+    /// Lanes whose breaker is open, by vendor.
+    breakers_open: Family<Labels, Gauge>,
     /// Receipts by vendor and what became of them.
     receipts: Counters,
     /// HTTP answers by status.
@@ -43,6 +45,12 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("reveille_bridge");
         let (facts, ignored, pushes, unknown, receipts, answers, refused) = Default::default();
         let push_seconds = Family::new_with_constructor(seconds as fn() -> Histogram);
+        let breakers_open = Family::<Labels, Gauge>::default();
+        registry.register(
+            "breakers_open",
+            "Apps whose calls of a vendor wait because it failed again and again, by vendor",
+            breakers_open.clone(),
+        );
         let (feed_connected, messages) = (Gauge::default(), Counter::default());
         for (name, help, counters) in [
             ("facts", "Facts that the broker told, by kind", &facts),
@@ -70,6 +78,7 @@ impl Default for Metrics {
             pushes,
             unknown,
             push_seconds,
+            breakers_open,
             receipts,
             answers,
             refused,
@@ -92,6 +101,16 @@ impl Metrics {
     /// Counts a fact of no use.
     pub fn ignored(&self, reason: &str) {
         self.ignored.get_or_create(&label("reason", reason)).inc();
+    }
+
+    /// A breaker opened or closed.
+    pub fn breaker(&self, vendor: &str, is_open: bool) {
+        let gauge = self.breakers_open.get_or_create(&label("vendor", vendor));
+        if is_open {
+            gauge.inc()
+        } else {
+            gauge.dec()
+        };
     }
 
     /// Counts a receipt.

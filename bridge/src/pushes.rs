@@ -93,6 +93,14 @@ fn call(tx: &mut Tx<'_>, case: &mut Case<'_>, vendor: VendorName) -> Result<Opti
         count(tx, case.message, |funnel| funnel.at(vendor).refused += 1)?;
         return Ok(None);
     };
+    if let Some(per_day) = kept.rates.or_usual(vendor).per_day
+        && let Some(until_ms) = apps::use_day(tx, &case.message.app, vendor, per_day)?
+    {
+        let words = "the app's pushes of this day are used up";
+        case.note_once(tx.now_ms(), vendor, words.to_owned());
+        case.wait_until(tx, vendor, until_ms);
+        return Ok(None);
+    }
     case.delivery.attempts += 1;
     if case.delivery.attempts == 1 {
         case.delivery.first_attempt_at_ms = tx.now_ms();

@@ -100,6 +100,8 @@ pub struct Sent {
     /// `false` when the request may have been processed although no answer came: repeating it can double the
     /// push, which the device then drops by `mid`, and the vendor replaces by collapse id or tag.
     pub outcome_known: bool,
+    /// Whether the vendor said anything: `false` also for a push that was refused here, before any call.
+    pub was_answered: bool,
     /// From the call to the verdict.
     pub took: Duration,
     /// What was left out to fit the vendor's size bound.
@@ -143,12 +145,19 @@ impl fmt::Debug for Sender {
 struct Tried {
     verdict: Verdict,
     outcome_known: bool,
+    was_answered: bool,
     shortened: Option<Shortened>,
 }
 
 impl Tried {
+    /// Without a call.
     fn known(verdict: Verdict) -> Self {
-        Self { verdict, outcome_known: true, shortened: None }
+        Self { verdict, outcome_known: true, was_answered: false, shortened: None }
+    }
+
+    /// What the vendor said.
+    fn answered(verdict: Verdict) -> Self {
+        Self { was_answered: true, ..Self::known(verdict) }
     }
 }
 
@@ -177,9 +186,9 @@ impl Sender {
             self.try_with_login(credential, push).await
         };
         let took = started.elapsed();
-        let Tried { verdict, outcome_known, shortened } = tried;
+        let Tried { verdict, outcome_known, was_answered, shortened } = tried;
         tracing::debug!(credential = %key, message = %push.id, verdict = verdict.name(), reason = verdict.reason(), ?took, "push");
-        Sent { verdict, outcome_known, took, shortened }
+        Sent { verdict, outcome_known, was_answered, took, shortened }
     }
 
     /// What the record vendor got for this app, oldest first; at most [`RECORDED_MAX`].
@@ -270,7 +279,7 @@ impl Sender {
             },
         };
         match answer {
-            Ok(answer) => Tried::known(credential.vendor().verdict(&answer, (self.options.clock)())),
+            Ok(answer) => Tried::answered(credential.vendor().verdict(&answer, (self.options.clock)())),
             Err(lost) => lost.into(),
         }
     }
@@ -303,7 +312,7 @@ impl Sender {
             }
             _ => {}
         }
-        Tried::known(verdict)
+        Tried::answered(verdict)
     }
 
     /// The work of getting one login; runs in a task of its own.
@@ -347,7 +356,8 @@ impl From<Lost> for Tried {
             Lost::NotSent(why) => (true, why),
             Lost::Unknown(why) => (false, why),
         };
-        Self { verdict: Verdict::Retry { after: None, reason: reason(&why) }, outcome_known, shortened: None }
+        let verdict = Verdict::Retry { after: None, reason: reason(&why) };
+        Self { outcome_known, ..Self::known(verdict) }
     }
 }
 

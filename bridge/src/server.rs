@@ -72,7 +72,7 @@ pub async fn start(
     config.validate()?;
     let (listener, http_addr) = listen(config.http).await?;
     let options = SenderOptions::default();
-    let store = Store::open(data_dir, Arc::clone(&options.clock))?;
+    let store = Store::open_with(data_dir, config.secret_key_file.as_deref(), Arc::clone(&options.clock))?;
     let first_admin_key = apps::prepare(&store).await?;
     let shared = Arc::new(Shared {
         keys: Keys::new(store.clone()),

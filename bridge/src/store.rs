@@ -24,6 +24,8 @@ pub(crate) use writer::{Lane, Wakes};
 
 use crate::sender::Clock;
 use crate::sender::tasks::lock;
+pub use crate::vault::KeyError;
+use crate::vault::Vault;
 
 /// The format of the data directory that this build writes.
 pub const FORMAT: u32 = 1;
@@ -31,6 +33,8 @@ pub const FORMAT: u32 = 1;
 const WAITING_MAX: usize = 4096;
 /// Memory for blocks read from disk, in bytes.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// The key file, unless the operator names another.
+pub const KEY_FILE: &str = "bridge.key";
 /// Bound of the journals, so that opening stays short, in bytes.
 const JOURNAL_BYTES: u64 = 128 * 1024 * 1024;
 
@@ -98,6 +102,9 @@ pub enum OpenError {
     /// Another process uses it.
     #[error("{0} is in use by another process")]
     InUse(PathBuf),
+    /// The key for the vendors' secrets.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The engine cannot read what is there.
     #[error("cannot open the store in {path}: {source}")]
     Engine {
@@ -112,6 +119,7 @@ pub enum OpenError {
 pub(crate) struct Engine {
     db: Database,
     spaces: [Keyspace; 4],
+    vault: Vault,
 }
 
 impl Engine {
@@ -151,14 +159,26 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the store under `data_dir/bridge`, or makes it.
+    /// Opens the store under `data_dir/bridge`, or makes it, with the key file beside it.
     ///
     /// # Errors
     /// [`OpenError`], each one clear line for the operator.
+    #[cfg(test)]
     pub fn open(data_dir: &Path, clock: Clock) -> Result<Self, OpenError> {
+        Self::open_with(data_dir, None, clock)
+    }
+
+    /// The same with the key file somewhere else.
+    ///
+    /// # Errors
+    /// [`OpenError`], each one clear line for the operator.
+    pub fn open_with(data_dir: &Path, key_file: Option<&Path>, clock: Clock) -> Result<Self, OpenError> {
         let path = data_dir.join("bridge");
         check_format(&path)?;
-        let engine = Arc::new(open_engine(&path)?);
+        let beside = data_dir.join(KEY_FILE);
+        let engine = open_engine(&path, Vault::open(key_file.unwrap_or(&beside))?)?;
+        check_key(&engine).map_err(|error| error.into_open(&path))?;
+        let engine = Arc::new(engine);
         let (jobs, inbox) = mpsc::channel(WAITING_MAX);
         let wakes = Arc::new(Wakes::default());
         let (for_thread, its_wakes, its_clock) =
@@ -234,6 +254,40 @@ impl Store {
     }
 }
 
+/// The first key is noted; with another one nothing could be read any more.
+fn check_key(engine: &Engine) -> Result<(), KeyCheck> {
+    let space = engine.space(Space::Apps);
+    let fingerprint = engine.vault.fingerprint();
+    match space.get(keys::vault_key())? {
+        Some(known) if *known == fingerprint => Ok(()),
+        Some(_) => Err(KeyCheck::Another(engine.vault.another())),
+        None => {
+            space.insert(keys::vault_key(), fingerprint)?;
+            Ok(engine.db.persist(fjall::PersistMode::SyncAll)?)
+        }
+    }
+}
+
+enum KeyCheck {
+    Engine(fjall::Error),
+    Another(KeyError),
+}
+
+impl From<fjall::Error> for KeyCheck {
+    fn from(error: fjall::Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl KeyCheck {
+    fn into_open(self, path: &Path) -> OpenError {
+        match self {
+            Self::Engine(error) => OpenError::Engine { path: path.to_owned(), source: error.into() },
+            Self::Another(error) => error.into(),
+        }
+    }
+}
+
 fn check_format(path: &Path) -> Result<(), OpenError> {
     let file = path.join("format");
     let failed = |source| OpenError::Directory { path: path.to_owned(), source };
@@ -263,7 +317,7 @@ fn write_format(path: &Path, file: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all() // the name itself must survive a power cut
 }
 
-fn open_engine(path: &Path) -> Result<Engine, OpenError> {
+fn open_engine(path: &Path, vault: Vault) -> Result<Engine, OpenError> {
     let failed = |error: fjall::Error| match error {
         fjall::Error::Locked => OpenError::InUse(path.to_owned()),
         error => OpenError::Engine { path: path.to_owned(), source: error.into() },
@@ -277,7 +331,7 @@ fn open_engine(path: &Path) -> Result<Engine, OpenError> {
     let open = |name: &str| db.keyspace(name, KeyspaceCreateOptions::default).map_err(failed);
     let [(_, apps), (_, devices), (_, messages), (_, queues)] = Space::ALL;
     let spaces = [open(apps)?, open(devices)?, open(messages)?, open(queues)?];
-    Ok(Engine { db, spaces })
+    Ok(Engine { db, spaces, vault })
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Calls vendors: a lane for each app and vendor, so that one that is slow or dead slows only itself.
+//! Calls vendors: a lane for each app and vendor, so that one that is slow or dead slows only itself. Each lane has its
+//! own queue on disk, its own calls at once, its own rate and its own breaker.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -8,9 +9,12 @@ use reveille_proto::ids::MessageId;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::apps;
+use crate::breaker::{Allowed, Breaker};
+use crate::limiter::{Bucket, Rates};
 use crate::pushes::{self, Answered};
 use crate::queues::{self, Waiting};
-use crate::sender::CredentialKey;
+use crate::sender::{CredentialKey, Sent};
 use crate::shared::Shared;
 use crate::store::{Lane, StoreError};
 use crate::vendor::{Scope, Verdict};
@@ -39,12 +43,23 @@ struct LaneState {
     /// Nothing waits from before this moment.
     head_ms: u64,
     read_all_at_ms: u64,
+    breaker: Breaker,
+    bucket: Bucket,
+}
+
+/// What the end of a call says about its lane.
+#[derive(Default)]
+struct CallEnd {
+    /// The lane pauses until this moment.
+    paused_until_ms: u64,
+    /// Whether the vendor works; `None`: this call does not tell.
+    is_failure: Option<bool>,
 }
 
 struct Worker {
     shared: Arc<Shared>,
     lanes: HashMap<Lane, LaneState>,
-    calls: JoinSet<(Lane, PushKey, u64)>,
+    calls: JoinSet<(Lane, PushKey, CallEnd)>,
 }
 
 /// Calls vendors until told to stop; then waits for the calls that are under way.
@@ -84,12 +99,23 @@ impl Worker {
         self.look_at(lanes, 0);
     }
 
-    fn note(&mut self, done: Option<(Lane, PushKey, u64)>) {
-        let Some((lane, key, paused_until_ms)) = done else { return };
-        let state = self.lanes.entry(lane).or_default();
+    fn note(&mut self, done: Option<(Lane, PushKey, CallEnd)>) {
+        let Some((lane, key, end)) = done else { return };
+        let now_ms = self.shared.store.now_ms();
+        let state = self.lanes.entry(lane.clone()).or_default();
         state.busy.remove(&key);
-        state.paused_until_ms = state.paused_until_ms.max(paused_until_ms);
+        state.paused_until_ms = state.paused_until_ms.max(end.paused_until_ms);
         state.next_ms = Some(0); // there is room for another
+        let Some(is_failure) = end.is_failure else { return };
+        if state.breaker.note(is_failure, now_ms) {
+            let (app, vendor) = &lane;
+            self.shared.metrics.breaker(vendor.as_str(), state.breaker.is_open());
+            if state.breaker.is_open() {
+                tracing::warn!(%app, %vendor, "a vendor fails again and again: pushes wait while it is probed");
+            } else {
+                tracing::info!(%app, %vendor, "a vendor works again");
+            }
+        }
     }
 
     fn until_next(&self) -> Duration {
@@ -117,33 +143,38 @@ impl Worker {
 
     async fn fill_lane(&mut self, lane: &Lane, now_ms: u64) -> Result<(), StoreError> {
         let state = self.lanes.entry(lane.clone()).or_default();
-        let room = self.shared.calls_at_once.saturating_sub(state.busy.len());
-        if room == 0 {
-            state.next_ms = None; // the end of a call wakes it
-            return Ok(());
-        }
+        let Some(room) = state.room(self.shared.calls_at_once, now_ms) else { return Ok(()) };
         let (limit, for_read, from_ms) = (room + state.busy.len() + 1, lane.clone(), state.read_from(now_ms));
-        let waiting =
-            self.shared.store.read(move |tx| queues::pushes_from(tx, &for_read, from_ms, limit)).await?;
+        let read = move |tx: &crate::store::Tx<'_>| {
+            let (app, vendor) = &for_read;
+            Ok::<_, StoreError>((
+                queues::pushes_from(tx, &for_read, from_ms, limit)?,
+                apps::rates(tx, app, *vendor)?,
+            ))
+        };
+        let (waiting, rates) = self.shared.store.read(read).await?;
         state.head_ms = waiting.first().map_or(now_ms, |first| first.due_ms.min(now_ms));
         state.next_ms = None;
-        for waiting in waiting {
+        let is_new = |waiting: &Waiting| !state.busy.contains(&(waiting.message, waiting.device.clone()));
+        let waiting: Vec<Waiting> = waiting.into_iter().filter(is_new).collect();
+        let due = waiting.iter().take_while(|waiting| waiting.due_ms <= now_ms).count();
+        let calls = state.granted(&rates, due.min(room), now_ms);
+        // A full lane is woken by the end of a call, an empty bucket by its next drop.
+        state.next_ms = match waiting.get(due) {
+            _ if calls < due.min(room) => Some(now_ms),
+            Some(next) if due <= room => Some(next.due_ms),
+            Some(_) | None => None,
+        };
+        for waiting in waiting.into_iter().take(calls) {
             let key = (waiting.message, waiting.device.clone());
-            if state.busy.contains(&key) {
-                continue;
-            }
-            if waiting.due_ms > now_ms || state.busy.len() >= self.shared.calls_at_once {
-                state.next_ms = (waiting.due_ms > now_ms).then_some(waiting.due_ms);
-                break;
-            }
             state.busy.insert(key.clone());
             let (shared, lane) = (Arc::clone(&self.shared), lane.clone());
             self.calls.spawn(async move {
-                let paused_until_ms = call(&shared, &lane, waiting).await.unwrap_or_else(|error| {
+                let end = call(&shared, &lane, waiting).await.unwrap_or_else(|error| {
                     tracing::error!(%error, "a push could not be written down");
-                    shared.store.now_ms() + FAULT_PAUSE_MS
+                    CallEnd { paused_until_ms: shared.store.now_ms() + FAULT_PAUSE_MS, is_failure: None }
                 });
-                (lane, key, paused_until_ms)
+                (lane, key, end)
             });
         }
         Ok(())
@@ -151,6 +182,34 @@ impl Worker {
 }
 
 impl LaneState {
+    /// How many calls may begin; `None`: none now, and it is noted when to look again.
+    fn room(&mut self, calls_at_once: usize, now_ms: u64) -> Option<usize> {
+        let at_once = match self.breaker.allowed(now_ms) {
+            Allowed::All => calls_at_once,
+            Allowed::Probe => 1,
+            Allowed::NotBefore(until_ms) => {
+                self.paused_until_ms = self.paused_until_ms.max(until_ms);
+                return None;
+            }
+        };
+        let room = at_once.saturating_sub(self.busy.len());
+        if room == 0 {
+            self.next_ms = None; // the end of a call wakes it
+            return None;
+        }
+        Some(room)
+    }
+
+    /// How many of `wanted` calls the rate allows now.
+    fn granted(&mut self, rates: &Rates, wanted: usize, now_ms: u64) -> usize {
+        let Some(per_second) = rates.per_second else { return wanted };
+        let granted = self.bucket.take(per_second, wanted, now_ms);
+        if granted < wanted {
+            self.paused_until_ms = self.paused_until_ms.max(self.bucket.next_ms(per_second, now_ms));
+        }
+        granted
+    }
+
     fn read_from(&mut self, now_ms: u64) -> u64 {
         if now_ms.saturating_sub(self.read_all_at_ms) >= READ_ALL_EVERY_MS {
             self.read_all_at_ms = now_ms;
@@ -160,16 +219,19 @@ impl LaneState {
     }
 }
 
-/// One push: written down, called, written down. Returns until when the lane pauses.
-async fn call(shared: &Arc<Shared>, lane: &Lane, waiting: Waiting) -> Result<u64, StoreError> {
+/// One push: written down, called, written down.
+async fn call(shared: &Arc<Shared>, lane: &Lane, waiting: Waiting) -> Result<CallEnd, StoreError> {
     let (rules, its_lane, entry) = (shared.rules, lane.clone(), waiting.clone());
     let begun = shared.store.write(move |tx| pushes::begin(tx, &rules, &its_lane, &entry)).await?;
-    let Some(call) = begun else { return Ok(0) };
+    let Some(call) = begun else { return Ok(CallEnd::default()) };
     let (app, vendor) = lane.clone();
     let key = CredentialKey { app: app.clone(), vendor };
     let sent = shared.sender.send(&key, &call.credential, &call.push).await;
     shared.metrics.push(vendor.as_str(), sent.verdict.name(), sent.took, sent.outcome_known);
-    let paused_until_ms = pause_of(&sent.verdict, shared.store.now_ms());
+    let end = CallEnd {
+        paused_until_ms: pause_of(&sent.verdict, shared.store.now_ms()),
+        is_failure: is_failure(&sent),
+    };
     let answered = Answered {
         app,
         vendor,
@@ -180,7 +242,23 @@ async fn call(shared: &Arc<Shared>, lane: &Lane, waiting: Waiting) -> Result<u64
         random: rand::random(),
     };
     shared.store.write(move |tx| pushes::finish(tx, &rules, &answered)).await?;
-    Ok(paused_until_ms)
+    Ok(end)
+}
+
+/// Whether this call says that the vendor does not work, or not for us: a wrong key is no better than no answer.
+fn is_failure(sent: &Sent) -> Option<bool> {
+    match &sent.verdict {
+        Verdict::Retry { .. }
+        | Verdict::ConfigError { .. }
+        | Verdict::LoginExpired
+        | Verdict::NewConnection { .. } => Some(true),
+        Verdict::Throttled { .. } => None,
+        Verdict::Accepted { .. }
+        | Verdict::TokenDead { .. }
+        | Verdict::TokenMismatch { .. }
+        | Verdict::PayloadRejected { .. }
+        | Verdict::Filtered { .. } => sent.was_answered.then_some(false),
+    }
 }
 
 /// When the vendor throttles the whole app, the other pushes wait too.

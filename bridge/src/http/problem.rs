@@ -169,6 +169,12 @@ impl Problem {
         Self { errors, ..Self::new(Errno::InvalidField) }
     }
 
+    /// The same about a part of the body: its pointers begin with the part's.
+    pub fn below(mut self, pointer: &str) -> Self {
+        self.errors.iter_mut().for_each(|(at, _)| at.insert_str(0, pointer));
+        self
+    }
+
     /// Which error it is.
     pub fn errno(&self) -> Errno {
         self.errno

@@ -37,9 +37,29 @@ pub fn first_admin() -> Vec<u8> {
     vec![b'f']
 }
 
+/// `apps`: which key the secrets are encrypted with.
+pub fn vault_key() -> Vec<u8> {
+    vec![b'v']
+}
+
+/// `apps`: every credential.
+pub fn credentials() -> Vec<u8> {
+    vec![b'c']
+}
+
+/// `apps`: every credential of an app.
+pub fn credentials_of(app: &AppId) -> Vec<u8> {
+    key(b'c', &[app.as_str()])
+}
+
 /// `apps`: an app's credential.
 pub fn credential(app: &AppId, vendor: VendorName) -> Vec<u8> {
     key(b'c', &[app.as_str(), vendor.as_str()])
+}
+
+/// `apps`: the calls of one day.
+pub fn day(app: &AppId, vendor: VendorName) -> Vec<u8> {
+    key(b'u', &[app.as_str(), vendor.as_str()])
 }
 
 /// `apps`: how many devices an app has.

@@ -95,6 +95,35 @@ impl<'a> Tx<'a> {
         Ok(())
     }
 
+    /// The encrypted record under a key.
+    pub fn load_sealed<T: DeserializeOwned>(
+        &self,
+        space: Space,
+        key: &[u8],
+    ) -> Result<Option<T>, StoreError> {
+        self.get(space, key)?.map(|kept| self.unseal(key, kept)).transpose()
+    }
+
+    /// What a scan found under a key, decrypted.
+    pub fn unseal<T: DeserializeOwned>(&self, key: &[u8], kept: Vec<u8>) -> Result<T, StoreError> {
+        let record = self.engine.vault.unseal(key, kept);
+        decode(&record.ok_or_else(|| StoreError::Corrupt("a secret cannot be decrypted".to_owned()))?)
+    }
+
+    /// Writes a record under a key, encrypted.
+    pub fn save_sealed<T: Serialize>(
+        &mut self,
+        space: Space,
+        key: Vec<u8>,
+        record: &T,
+    ) -> Result<(), StoreError> {
+        let failed = |error: String| StoreError::Corrupt(error);
+        let bytes = serde_json::to_vec(record).map_err(|error| failed(error.to_string()))?;
+        let sealed = self.engine.vault.seal(&key, &bytes);
+        self.put(space, key, sealed.ok_or_else(|| failed("a secret cannot be encrypted".to_owned()))?);
+        Ok(())
+    }
+
     /// At most `limit` entries whose keys begin with `prefix`, after the key `after` in the given order.
     pub fn scan(
         &self,

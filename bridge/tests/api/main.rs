@@ -9,8 +9,10 @@
 )]
 
 mod broker;
+mod credentials;
 mod delivery;
 mod receipts;
 mod resources;
 mod restart;
+mod vendors;
 mod world;

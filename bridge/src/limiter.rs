@@ -1,0 +1,187 @@
+//! How many pushes a vendor takes from an app: a second, and a day. Pure: time comes in as a number.
+//!
+//! The second is a token bucket in memory that holds one second's worth; the day is a count on disk, because a restart
+//! must not begin it again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::vendor::VendorName;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// Days of the vendors in China begin at midnight there, UTC+8.
+const CHINA_OFFSET_MS: u64 = 8 * 60 * 60 * 1000;
+/// Parts of a push that the bucket counts in.
+const PARTS: u64 = 1_000;
+
+/// Bounds of one app at one vendor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rates {
+    /// Pushes a second; `None`: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<u32>,
+    /// Pushes a day; `None`: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_day: Option<u64>,
+}
+
+impl Rates {
+    /// What the vendor allows every app, by its pages; larger apps may have more, and set it in the credential.
+    pub fn usual(vendor: VendorName) -> Self {
+        let per_second = match vendor {
+            VendorName::Fcm => Some(10_000), // 600,000 a minute and project
+            VendorName::Huawei | VendorName::Harmony => Some(6_000),
+            VendorName::Honor => Some(3_000),
+            VendorName::Xiaomi => Some(500),
+            VendorName::Oppo => Some(5_000),
+            VendorName::Vivo => Some(3_000),
+            VendorName::Meizu => Some(200),
+            VendorName::Apns
+            | VendorName::WebPush
+            | VendorName::Wns
+            | VendorName::Wechat
+            | VendorName::Webhook
+            | VendorName::Record => None,
+        };
+        Self { per_second, per_day: None }
+    }
+
+    /// These, and where they say nothing the usual ones.
+    pub fn or_usual(self, vendor: VendorName) -> Self {
+        let usual = Self::usual(vendor);
+        Self { per_second: self.per_second.or(usual.per_second), per_day: self.per_day.or(usual.per_day) }
+    }
+}
+
+/// A token bucket of one second's worth.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bucket {
+    parts: u64,
+    at_ms: u64,
+}
+
+impl Bucket {
+    /// Takes up to `wanted` pushes out; how many it had.
+    pub fn take(&mut self, per_second: u32, wanted: usize, now_ms: u64) -> usize {
+        self.fill(per_second, now_ms);
+        let has = usize::try_from(self.parts / PARTS).unwrap_or(usize::MAX);
+        let taken = wanted.min(has);
+        self.parts -= taken as u64 * PARTS;
+        taken
+    }
+
+    /// When there is one again, in milliseconds since 1970.
+    pub fn next_ms(&self, per_second: u32, now_ms: u64) -> u64 {
+        let missing = PARTS.saturating_sub(self.parts);
+        now_ms + missing.div_ceil(u64::from(per_second.max(1)))
+    }
+
+    /// A push a second is one part a millisecond.
+    fn fill(&mut self, per_second: u32, now_ms: u64) {
+        let full = u64::from(per_second) * PARTS;
+        let gained = now_ms.saturating_sub(self.at_ms).saturating_mul(u64::from(per_second));
+        self.parts = self.parts.saturating_add(gained).min(full);
+        self.at_ms = now_ms;
+    }
+}
+
+/// Pushes of one day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Day {
+    /// The day's number, by the vendor's clock.
+    pub day: u64,
+    /// Calls made.
+    pub used: u64,
+}
+
+impl Day {
+    /// Counts one more call, or says when the next day begins, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// The beginning of the next day when this one is used up.
+    pub fn use_one(&mut self, vendor: VendorName, per_day: u64, now_ms: u64) -> Result<(), u64> {
+        let offset_ms = offset(vendor);
+        let day = (now_ms + offset_ms) / DAY_MS;
+        if self.day != day {
+            *self = Self { day, used: 0 };
+        }
+        if self.used >= per_day {
+            return Err((day + 1) * DAY_MS - offset_ms);
+        }
+        self.used += 1;
+        Ok(())
+    }
+}
+
+fn offset(vendor: VendorName) -> u64 {
+    match vendor {
+        VendorName::Huawei
+        | VendorName::Harmony
+        | VendorName::Honor
+        | VendorName::Xiaomi
+        | VendorName::Oppo
+        | VendorName::Vivo
+        | VendorName::Meizu
+        | VendorName::Wechat => CHINA_OFFSET_MS,
+        VendorName::Apns
+        | VendorName::Fcm
+        | VendorName::WebPush
+        | VendorName::Wns
+        | VendorName::Webhook
+        | VendorName::Record => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: u64 = 1_700_000_000_000;
+
+    #[test]
+    fn a_day_ends_at_the_vendors_midnight() {
+        let mut china = Day::default();
+        let midnight = (NOW + CHINA_OFFSET_MS) / DAY_MS * DAY_MS - CHINA_OFFSET_MS + DAY_MS;
+        assert_eq!(china.use_one(VendorName::Oppo, 2, NOW), Ok(()));
+        assert_eq!(china.use_one(VendorName::Oppo, 2, NOW), Ok(()));
+        assert_eq!(china.use_one(VendorName::Oppo, 2, NOW), Err(midnight));
+        assert_eq!(china.use_one(VendorName::Oppo, 2, midnight - 1), Err(midnight));
+        assert_eq!(china.use_one(VendorName::Oppo, 2, midnight), Ok(()));
+        let mut utc = Day::default();
+        assert_eq!(utc.use_one(VendorName::Apns, 0, NOW), Err((NOW / DAY_MS + 1) * DAY_MS));
+    }
+
+    #[test]
+    fn what_a_credential_says_wins_over_the_usual() {
+        let own = Rates { per_second: Some(7), per_day: Some(9) };
+        assert_eq!(own.or_usual(VendorName::Meizu), own);
+        assert_eq!(
+            Rates::default().or_usual(VendorName::Meizu),
+            Rates { per_second: Some(200), per_day: None }
+        );
+        assert_eq!(Rates::default().or_usual(VendorName::Apns), Rates::default());
+    }
+
+    proptest! {
+        #[test]
+        fn a_bucket_gives_no_more_than_its_rate_and_one_second_ahead(
+            per_second in 1_u32..10_000,
+            asks in prop::collection::vec((0_usize..5_000, 0_u64..3_000), 1..100),
+        ) {
+            let (mut bucket, mut now_ms, mut given) = (Bucket::default(), NOW, 0_u64);
+            for (wanted, later) in asks {
+                now_ms += later;
+                let taken = bucket.take(per_second, wanted, now_ms);
+                given += taken as u64;
+                prop_assert!(taken <= wanted);
+                prop_assert!(given <= (now_ms - NOW + 1_000) * u64::from(per_second) / 1_000 + 1);
+                if taken < wanted {
+                    let next_ms = bucket.next_ms(per_second, now_ms);
+                    prop_assert!(next_ms > now_ms && next_ms <= now_ms + 1_000);
+                    prop_assert_eq!(bucket.clone().take(per_second, 1, next_ms), 1);
+                }
+            }
+        }
+    }
+}
