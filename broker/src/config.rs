@@ -331,6 +331,15 @@ impl Config {
         self.allow_anonymous.unwrap_or_else(|| !self.has_credentials())
     }
 
+    /// The largest packet that any connection may send.
+    pub(crate) fn packet_bytes_max(&self) -> u32 {
+        let listeners = self.listeners.iter().map(|listener| &listener.limits);
+        let apps = self.apps.values().map(|app| &app.limits);
+        let tables = listeners.chain(apps).chain(self.user_limits.values());
+        let max = self.limits.packet_size_max_bytes;
+        tables.filter_map(|limits| limits.packet_size_max_bytes).fold(max, u32::max)
+    }
+
     /// Addresses that have a key of their own.
     fn taken_addresses(&self) -> impl Iterator<Item = SocketAddr> {
         [self.listen, Some(self.internal), self.http].into_iter().flatten()

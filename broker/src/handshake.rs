@@ -78,7 +78,10 @@ pub(crate) async fn shake_hands(
     address: Option<SocketAddr>,
 ) {
     let seat = listener.seat(&host.shared.health);
-    let mut stream = listener.wrap(socket);
+    let mut stream = match listener.wrap(socket) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::error!(%error, listener = &*listener.name, "TLS cannot be served"),
+    };
     let mut unread = BytesMut::new();
     let deadline = listener.connect_deadline(&host.shared.limits.load().shell);
     let connect = timeout(deadline, read_connect(&host, &stream, &mut unread)).await;
@@ -86,8 +89,9 @@ pub(crate) async fn shake_hands(
         host.count(|counters| counters.handshakes_timed_out += 1);
     }
     let stage = stream.stage();
-    let Found { address: proxied } = stream.settle();
-    let peer = Peer { listener, address: proxied.or(address), certificate_identity: None };
+    let Found { address: proxied, certificate } = stream.settle();
+    let certificate_identity = certificate.and_then(|certificate| listener.identity_of(&certificate));
+    let peer = Peer { listener, address: proxied.or(address), certificate_identity };
     let connect = connect.unwrap_or(Err(Failed::Silent));
     let opening = match connect.and_then(|connect| check_rate(&peer, proxied).map(|()| connect)) {
         Ok(connect) => admit(&host, connect, &peer).await,
@@ -95,10 +99,17 @@ pub(crate) async fn shake_hands(
     };
     match opening {
         Ok(opening) => hand_over(&host, stream, Newcomer { opening, rest: unread, seat }).await,
-        Err(Failed::Silent) => host.count(|counters| match stage {
-            Stage::Proxy => counters.failed_proxy_headers += 1,
-            Stage::Connect => counters.failed_handshakes += 1,
-        }),
+        Err(Failed::Silent) => {
+            host.count(|counters| match stage {
+                Stage::Proxy => counters.failed_proxy_headers += 1,
+                Stage::Tls => counters.failed_tls += 1,
+                Stage::WebSocket => counters.failed_websockets += 1,
+                Stage::Connect => counters.failed_handshakes += 1,
+            });
+            if matches!(stage, Stage::Tls | Stage::WebSocket) {
+                let _ = timeout(REFUSAL_DEADLINE, end(&host, &stream)).await; // a layer has said why
+            }
+        }
         Err(Failed::Rate) => host.count(|counters| counters.refused_address_rate += 1),
         Err(Failed::Refused(version, reason)) => {
             host.count(|counters| counters.refused_connects += 1);
@@ -231,6 +242,11 @@ async fn refuse(host: &Host, stream: &Stream, version: Version, connack: ConnAck
             Err(_) => return,
         }
     }
+    end(host, stream).await;
+}
+
+/// Lets the peer read what it was sent.
+async fn end(host: &Host, stream: &Stream) {
     stream.shut_down();
     // Unread bytes would turn the close into a reset that overtakes the answer.
     while !poll_fn(|context| stream.poll_drop(context, &mut host.scratch.borrow_mut())).await {}

@@ -29,6 +29,7 @@ mod rules;
 mod server;
 mod shard_thread;
 mod shared;
+mod tls;
 mod tracer;
 mod transport;
 

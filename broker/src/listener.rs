@@ -8,18 +8,24 @@ pub(crate) use accept::{Acceptor, accept};
 
 use crate::auth::Door;
 use crate::config::{
-    DEFAULT_LISTENER, INTERNAL_LISTENER, LimitsConfig, ListenerConfig, ListenerKind, Network,
+    DEFAULT_LISTENER, INTERNAL_LISTENER, LimitsConfig, ListenerConfig, ListenerKind, ListenerProblem, Network,
 };
 use crate::health::{Connected, Health};
+use crate::tls::{TlsFiles, identity_of};
 use crate::transport::Stream;
 use crate::transport::layers::Layers;
 use crate::transport::socket::Socket;
+use crate::transport::tls::Tls;
+use crate::transport::websocket::{self, WebSocket};
 use bytestring::ByteString;
 use rate::Rates;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+/// What a WebSocket message may have besides one packet: clients gather small ones.
+const MESSAGE_BYTES_MORE: u64 = 64 << 10;
 
 /// A way in. The shards that accept from it share it.
 #[derive(Debug)]
@@ -38,6 +44,9 @@ pub(crate) struct Listener {
     connect_deadline_ms: Option<u64>,
     /// Who may write a PROXY header; `None`: there is none.
     proxies: Option<Vec<Network>>,
+    /// What it serves TLS with.
+    pub(crate) tls: Option<TlsFiles>,
+    websocket: Option<Arc<websocket::Rules>>,
     rates: Rates,
     connections: AtomicUsize,
 }
@@ -65,16 +74,26 @@ impl Listener {
     }
 
     /// One of `[[broker.listeners]]`.
-    pub(crate) fn of(config: &ListenerConfig) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When its certificates cannot be used.
+    pub(crate) fn of(config: &ListenerConfig, packet_bytes_max: u32) -> Result<Self, ListenerProblem> {
+        let tls = config.kind.has_tls().then(|| TlsFiles::read(config)).transpose()?;
+        let rules = || websocket::Rules {
+            origins: config.origins.iter().map(|origin| origin.to_ascii_lowercase()).collect(),
+            message_bytes_max: u64::from(packet_bytes_max) + MESSAGE_BYTES_MORE,
+        };
+        Ok(Self {
             allow_anonymous: config.allow_anonymous,
             connections_max: config.connections_max.unwrap_or(usize::MAX),
             handshakes_max: config.handshakes_max,
             connect_deadline_ms: config.connect_deadline_ms,
             proxies: config.proxy_protocol.then(|| config.proxy_trusted.clone()),
+            tls,
+            websocket: config.kind.has_websocket().then(|| Arc::new(rules())),
             rates: Rates::new(config.connection_rate_max, config.address_connection_rate_max),
             ..Self::plain(config.name.as_str().into(), config.kind, Door::Public)
-        }
+        })
     }
 
     fn plain(name: ByteString, kind: ListenerKind, door: Door) -> Self {
@@ -87,6 +106,8 @@ impl Listener {
             handshakes_max: None,
             connect_deadline_ms: None,
             proxies: None,
+            tls: None,
+            websocket: None,
             rates: Rates::new(None, None),
             connections: AtomicUsize::new(0),
         }
@@ -125,8 +146,18 @@ impl Listener {
     }
 
     /// A socket with the layers that this listener puts around it.
-    pub(crate) fn wrap(&self, socket: Socket) -> Stream {
-        Stream::new(socket, Layers::new(self.proxies.is_some()))
+    ///
+    /// # Errors
+    /// When TLS cannot begin.
+    pub(crate) fn wrap(&self, socket: Socket) -> Result<Stream, rustls::Error> {
+        let tls = self.tls.as_ref().map(|files| Tls::new(files.server_config())).transpose()?;
+        let websocket = self.websocket.as_ref().map(|rules| WebSocket::new(Arc::clone(rules)));
+        Ok(Stream::new(socket, Layers::new(self.proxies.is_some(), tls, websocket)))
+    }
+
+    /// Whom a certificate names that this listener verified.
+    pub(crate) fn identity_of(&self, certificate: &[u8]) -> Option<ByteString> {
+        identity_of(certificate, self.tls.as_ref()?.listener().client_identity)
     }
 
     /// Network connections now, those in the handshake included.

@@ -63,6 +63,10 @@ pub(crate) struct ShellCounters {
     pub(crate) handshakes_timed_out: u64,
     /// Sockets without a PROXY header where one is awaited.
     pub(crate) failed_proxy_headers: u64,
+    /// Sockets whose TLS handshake failed.
+    pub(crate) failed_tls: u64,
+    /// Sockets that asked for no WebSocket that we serve.
+    pub(crate) failed_websockets: u64,
     /// Sockets that sent no whole CONNECT, or something else.
     pub(crate) failed_handshakes: u64,
     /// CONNECTs answered with a refusal.
@@ -74,7 +78,7 @@ pub(crate) struct ShellCounters {
 }
 
 impl ShellCounters {
-    fn each(self) -> [(&'static str, &'static str, u64); 12] {
+    fn each(self) -> [(&'static str, &'static str, u64); 14] {
         [
             ("sockets_accepted", "Sockets accepted", self.accepted),
             ("handshakes_refused", "Sockets closed because too many handshakes ran", self.refused_handshakes),
@@ -100,6 +104,8 @@ impl ShellCounters {
                 "Sockets without a PROXY header where one is awaited",
                 self.failed_proxy_headers,
             ),
+            ("failed_tls", "Sockets whose TLS handshake failed", self.failed_tls),
+            ("failed_websockets", "Sockets that asked for no WebSocket with MQTT", self.failed_websockets),
             ("handshakes_failed", "Sockets that sent no whole CONNECT in time", self.failed_handshakes),
             ("connects_refused", "CONNECTs answered with a refusal", self.refused_connects),
             ("refused_draining", "CONNECTs refused because the broker empties itself", self.refused_draining),
@@ -116,6 +122,8 @@ impl ShellCounters {
         self.handshakes_displaced += other.handshakes_displaced;
         self.handshakes_timed_out += other.handshakes_timed_out;
         self.failed_proxy_headers += other.failed_proxy_headers;
+        self.failed_tls += other.failed_tls;
+        self.failed_websockets += other.failed_websockets;
         self.failed_handshakes += other.failed_handshakes;
         self.refused_connects += other.refused_connects;
         self.refused_draining += other.refused_draining;

@@ -4,6 +4,7 @@ use crate::config::{Config, ConfigError};
 use crate::limits::LimitsTable;
 use crate::mailbox::Command;
 use crate::operator::Operator;
+use crate::tls::read_all_again;
 use reveille_broker_core::control::Control;
 use reveille_broker_core::io::{Input, ShardNo};
 use std::sync::Arc;
@@ -122,7 +123,19 @@ impl Operator {
             in_force.user_limits.clone_from(user_limits);
             report.changed.extend(changed);
         }
+        // The files of the listeners that run, whatever the file says about others.
+        if read_all_again(&self.shared.listeners)? {
+            report.changed.push("broker.listeners: certificates");
+        }
         Ok(report)
+    }
+
+    /// Reads the certificates of every listener again. Says whether some changed. Connections that are open keep theirs.
+    ///
+    /// # Errors
+    /// The first listener whose files cannot be used: what it had stays in force. The others are read all the same.
+    pub fn reload_certificates(&self) -> Result<bool, ConfigError> {
+        read_all_again(&self.shared.listeners)
     }
 
     fn tell_push_rules(&self, config: &Config) {

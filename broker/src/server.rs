@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::operator::Operator;
 use crate::shard_thread::{self, Setup};
 use crate::shared::Shared;
+use crate::tls;
 use crate::tracer::Tracer;
 use crate::transport::tcp::{self, Bound};
 use arc_swap::ArcSwap;
@@ -76,6 +77,7 @@ struct Running {
     shards: Vec<JoinHandle<()>>,
     readers: Readers,
     http: Option<Http>,
+    certificates: Option<tls::Watch>,
     store: Arc<dyn Store>,
 }
 
@@ -107,6 +109,13 @@ pub fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Broker, StartEr
     config.check()?;
     let bound = bind_all(&config)?;
     serve(&config, bound, store)
+}
+
+impl BoundAll {
+    fn listeners(&self) -> Arc<[Arc<Listener>]> {
+        let all = self.mqtt.iter().chain([&self.internal]).chain(&self.further);
+        all.map(BoundListener::listener).collect()
+    }
 }
 
 fn bind_all(config: &Config) -> Result<BoundAll, StartError> {
@@ -142,13 +151,15 @@ fn serve(config: &Config, bound: BoundAll, store: Arc<dyn Store>) -> Result<Brok
         store: Arc::clone(&store),
         health: Arc::clone(&health),
         metrics: metrics.clone(),
+        listeners: bound.listeners(),
         auth: Arc::new(ArcSwap::from_pointee(Auth::new(config, bridge_app())?)),
         draining: Arc::default(),
         tracer: Arc::new(Tracer::new(Arc::clone(&mailboxes))),
         limits: Arc::new(ArcSwap::from_pointee(LimitsTable::new(config))),
         control: Arc::new(ArcSwap::from_pointee(config.control.core()?)),
     };
-    let running = Running { shards: Vec::new(), readers, http: None, store };
+    let certificates = tls::Watch::start(&shared.listeners, &health).map_err(StartError::Thread)?;
+    let running = Running { shards: Vec::new(), readers, http: None, certificates, store };
     let operator = Operator::new(shared.clone(), config.clone());
     // From here on an early return drops the broker, which stops what runs already.
     let places = Places::default();
@@ -355,7 +366,9 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        let Some(Running { shards, readers, http, store }) = self.running.take() else { return };
+        let Some(Running { shards, readers, http, certificates, store }) = self.running.take() else {
+            return;
+        };
         self.health.set_serving(false);
         self.health.set_stopping();
         self.stop_shards();
@@ -365,6 +378,9 @@ impl Drop for Broker {
         readers.join();
         if let Some(http) = http {
             http.stop();
+        }
+        if let Some(certificates) = certificates {
+            certificates.stop();
         }
         store.close();
         tracing::info!("the broker stopped");

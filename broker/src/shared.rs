@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use crate::drain::Draining;
 use crate::health::Health;
 use crate::limits::LimitsTable;
+use crate::listener::Listener;
 use crate::mailbox::Mailboxes;
 use crate::metrics::Metrics;
 use crate::tracer::Tracer;
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) health: Arc<Health>,
     /// What is measured.
     pub(crate) metrics: Metrics,
+    /// Every way in: the plain one, the bridge's, the further ones.
+    pub(crate) listeners: Arc<[Arc<Listener>]>,
     /// Who may connect, and what they may do then. Replaced as a whole; whoever is being identified finishes with the
     /// one it began with.
     pub(crate) auth: Arc<ArcSwap<Auth>>,

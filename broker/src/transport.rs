@@ -12,10 +12,13 @@ pub(crate) mod layers;
 pub(crate) mod proxy_protocol;
 pub(crate) mod socket;
 pub(crate) mod tcp;
+pub(crate) mod tls;
 pub(crate) mod unix;
+pub(crate) mod websocket;
 
 use bytes::{Buf, BytesMut};
 use layers::Layers;
+use rustls::pki_types::CertificateDer;
 use socket::{DetachedSocket, Socket};
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
@@ -169,6 +172,8 @@ impl Detached {
 pub(crate) struct Found {
     /// Where the client is, as a PROXY header says.
     pub(crate) address: Option<SocketAddr>,
+    /// The certificate that it showed, verified.
+    pub(crate) certificate: Option<CertificateDer<'static>>,
 }
 
 /// The handshakes on the way to CONNECT, in their order.
@@ -176,6 +181,10 @@ pub(crate) struct Found {
 pub(crate) enum Stage {
     /// The PROXY header is awaited.
     Proxy,
+    /// TLS is under way.
+    Tls,
+    /// The WebSocket's request is awaited.
+    WebSocket,
     /// CONNECT is awaited.
     Connect,
 }

@@ -245,12 +245,6 @@ pub enum ListenerProblem {
         "a name has 1 to 32 characters out of a-z, 0-9, - and _, and is neither \"default\" nor \"internal\""
     )]
     Name,
-    /// A kind that this release does not have.
-    #[error("kind \"{kind}\" is not there yet")]
-    Kind {
-        /// Which.
-        kind: ListenerKind,
-    },
     /// Another one has its name.
     #[error("another listener has the same name")]
     NameTwice,
@@ -350,8 +344,8 @@ impl ListenerConfig {
         }
         self.check_keys()?;
         self.check_bounds()?;
-        if self.kind.has_tls() || self.kind.has_websocket() {
-            return Err(ListenerProblem::Kind { kind: self.kind });
+        if self.kind.has_tls() {
+            crate::tls::check(self)?;
         }
         match self.address {
             Some(address) if !address.ip().is_loopback() && !self.asks_for_credentials(config) => {

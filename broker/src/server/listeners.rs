@@ -1,7 +1,7 @@
 //! The listeners while the broker starts: places are taken first, served last.
 
 use super::error::StartError;
-use crate::config::{Config, FileMode, ListenerKind};
+use crate::config::{Config, ConfigError, FileMode, ListenerKind};
 use crate::listener::{Acceptor, Listener};
 use crate::transport::tcp::{self, Bound};
 use crate::transport::unix::{self, SocketFile, UnixBound};
@@ -119,6 +119,11 @@ impl BoundListener {
         Ok(acceptors.into_iter().map(|acceptor| (Arc::clone(&self.listener), acceptor)).collect())
     }
 
+    /// What its shards will share.
+    pub(super) fn listener(&self) -> Arc<Listener> {
+        Arc::clone(&self.listener)
+    }
+
     /// How people see it.
     pub(super) fn describe(&self) -> ListenerPlace {
         ListenerPlace { name: self.listener.name.to_string(), kind: self.listener.kind, place: self.place() }
@@ -128,9 +133,12 @@ impl BoundListener {
 /// Takes the place of each of `[[broker.listeners]]`.
 pub(super) fn bind(config: &Config) -> Result<Vec<BoundListener>, StartError> {
     let shards = config.shard_count();
+    let packet_bytes_max = config.packet_bytes_max();
     let mut bound = Vec::with_capacity(config.listeners.len());
     for own in &config.listeners {
-        let listener = Listener::of(own);
+        // No connection of it may send more, whoever it turns out to be.
+        let named = |problem| ConfigError::Listener { name: own.name.clone(), problem };
+        let listener = Listener::of(own, packet_bytes_max).map_err(named)?;
         if let Some(address) = own.address {
             bound.push(BoundListener::tcp(listener, "listeners.address", address, shards)?);
         } else if let Some(path) = &own.path {

@@ -2,20 +2,30 @@
 
 use super::proxy_protocol::{Header, Parsed, parse};
 use super::socket::Socket;
+use super::tls::{Flow, Tls, TlsClosed};
+use super::websocket::WebSocket;
 use super::{Came, Found, Stage};
 use bytes::{Buf, BytesMut};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 
+/// Bytes of MQTT that are wrapped in one go: two TLS records or one frame. More would only wait here instead of where the
+/// rules count them.
+const CHUNK_BYTES: usize = 32 << 10;
+
 /// The layers of one connection, outermost first. A layer that a listener does not have is absent.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Layers {
     proxy: Option<Proxy>,
+    tls: Option<Box<Tls>>,
+    websocket: Option<WebSocket>,
     /// Bytes of the socket that a layer cannot use before more of them came. At most a PROXY header or a TLS record.
     incoming: BytesMut,
     /// Bytes that the socket did not take yet. At most one chunk and what answers the peer.
     outgoing: BytesMut,
+    /// A layer takes no more bytes of the peer. What came before is still given out.
+    is_ended: bool,
 }
 
 /// The PROXY header.
@@ -28,11 +38,13 @@ enum Proxy {
 
 impl Layers {
     /// As a listener wants them; `None`: the socket has the bytes of MQTT as they are.
-    pub(crate) fn new(has_proxy: bool) -> Option<Self> {
-        has_proxy.then(|| Self {
-            proxy: Some(Proxy::Awaited),
-            incoming: BytesMut::new(),
-            outgoing: BytesMut::new(),
+    pub(crate) fn new(has_proxy: bool, tls: Option<Tls>, websocket: Option<WebSocket>) -> Option<Self> {
+        let is_wrapped = has_proxy || tls.is_some() || websocket.is_some();
+        is_wrapped.then(|| Self {
+            proxy: has_proxy.then_some(Proxy::Awaited),
+            tls: tls.map(Box::new),
+            websocket,
+            ..Self::default()
         })
     }
 
@@ -45,39 +57,54 @@ impl Layers {
         into: &mut BytesMut,
     ) -> Poll<io::Result<Came>> {
         self.answer(socket, context)?;
+        if self.is_ended {
+            return Poll::Ready(Ok(Came::End));
+        }
         let kept = self.incoming.len();
         let Some((front, room)) = scratch.split_at_mut_checked(kept) else {
             return Poll::Ready(Err(ErrorKind::InvalidData.into())); // no layer keeps so much
         };
-        front.copy_from_slice(&self.incoming);
         let room_size = room.len();
         let count = ready!(socket.poll_read(context, room))?;
         if count == 0 {
             return Poll::Ready(Ok(Came::End));
         }
+        front.copy_from_slice(&self.incoming);
         self.incoming = BytesMut::new();
-        let bytes = scratch.get_mut(..kept + count).unwrap_or_default();
-        self.decode(bytes, into)?;
+        self.decode(scratch.get_mut(..kept + count).unwrap_or_default(), into);
         self.answer(socket, context)?;
         Poll::Ready(Ok(Came::Bytes(count == room_size)))
     }
 
-    fn decode(&mut self, bytes: &mut [u8], into: &mut BytesMut) -> io::Result<()> {
+    fn decode(&mut self, bytes: &mut [u8], into: &mut BytesMut) {
         let mut rest = bytes;
         if let Some(Proxy::Awaited) = self.proxy {
-            match parse(rest).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))? {
-                Parsed::Incomplete => {
-                    self.incoming.extend_from_slice(rest);
-                    return Ok(());
+            match parse(rest) {
+                Err(_) => {
+                    self.is_ended = true;
+                    return;
                 }
-                Parsed::Whole(Header { source, length }) => {
+                Ok(Parsed::Incomplete) => return self.incoming.extend_from_slice(rest),
+                Ok(Parsed::Whole(Header { source, length })) => {
                     self.proxy = Some(Proxy::Came(source));
                     rest = rest.get_mut(length..).unwrap_or_default();
                 }
             }
         }
-        into.extend_from_slice(rest);
-        Ok(())
+        let websocket = &mut self.websocket;
+        let mut give = |plain: &[u8]| match websocket {
+            None => into.extend_from_slice(plain),
+            Some(websocket) => websocket.decode(plain, into),
+        };
+        match &mut self.tls {
+            None => give(rest),
+            Some(tls) => {
+                let (used, flow) = tls.decode(rest, &mut self.outgoing, give);
+                self.incoming.extend_from_slice(rest.get(used..).unwrap_or_default());
+                self.is_ended |= flow == Flow::Ended;
+            }
+        }
+        self.is_ended |= self.websocket.as_ref().is_some_and(WebSocket::is_ended);
     }
 
     /// Sends what a layer has to say to the peer. What the socket does not take now wakes the reader's task later, or goes
@@ -97,12 +124,48 @@ impl Layers {
 
     /// See [`super::Stream::try_write`].
     pub(crate) fn try_write(&mut self, socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
-        socket.try_write(bytes)
+        self.try_flush(socket)?;
+        let chunk = bytes.get(..CHUNK_BYTES).unwrap_or(bytes);
+        match &self.websocket {
+            None => self.wrap(chunk)?,
+            Some(websocket) => {
+                let mut frame = websocket.header(chunk.len()).ok_or(ErrorKind::BrokenPipe)?;
+                frame.extend_from_slice(chunk);
+                self.wrap(&frame)?;
+            }
+        }
+        match self.try_flush(socket) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+            Ok(()) | Err(_) => Ok(chunk.len()),
+        }
+    }
+
+    /// Puts what comes out of the WebSocket, or of MQTT, behind what waits.
+    fn wrap(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.tls {
+            None => {
+                self.outgoing.extend_from_slice(bytes);
+                Ok(())
+            }
+            Some(tls) => tls
+                .encrypt(bytes, &mut self.incoming, &mut self.outgoing)
+                .map_err(|TlsClosed| ErrorKind::BrokenPipe.into()),
+        }
     }
 
     /// See [`super::Stream::try_flush`].
     pub(crate) fn try_flush(&mut self, socket: &Socket) -> io::Result<()> {
-        while !self.outgoing.is_empty() {
+        loop {
+            if let Some(websocket) = &mut self.websocket {
+                let answer = websocket.take_answer(self.outgoing.is_empty());
+                if !answer.is_empty() {
+                    self.wrap(&answer)?;
+                }
+            }
+            if self.outgoing.is_empty() {
+                self.outgoing = BytesMut::new();
+                return Ok(());
+            }
             match socket.try_write(&self.outgoing) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(taken) => self.outgoing.advance(taken),
@@ -110,12 +173,20 @@ impl Layers {
                 Err(error) => return Err(error),
             }
         }
-        self.outgoing = BytesMut::new();
-        Ok(())
     }
 
     /// See [`super::Stream::try_finish`].
     pub(crate) fn try_finish(&mut self, socket: &Socket) -> io::Result<()> {
+        if let Some(websocket) = &mut self.websocket {
+            websocket.finish();
+            let answer = websocket.take_answer(false);
+            if !answer.is_empty() {
+                self.wrap(&answer)?;
+            }
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.say_goodbye(&mut self.incoming, &mut self.outgoing);
+        }
         self.try_flush(socket)
     }
 
@@ -126,19 +197,27 @@ impl Layers {
                 Some(Proxy::Came(address)) => address,
                 Some(Proxy::Awaited) | None => None,
             },
+            certificate: self.tls.as_ref().and_then(|tls| tls.client_certificate().cloned()),
         }
     }
 
     /// Whether bytes pass unchanged from now on.
     pub(crate) fn is_transparent(&self) -> bool {
-        self.incoming.is_empty() && self.outgoing.is_empty()
+        let is_bare = self.tls.is_none() && self.websocket.is_none();
+        is_bare && self.incoming.is_empty() && self.outgoing.is_empty() && !self.is_ended
     }
 
     /// The handshake that is awaited.
     pub(crate) fn stage(&self) -> Stage {
-        match self.proxy {
-            Some(Proxy::Awaited) => Stage::Proxy,
-            Some(Proxy::Came(_)) | None => Stage::Connect,
+        if matches!(self.proxy, Some(Proxy::Awaited)) {
+            return Stage::Proxy;
+        }
+        if self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+            return Stage::Tls;
+        }
+        match &self.websocket {
+            Some(websocket) if !websocket.is_open() => Stage::WebSocket,
+            Some(_) | None => Stage::Connect,
         }
     }
 

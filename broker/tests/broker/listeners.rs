@@ -1,7 +1,10 @@
 //! Every way in besides plain TCP.
 
+mod certificates;
 mod proxied;
+mod tls;
 mod unix;
+mod websocket;
 
 use crate::client::{Client, connect, durable, publish};
 use reveille_broker::{Broker, Place};
@@ -89,6 +92,39 @@ fn taken_over<S: Read + Write>(broker: &Broker, mut open: impl FnMut() -> S) {
     assert!(connack.session_present);
     said_goodbye(&mut wrapped, ReasonCode::SESSION_TAKEN_OVER);
     plain.ping();
+}
+
+/// CONNECT and PINGREQ, each byte on its own.
+pub fn byte_by_byte<S: Read + Write>(mut stream: S) {
+    let mut bytes = bytes::BytesMut::new();
+    Packet::Connect(Box::new(connect(Version::V5, "slow", true))).write(Version::V5, &mut bytes).unwrap();
+    Packet::PingReq.write(Version::V5, &mut bytes).unwrap();
+    for byte in bytes {
+        stream.write_all(&[byte]).unwrap();
+        stream.flush().unwrap();
+    }
+    let mut first = [0];
+    stream.read_exact(&mut first).unwrap();
+    assert_eq!(first, [0x20], "CONNACK");
+}
+
+/// What a reader does not read waits, slows nobody else down, and comes whole and in order.
+pub fn slow_reader<S: Read + Write>(broker: &Broker, mut open: impl FnMut() -> S) {
+    const MESSAGES: u16 = 80;
+    let (mut reader, _) = Client::over(open(), connect(Version::V5, "slow-reader", true));
+    reader.subscribe("flood", QoS::AtLeastOnce);
+    let mut sender = Client::connect(broker.mqtt_addr(), connect(Version::V5, "sender", true));
+    let payload = |no: u16| [no.to_be_bytes().to_vec(), vec![(no % 256) as u8; 200_000]].concat();
+    // 16 MB: far more than the sockets' buffers and the bound of unsent bytes together.
+    for no in 1..=MESSAGES {
+        assert_eq!(sender.publish("flood", &payload(no), no), ReasonCode::SUCCESS);
+    }
+    for no in 1..=MESSAGES {
+        let got = reader.receive_publish();
+        assert!(got.payload == payload(no), "message {no} differs");
+        reader.acknowledge(&got);
+    }
+    reader.ping();
 }
 
 /// The broker says why, and ends the connection.
