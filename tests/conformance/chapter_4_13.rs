@@ -1,8 +1,6 @@
 //! Chapter 4.13: errors. Which of them end the connection, which do not, and that nobody else notices.
 
-use crate::harness::{
-    Connect, Packet, Stage, VERSIONS, Version, ack_with, hex, prop, publish, pubrel, subscribe,
-};
+use crate::harness::{Connect, Packet, Stage, VERSIONS, Version, hex, prop, publish, pubrel, subscribe};
 
 /// Covers: MQTT5-4.13.1-1, MQTT5-4.13.2-1
 /// Trap: a malformed packet harms another client; packets that only a server may send
@@ -74,11 +72,11 @@ fn an_error_that_an_acknowledgement_can_tell_ends_nothing() {
     client.send(subscribe(1, "a#", 0));
     client.expect_suback(1, &[0x8F]);
     client.send(publish("a/".repeat(128), "x").qos(1, 2));
-    client.expect(ack_with(0x40, 2, 0x90));
+    client.expect_ack(0x40, 2, 0x90);
     client.send(publish("$SYS/of/the/broker", "x").qos(1, 3));
-    client.expect(ack_with(0x40, 3, 0x87));
+    client.expect_ack(0x40, 3, 0x87);
     client.send(pubrel(4));
-    client.expect(ack_with(0x70, 4, 0x92));
+    client.expect_ack(0x70, 4, 0x92);
     client.expect_nothing();
 }
 

@@ -33,5 +33,7 @@ mod chapter_4_3;
 mod chapter_4_4;
 mod chapter_4_5;
 mod chapter_4_6;
+mod chapter_4_7;
+mod chapter_4_8;
 mod chapter_4_9;
 mod chapter_7;

@@ -1,6 +1,8 @@
 //! Section 3.3.1.3: RETAIN, and what a subscription says about it.
 
-use crate::harness::{Client, Connect, Stage, VERSIONS, Version, prop, publish, subscribe, unsubscribe};
+use crate::harness::{
+    Client, Connect, Publish, Stage, VERSIONS, Version, prop, publish, subscribe, unsubscribe,
+};
 use std::collections::BTreeSet;
 
 /// Bits of the subscription options of 5.0.
@@ -9,24 +11,13 @@ const IF_NEW: u8 = 0x10;
 const NEVER: u8 = 0x20;
 
 /// Subscribes, and everything that is kept for it: topic, payload and QoS.
-///
-/// A second filter marks the end: what is kept for it comes behind what is kept for the first.
 fn kept_for(client: &mut Client, filter: &str, options: u8) -> Vec<(String, String, u8)> {
-    retain(client, "end/marker", "", 1);
-    retain(client, "end/marker", "end", 1);
-    client.subscribe_with(subscribe(1, filter, options).and("end/marker", 1));
-    let mut found = Vec::new();
-    loop {
-        let message = client.take();
-        assert!(message.retain, "from before the subscription: {message:?}");
+    let found = client.subscribe_kept(filter, options);
+    let row = |message: &Publish| {
         let (topic, payload) = message.words();
-        if topic == "end/marker" {
-            client.send(unsubscribe(2, &["end/marker"]));
-            client.next();
-            return found;
-        }
-        found.push((topic.to_owned(), payload.to_owned(), message.qos));
-    }
+        row(topic, payload, message.qos)
+    };
+    found.iter().map(row).collect()
 }
 
 /// The same for a client that comes now.

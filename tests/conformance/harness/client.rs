@@ -1,9 +1,10 @@
 //! A client that sends what it is told and says what came, and never waits for a time to pass.
 
-use super::packets::{Publish, pingreq, puback, pubcomp, publish, pubrec, pubrel, subscribe};
+use super::packets::{Publish, pingreq, puback, pubcomp, publish, pubrec, pubrel, subscribe, unsubscribe};
 use super::received::{ConnAck, Disconnect, Frame};
 use super::wire::{Property, ToBytes, show};
 use super::{Subscribe, Version};
+use reveille_proto::topic::{TopicFilter, TopicName};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
@@ -175,6 +176,35 @@ impl Client {
     /// Subscribes and hears that each filter was granted what it asked for.
     pub fn subscribe(&mut self, filter: impl AsRef<[u8]>, options: u8) {
         self.subscribe_with(subscribe(1, filter, options));
+    }
+
+    /// Subscribes, and all retained messages that come for it.
+    ///
+    /// A second filter marks the end: what is kept for it comes behind what is kept for the first.
+    pub fn subscribe_kept(&mut self, filter: &str, options: u8) -> Vec<Publish> {
+        let marker = TopicName::parse("end/marker").unwrap();
+        let sees_marker = TopicFilter::parse(filter).is_ok_and(|filter| filter.matches(&marker));
+        let mut markers_left = if sees_marker { 2 } else { 1 };
+        self.publish_with(publish("end/marker", "").qos(1, 1).retain());
+        self.publish_with(publish("end/marker", "end").qos(1, 1).retain());
+        self.subscribe_with(subscribe(1, filter, options).and("end/marker", 1));
+        let mut found = Vec::new();
+        loop {
+            let message = self.take();
+            assert!(message.retain, "from before the subscription: {message:?}");
+            if message.words() == ("end/marker", "end") {
+                markers_left -= 1;
+                if markers_left == 0 {
+                    break;
+                }
+                continue;
+            }
+            found.push(message);
+        }
+        let version = self.version;
+        self.send(unsubscribe(2, &["end/marker"]));
+        self.next().unsuback(version);
+        found
     }
 
     /// Sends a SUBSCRIBE and hears that each filter was granted what it asked for.

@@ -13,6 +13,7 @@ use bytes::BytesMut;
 use bytestring::ByteString;
 use reveille_proto::bridge::presence::Kind;
 use reveille_proto::mqtt::Disconnect;
+use reveille_proto::mqtt::QoS;
 use reveille_proto::reason::ReasonCode;
 use std::sync::Arc;
 
@@ -152,14 +153,16 @@ impl Shard {
         self.counters.subscriptions = self.counters.subscriptions.saturating_sub(count);
     }
 
-    /// What came through a group goes to its other members; the rest is gone and counted.
+    /// What came through a group goes to its other members, unless its QoS 2 delivery had begun: this client may have it
+    /// [MQTT5-4.8.2-5]. The rest is gone and counted.
     fn drop_queue(&mut self, session: SessionKey, queue: &Queue, is_stored: bool, now: Time) {
         self.counters.queued_messages = self.counters.queued_messages.saturating_sub(queue.len() as u64);
         self.counters.queued_bytes = self.counters.queued_bytes.saturating_sub(queue.bytes());
         let mut handover = Handover::default();
         for slot in queue.slots() {
             let body = slot.message.clone().or_else(|| self.commits.body(slot.entry.message).cloned());
-            match (&slot.group, body) {
+            let has_begun = slot.entry.qos == QoS::ExactlyOnce && slot.was_sent();
+            match (slot.group.as_ref().filter(|_| !has_begun), body) {
                 (None, _) => self.counters.dropped_session_ended += 1,
                 (Some(group), Some(message)) => self.hand_over(session, group, message, now),
                 (Some(group), None) => handover.waiting.push((slot.entry.message, Arc::clone(group))),
