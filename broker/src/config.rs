@@ -2,12 +2,14 @@
 //!
 //! `docs/configuration.md` explains each key to operators.
 
+mod admin;
 mod control;
 mod limits;
 mod listeners;
 mod overrides;
 mod traces;
 
+pub use admin::{AdminConfig, AdminKey, AdminRole, Sha256Hex};
 pub use control::{
     AppliesConfig, AutoSubscriptionConfig, ControlConfig, RewriteConfig, SharedConfig, SharedGroupConfig,
     SharedStrategyConfig,
@@ -49,8 +51,10 @@ pub struct Config {
     pub internal: SocketAddr,
     /// The bridge's password there; without one nobody can log in there.
     pub internal_password: Option<Secret>,
-    /// Where health checks and metrics are served; absent: nowhere.
+    /// Where health checks, metrics and the operations API are served; absent: nowhere.
     pub http: Option<SocketAddr>,
+    /// Who may use the operations API.
+    pub admin: AdminConfig,
     /// Threads that own sessions, at most 128; 0: one for each core.
     pub shards: u16,
     /// Whether clients without a user name may connect, into the app `default`. When absent: only on a loopback
@@ -91,6 +95,7 @@ impl Default for Config {
             internal: SocketAddr::new(LOOPBACK, 0),
             internal_password: None,
             http: None,
+            admin: AdminConfig::default(),
             shards: 0,
             allow_anonymous: None,
             users: Vec::new(),
@@ -195,6 +200,21 @@ pub enum ConfigError {
         key: &'static str,
         /// What stands there.
         app: String,
+    },
+    /// Health and metrics for everyone must be asked for.
+    #[error(
+        "http: {http} can be reached from other machines and there are no keys: add [[broker.admin.keys]], set \
+         admin.public = true to show health and metrics to everyone, or use 127.0.0.1"
+    )]
+    HttpOpenToAll {
+        /// The address.
+        http: SocketAddr,
+    },
+    /// A key without a name, or two with one name.
+    #[error("admin.keys: the name {name:?} is empty or occurs twice")]
+    AdminKeyName {
+        /// The name.
+        name: String,
     },
     /// A user without a name, or two with one name.
     #[error("users: the name {name:?} is empty or occurs twice")]
@@ -317,6 +337,14 @@ impl Config {
             table.limits.check()?;
         }
         self.user_limits.values().try_for_each(LimitsOverride::check)?;
+        self.admin.check()?;
+        let is_reachable = |http: &SocketAddr| !http.ip().is_loopback();
+        if let Some(http) = self.http.filter(is_reachable)
+            && self.admin.keys.is_empty()
+            && !self.admin.public
+        {
+            return Err(ConfigError::HttpOpenToAll { http });
+        }
         self.limits.check()
     }
 

@@ -21,7 +21,7 @@ use bytestring::ByteString;
 use rate::Rates;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// What a WebSocket message may have besides one packet: clients gather small ones.
@@ -49,6 +49,10 @@ pub(crate) struct Listener {
     websocket: Option<Arc<websocket::Rules>>,
     rates: Rates,
     connections: AtomicUsize,
+    /// Sockets that came.
+    pub(crate) accepted: AtomicU64,
+    /// Sockets that were closed before anything was read from them.
+    pub(crate) turned_away: AtomicU64,
 }
 
 /// Why a socket is closed before anything was read from it.
@@ -110,6 +114,8 @@ impl Listener {
             websocket: None,
             rates: Rates::new(None, None),
             connections: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+            turned_away: AtomicU64::new(0),
         }
     }
 

@@ -49,10 +49,8 @@ pub(crate) enum Command {
     Drain,
     /// Tell what was counted.
     Report(SyncSender<Report>),
-    #[expect(dead_code, reason = "asked by the operations API, which follows")]
     /// Let an operator see a bounded piece of the shard.
     Look(Look),
-    #[expect(dead_code, reason = "asked by the operations API, which follows")]
     /// An operator wants something.
     Wish {
         /// What.
@@ -74,7 +72,6 @@ type Read = dyn FnOnce(&Shard, Time) + Send;
 
 impl Look {
     /// A read to be done on the shard's thread.
-    #[expect(dead_code, reason = "asked by the operations API, which follows")]
     pub(crate) fn new(read: impl FnOnce(&Shard, Time) + Send + 'static) -> Self {
         Self(Box::new(read))
     }
@@ -180,6 +177,11 @@ impl Mailboxes {
     /// Hands one command over. `false` when the shard's thread is gone.
     pub(crate) fn send(&self, to: ShardNo, command: Command) -> bool {
         self.send_all(to, vec![command])
+    }
+
+    /// Bytes that wait in a shard's mailbox.
+    pub(crate) fn waiting(&self, no: ShardNo) -> usize {
+        self.boxes.get(usize::from(no.0)).map_or(0, |mailbox| mailbox.waiting.load(Ordering::Relaxed))
     }
 
     /// Whether some mailbox is above its bound: nothing may be read from clients.

@@ -78,6 +78,11 @@ pub(crate) struct ShellCounters {
 }
 
 impl ShellCounters {
+    /// Name and value of each.
+    pub(crate) fn numbers(self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.each().into_iter().map(|(name, _, value)| (name, value))
+    }
+
     fn each(self) -> [(&'static str, &'static str, u64); 14] {
         [
             ("sockets_accepted", "Sockets accepted", self.accepted),

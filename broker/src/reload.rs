@@ -71,6 +71,7 @@ impl Operator {
             internal,
             internal_password,
             http,
+            admin,
             shards,
             allow_anonymous,
             users,
@@ -90,6 +91,11 @@ impl Operator {
         report.fixed("broker.shards", in_force.shards == *shards);
         report.fixed("broker.allow_anonymous", in_force.allow_anonymous == *allow_anonymous);
         report.fixed("broker.users", in_force.users == *users);
+        if in_force.admin != *admin {
+            self.shared.admin_keys.store(Arc::new(admin.keys.clone()));
+            in_force.admin.clone_from(admin);
+            report.changed.push("broker.admin");
+        }
         if in_force.push_rules != *push_rules {
             self.tell_push_rules(new);
             in_force.push_rules.clone_from(push_rules);

@@ -16,7 +16,7 @@ use crate::bodies::Readers;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::health::{Failure, Health};
-use crate::http::Http;
+use crate::http::{self, Admin, Http};
 use crate::limits::LimitsTable;
 use crate::listener::{Acceptor, Listener};
 use crate::mailbox::{Command, Inbox, Mailboxes, mailboxes};
@@ -63,9 +63,11 @@ pub struct Broker {
     health: Arc<Health>,
     metrics: Metrics,
     operator: Operator,
+    api: Arc<Admin>,
     running: Option<Running>,
 }
 
+/// Where the broker listens.
 #[derive(Clone, Copy)]
 struct Addresses {
     mqtt: Option<SocketAddr>,
@@ -155,6 +157,7 @@ fn serve(config: &Config, bound: BoundAll, store: Arc<dyn Store>) -> Result<Brok
         auth: Arc::new(ArcSwap::from_pointee(Auth::new(config, bridge_app())?)),
         draining: Arc::default(),
         tracer: Arc::new(Tracer::new(Arc::clone(&mailboxes))),
+        admin_keys: Arc::new(ArcSwap::from_pointee(config.admin.keys.clone())),
         limits: Arc::new(ArcSwap::from_pointee(LimitsTable::new(config))),
         control: Arc::new(ArcSwap::from_pointee(config.control.core()?)),
     };
@@ -163,8 +166,9 @@ fn serve(config: &Config, bound: BoundAll, store: Arc<dyn Store>) -> Result<Brok
     let operator = Operator::new(shared.clone(), config.clone());
     // From here on an early return drops the broker, which stops what runs already.
     let places = Places::default();
+    let api = Arc::new(Admin::new(operator.clone()));
     let mut broker =
-        Broker { addresses, places, mailboxes, health, metrics, operator, running: Some(running) };
+        Broker { addresses, places, mailboxes, health, metrics, operator, api, running: Some(running) };
     let recovered = broker.start_shards(config, &shared, inboxes)?;
     broker.recover(&shared, recovered)?;
     shared.tracer.configure(&config.traces);
@@ -211,6 +215,11 @@ impl Broker {
     /// Where health and metrics are served, when they are.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.addresses.http
+    }
+
+    /// The operations API without the question who asks, to be nested below `/v1/broker` behind a check of one's own.
+    pub fn operations(&self) -> axum::Router {
+        http::routes(Arc::clone(&self.api))
     }
 
     /// What was counted, as OpenMetrics text. Blocks for a moment.
@@ -311,12 +320,15 @@ impl Broker {
         self.places.all = further.iter().map(BoundListener::describe).collect();
         let mut of_shards: Vec<Vec<(Arc<Listener>, Acceptor)>> = Vec::new();
         of_shards.resize_with(usize::from(self.mailboxes.count()), Vec::new);
+        let mut listeners = Vec::new();
         for listener in [internal].into_iter().chain(mqtt).chain(further) {
+            listeners.push(listener.shown());
             let acceptors = listener.listen(&mut self.places)?;
             for (of_shard, acceptor) in of_shards.iter_mut().zip(acceptors) {
                 of_shard.push(acceptor);
             }
         }
+        let _ = self.api.listeners.set(listeners); // they listen once
         if let (Some(bound), Some(address)) = (http, self.addresses.http) {
             self.listen_http(bound, address)?;
         }
@@ -331,7 +343,7 @@ impl Broker {
         let listening =
             bound.listen().map_err(|error| StartError::bind("http", Place::Address(address), error))?;
         if let (Some(listener), Some(running)) = (listening.into_iter().next(), &mut self.running) {
-            let http = Http::start(listener, Arc::clone(&self.health), self.metrics.clone());
+            let http = Http::start(listener, Arc::clone(&self.api));
             running.http = Some(http.map_err(StartError::Thread)?);
         }
         Ok(())

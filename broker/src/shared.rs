@@ -2,6 +2,7 @@
 
 use crate::auth::Auth;
 use crate::clock::Clock;
+use crate::config::AdminKey;
 use crate::drain::Draining;
 use crate::health::Health;
 use crate::limits::LimitsTable;
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) tracer: Arc<Tracer>,
     /// Where things go, and what clients are told and given without asking.
     pub(crate) control: Arc<ArcSwap<Control>>,
+    /// Who may use the operations API.
+    pub(crate) admin_keys: Arc<ArcSwap<Vec<AdminKey>>>,
     /// Every bound; what runs already keeps those that it began with.
     pub(crate) limits: Arc<ArcSwap<LimitsTable>>,
 }

@@ -2,6 +2,7 @@
 
 pub mod bridge;
 pub mod delivery;
+pub mod errno;
 pub mod ids;
 pub mod mqtt;
 pub mod reason;

@@ -4,140 +4,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+pub use reveille_proto::errno::Errno;
+
 use crate::apps::KeyRefused;
 use crate::store::StoreError;
-
-/// Every error of the API. Numbers are never reused; `docs/errors.md` says cause and remedy of each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "each is described in its row below")]
-pub enum Errno {
-    MalformedJson,
-    InvalidField,
-    BodyTooLarge,
-    RequestTimeout,
-    InvalidQuery,
-    InvalidIdempotencyKey,
-    ReceiptMalformed,
-    KeyMissing,
-    KeyWrong,
-    KeyForbidden,
-    TooManyWrongKeys,
-    ReceiptRefused,
-    AppUnknown,
-    DeviceUnknown,
-    MessageUnknown,
-    DeliveryUnknown,
-    CredentialUnknown,
-    VendorUnknown,
-    PathUnknown,
-    MethodNotAllowed,
-    AppExists,
-    TooManyApps,
-    IdempotencyMismatch,
-    StoreFailed,
-    Stopping,
-}
-
-struct Row {
-    number: u16,
-    code: &'static str,
-    status: u16,
-    title: &'static str,
-    retryable: bool,
-}
-
-impl Errno {
-    /// Every error, in order of the numbers.
-    pub const ALL: [Self; 25] = [
-        Self::MalformedJson,
-        Self::InvalidField,
-        Self::BodyTooLarge,
-        Self::RequestTimeout,
-        Self::InvalidQuery,
-        Self::InvalidIdempotencyKey,
-        Self::ReceiptMalformed,
-        Self::KeyMissing,
-        Self::KeyWrong,
-        Self::KeyForbidden,
-        Self::TooManyWrongKeys,
-        Self::ReceiptRefused,
-        Self::AppUnknown,
-        Self::DeviceUnknown,
-        Self::MessageUnknown,
-        Self::DeliveryUnknown,
-        Self::CredentialUnknown,
-        Self::VendorUnknown,
-        Self::PathUnknown,
-        Self::MethodNotAllowed,
-        Self::AppExists,
-        Self::TooManyApps,
-        Self::IdempotencyMismatch,
-        Self::StoreFailed,
-        Self::Stopping,
-    ];
-
-    fn row(self) -> Row {
-        let (number, code, status, title, retryable) = match self {
-            Self::MalformedJson => (1001, "malformed_json", 400, "The body is not JSON", false),
-            Self::InvalidField => (1002, "invalid_field", 422, "A field is not what it should be", false),
-            Self::BodyTooLarge => (1003, "body_too_large", 413, "The body is too large", false),
-            Self::RequestTimeout => (1004, "request_timeout", 408, "The request took too long", true),
-            Self::InvalidQuery => {
-                (1005, "invalid_query", 400, "A query parameter is not what it should be", false)
-            }
-            Self::InvalidIdempotencyKey => (
-                1006,
-                "invalid_idempotency_key",
-                400,
-                "Idempotency-Key has 1 to 255 printable characters",
-                false,
-            ),
-            Self::ReceiptMalformed => {
-                (1007, "receipt_malformed", 400, "The receipt is not in the vendor's form", false)
-            }
-            Self::KeyMissing => (2001, "key_missing", 401, "No API key", false),
-            Self::KeyWrong => (2002, "key_wrong", 401, "The API key is unknown or wrong", false),
-            Self::KeyForbidden => (2003, "key_forbidden", 403, "The API key does not open this", false),
-            Self::TooManyWrongKeys => (2004, "too_many_wrong_keys", 429, "Too many wrong API keys", true),
-            Self::ReceiptRefused => (2005, "receipt_refused", 403, "The receipt is not believed", false),
-            Self::AppUnknown => (3001, "app_unknown", 404, "No such app", false),
-            Self::DeviceUnknown => (3002, "device_unknown", 404, "No such device", false),
-            Self::MessageUnknown => (3003, "message_unknown", 404, "No such message", false),
-            Self::DeliveryUnknown => {
-                (3004, "delivery_unknown", 404, "The message was not for this device", false)
-            }
-            Self::CredentialUnknown => {
-                (3005, "credential_unknown", 404, "No credential at this vendor", false)
-            }
-            Self::VendorUnknown => (3006, "vendor_unknown", 404, "No such vendor", false),
-            Self::PathUnknown => (3007, "path_unknown", 404, "No such path", false),
-            Self::MethodNotAllowed => (3008, "method_not_allowed", 405, "The path has no such method", false),
-            Self::AppExists => (4001, "app_exists", 409, "The app exists", false),
-            Self::TooManyApps => (4002, "too_many_apps", 409, "No further app fits", false),
-            Self::IdempotencyMismatch => {
-                (4003, "idempotency_mismatch", 422, "The Idempotency-Key was used for another request", false)
-            }
-            Self::StoreFailed => (5001, "store_failed", 503, "The store does not take it", true),
-            Self::Stopping => (5002, "stopping", 503, "The server stops", true),
-        };
-        Row { number, code, status, title, retryable }
-    }
-
-    /// The number that stays.
-    pub fn number(self) -> u16 {
-        self.row().number
-    }
-
-    /// The name that stays.
-    pub fn code(self) -> &'static str {
-        self.row().code
-    }
-
-    /// The HTTP status.
-    pub fn status(self) -> u16 {
-        self.row().status
-    }
-}
 
 /// An error answer.
 #[derive(Clone, Debug)]
@@ -180,7 +50,8 @@ impl Problem {
         self.errno
     }
 
-    fn to_json(&self, row: &Row, request_id: &str) -> Value {
+    fn to_json(&self, request_id: &str) -> Value {
+        let errno = self.errno;
         let errors: Vec<_> = self
             .errors
             .iter()
@@ -188,12 +59,12 @@ impl Problem {
             .collect();
         let mut fields = Map::new();
         for (name, value) in [
-            ("type", Some(format!("https://reveille.invalid/errors/{}", row.code).into())),
-            ("title", Some(row.title.into())),
-            ("status", Some(row.status.into())),
-            ("code", Some(row.code.into())),
-            ("errno", Some(row.number.into())),
-            ("retryable", Some(row.retryable.into())),
+            ("type", Some(format!("https://reveille.invalid/errors/{}", errno.code()).into())),
+            ("title", Some(errno.title().into())),
+            ("status", Some(errno.status().into())),
+            ("code", Some(errno.code().into())),
+            ("errno", Some(errno.number().into())),
+            ("retryable", Some(errno.is_retryable().into())),
             ("retry_after_s", self.retry_after_s.map(Value::from)),
             ("detail", (!self.detail.is_empty()).then(|| self.detail.clone().into())),
             ("errors", (!errors.is_empty()).then_some(errors.into())),
@@ -209,19 +80,19 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let row = self.errno.row();
+        let errno = self.errno;
         let request_id = uuid::Uuid::now_v7().to_string();
-        if row.status >= 500 {
-            tracing::error!(errno = row.number, request_id, detail = self.detail, "a request failed");
+        if errno.status() >= 500 {
+            tracing::error!(errno = errno.number(), request_id, detail = self.detail, "a request failed");
         }
-        let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut answer = (status, self.to_json(&row, &request_id).to_string()).into_response();
+        let status = StatusCode::from_u16(errno.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut answer = (status, self.to_json(&request_id).to_string()).into_response();
         let headers = answer.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(wait_s) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
         }
-        if row.status == 401 {
+        if errno.status() == 401 {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         answer
@@ -245,23 +116,6 @@ impl From<KeyRefused> for Problem {
             KeyRefused::Wrong => Self::new(Errno::KeyWrong),
             KeyRefused::TooMany => Self { retry_after_s: Some(60), ..Self::new(Errno::TooManyWrongKeys) },
             KeyRefused::Store(error) => error.into(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashSet;
-
-    #[test]
-    fn every_error_has_its_own_number_and_a_row_in_the_document() {
-        let document = include_str!("../../../docs/errors.md");
-        let mut numbers = HashSet::new();
-        for errno in Errno::ALL {
-            assert!(numbers.insert(errno.number()), "{errno:?}");
-            let row = format!("| {} | `{}` | {} |", errno.number(), errno.code(), errno.status());
-            assert!(document.contains(&row), "docs/errors.md lacks {row}");
         }
     }
 }

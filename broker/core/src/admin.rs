@@ -110,6 +110,8 @@ pub struct SessionFilter {
     pub client_id: Option<Glob>,
     /// With, or without, a network connection.
     pub is_online: Option<bool>,
+    /// Connected through this listener.
+    pub listener: Option<ByteString>,
     /// Connected from this network.
     pub network: Option<Network>,
     /// Connected with a credential whose user name looks like this.
@@ -155,6 +157,8 @@ pub struct ConnectionView {
     /// Seconds; 0: none.
     pub keep_alive: u16,
     pub network: ByteString,
+    /// The listener that it came through.
+    pub listener: ByteString,
     /// The user name of its credential.
     pub user: Option<ByteString>,
     /// When its credential, and it, ends.

@@ -58,6 +58,14 @@ pub(crate) struct About {
     pub since: Time,
     /// Where it comes from.
     pub network: ByteString,
+    /// The listener that it came through.
+    pub listener: ByteString,
+}
+
+impl About {
+    fn of(opening: &Opening, now: Time) -> Self {
+        Self { since: now, network: opening.network.clone(), listener: opening.listener.clone() }
+    }
 }
 
 /// The keep alive that a client of 5.0 is told to use instead of its own. Older ones cannot be told.
@@ -151,8 +159,8 @@ impl Connection {
             open_before: 0,
             publishes_received: 0,
             publishes_sent: 0,
-            about: Box::new(About { since: now, network: opening.network.clone() }),
             is_full: false,
+            about: Box::new(About::of(opening, now)),
             is_paused: false,
             permission: Permission::of(&opening.identity),
         }

@@ -111,6 +111,11 @@ impl Router {
         }
     }
 
+    /// The retained message of a topic.
+    pub fn retained_of(&self, app: &AppId, topic: &TopicName) -> Option<Arc<Message>> {
+        self.retained.get(app)?.get(topic).cloned()
+    }
+
     /// The next retained messages under a filter, at most `limit`, and the topic behind which more may follow. Looks at
     /// a bounded number of topics, however few of them match: a page may be empty and not the last.
     pub fn retained(

@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::spawn_local;
@@ -66,6 +67,7 @@ pub(crate) async fn accept(host: Rc<Host>, listener: Arc<Listener>, acceptor: Ac
             Ok((socket, address)) => {
                 is_short = false;
                 host.count(|counters| counters.accepted += 1);
+                listener.accepted.fetch_add(1, Ordering::Relaxed);
                 greet(&host, &listener, &handshakes, number, (socket, address));
             }
             Err(error) if is_shortage(&error) => {
@@ -90,6 +92,7 @@ fn greet(
 ) {
     let now = Instant::now();
     if let Err(why) = listener.check(address.map(|address| address.ip()), now) {
+        listener.turned_away.fetch_add(1, Ordering::Relaxed);
         return host.count(|counters| match why {
             TurnedAway::NoProxy => counters.refused_untrusted_proxies += 1,
             TurnedAway::Rate => counters.refused_rate += 1,
@@ -99,7 +102,10 @@ fn greet(
     match handshakes.make_room(listener.handshakes_max(&host.shared.limits.load().shell), now) {
         Place::Free => {}
         Place::MadeFree => host.count(|counters| counters.handshakes_displaced += 1),
-        Place::None => return host.count(|counters| counters.refused_handshakes += 1),
+        Place::None => {
+            listener.turned_away.fetch_add(1, Ordering::Relaxed);
+            return host.count(|counters| counters.refused_handshakes += 1);
+        }
     }
     let running = handshakes.begin(number, now);
     let (host, listener) = (Rc::clone(host), Arc::clone(listener));

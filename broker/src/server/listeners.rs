@@ -124,6 +124,11 @@ impl BoundListener {
         Arc::clone(&self.listener)
     }
 
+    /// What operators watch.
+    pub(super) fn shown(&self) -> (Arc<Listener>, String) {
+        (Arc::clone(&self.listener), self.place().to_string())
+    }
+
     /// How people see it.
     pub(super) fn describe(&self) -> ListenerPlace {
         ListenerPlace { name: self.listener.name.to_string(), kind: self.listener.kind, place: self.place() }

@@ -7,9 +7,11 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod admin;
 mod client;
 mod connecting;
 mod harm;
+mod http;
 mod listeners;
 mod operations;
 mod publishing;

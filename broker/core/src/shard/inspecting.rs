@@ -11,6 +11,7 @@ use crate::connection::Connection;
 use crate::message::Seq;
 use crate::queue::{Queue, Slot};
 use crate::session::Session;
+use bytestring::ByteString;
 use reveille_proto::ids::{AppId, ClientId};
 use reveille_proto::topic::{Subscription, TopicName};
 use std::sync::Arc;
@@ -175,6 +176,8 @@ impl Shard {
         let connection = session.connection.and_then(|key| self.connection(key));
         let fits =
             |network: &Network| connection.is_some_and(|connection| network.has(&connection.about.network));
+        let came_through =
+            |name: &ByteString| connection.is_some_and(|connection| connection.about.listener == *name);
         let user = connection.and_then(|connection| connection.permission.as_ref()?.user.as_ref());
         let is_user = |glob: &Glob| user.is_some_and(|user| glob.matches(user));
         let is_slow =
@@ -182,6 +185,7 @@ impl Shard {
         is_of(session, filter.app.as_ref(), filter.client_id.as_ref())
             && filter.is_online.is_none_or(|wanted| wanted == connection.is_some())
             && filter.queue_min.is_none_or(|least| session.queue_len() >= least)
+            && filter.listener.as_ref().is_none_or(came_through)
             && filter.network.as_ref().is_none_or(fits)
             && filter.user.as_ref().is_none_or(is_user)
             && filter.is_slow.is_none_or(is_slow)
@@ -226,6 +230,7 @@ impl Shard {
             last_seen: connection.last_seen,
             keep_alive: connection.keep_alive,
             network: connection.about.network.clone(),
+            listener: connection.about.listener.clone(),
             user: connection.permission.as_ref().and_then(|permission| permission.user.clone()),
             expires_at: connection.permission.as_ref().and_then(|permission| permission.expires_at),
             in_flight_max: connection.window,
