@@ -21,6 +21,7 @@ mod chapter_3_1;
 mod chapter_3_10;
 mod chapter_3_12;
 mod chapter_3_14;
+mod chapter_3_15;
 mod chapter_3_2;
 mod chapter_3_3;
 mod chapter_3_4;
