@@ -2,6 +2,7 @@
 
 use crate::harness::{
     Client, Connect, Stage, VERSIONS, Version, Will, prop, puback, pubcomp, publish, pubrec, pubrel,
+    subscribe, unsubscribe,
 };
 
 fn of_one_second(client_id: &str) -> Connect {
@@ -166,5 +167,39 @@ fn a_clean_start_forgets_a_durable_session() {
         client.expect_unknown(0x70, 7);
         sender.publish("t", "nobody");
         client.expect_nothing();
+    }
+}
+
+/// Covers: MQTT5-4.1.0-2
+/// Trap: sessions that should have ended are back after a restart
+#[test]
+fn a_session_ends_in_its_time_although_the_broker_dies() {
+    let mut stage = Stage::new(Version::V5);
+    stage.accepted(of_one_second("away")).leave();
+    let _online = stage.accepted(of_one_second("online"));
+    stage.accepted(Connect::new("longer").durable()).leave();
+    stage.crash();
+    stage.pass_time(2);
+    for (client_id, is_there) in [("away", false), ("online", false), ("longer", true)] {
+        let (_client, connack) = stage.open(Connect::new(client_id).durable());
+        assert_eq!(connack.session_present, is_there, "{client_id}");
+    }
+}
+
+/// Covers: MQTT5-4.1.0-1, MQTT3-4.1.0-1
+/// Trap: SUBACK before the subscription is on disk
+#[test]
+fn a_subscription_of_a_durable_session_is_confirmed_when_it_is_on_disk() {
+    for version in VERSIONS {
+        let (stage, disk) = Stage::with_disk(version);
+        let mut client = stage.accepted(Connect::new("c").durable());
+        disk.hold();
+        client.send(subscribe(1, "t", 1));
+        client.expect_nothing();
+        client.send(unsubscribe(2, &["t"]));
+        client.expect_nothing();
+        disk.go_on();
+        client.expect_suback(1, &[1]);
+        client.expect_unsuback(2, &[0]);
     }
 }

@@ -335,3 +335,122 @@ fn acknowledgements_count_by_identifier_not_by_position() {
         receiver.expect_nothing();
     }
 }
+
+/// Covers: MQTT5-4.3.2-4, MQTT5-4.3.3-8, MQTT3-4.3.2-2, MQTT3-4.3.3-2
+/// Trap: PUBACK or PUBREC before the message is on disk
+#[test]
+fn nothing_is_acknowledged_before_it_is_on_disk() {
+    for version in VERSIONS {
+        let (stage, disk) = Stage::with_disk(version);
+        let mut receiver = stage.accepted(Connect::new("receiver").durable());
+        receiver.subscribe("t", 2);
+        receiver.leave();
+        let mut sender = stage.connect("sender");
+        disk.hold();
+        sender.send(publish("t", "1").qos(1, 1));
+        sender.send(publish("t", "2").qos(2, 2));
+        sender.send(publish("nobody", "3").qos(1, 3)); // waits in its turn
+        sender.expect_nothing();
+        disk.go_on();
+        sender.expect(puback(1));
+        sender.expect(pubrec(2));
+        assert_eq!(sender.next().ack(0x40, version).id, 3);
+    }
+}
+
+/// Covers: MQTT5-4.3.3-4, MQTT5-4.3.3-6, MQTT5-4.3.3-11, MQTT3-4.3.3-1, MQTT3-4.3.3-2
+/// Trap: PUBREL before PUBREC is on disk, or PUBCOMP before PUBREL is
+#[test]
+fn a_qos_2_exchange_goes_no_further_than_the_disk() {
+    for version in VERSIONS {
+        let (stage, disk) = Stage::with_disk(version);
+        let (of_receiver, of_sender) = (Connect::new("receiver").durable(), Connect::new("sender").durable());
+        let mut receiver = stage.accepted(of_receiver.clone());
+        receiver.subscribe("t", 2);
+        let mut sender = stage.accepted(of_sender);
+        disk.hold();
+        sender.send(publish("t", "x").qos(2, 9));
+        sender.expect_nothing();
+        receiver.expect_nothing(); // or a crash would let it come twice
+        disk.go_on();
+        sender.expect(pubrec(9));
+        let id = receiver.expect_message("t", "x").id.unwrap();
+        disk.hold();
+        receiver.send(pubrec(id));
+        receiver.expect_nothing();
+        sender.send(pubrel(9));
+        sender.expect_nothing();
+        let mut receiver = stage.accepted(of_receiver); // its session takes nothing back
+        receiver.expect_nothing();
+        disk.go_on();
+        receiver.expect(pubrel(id));
+        sender.expect(pubcomp(9));
+        receiver.send(pubcomp(id));
+        receiver.expect_nothing();
+    }
+}
+
+/// Covers: MQTT5-4.3.3-10, MQTT3-4.3.3-2
+#[test]
+fn a_qos_2_publish_that_is_repeated_before_it_is_on_disk_is_delivered_once() {
+    for version in VERSIONS {
+        let (stage, disk) = Stage::with_disk(version);
+        let mut receiver = stage.accepted(Connect::new("receiver").durable());
+        receiver.subscribe("t", 2);
+        let of_sender = Connect::new("sender").durable();
+        let mut sender = stage.accepted(of_sender.clone());
+        disk.hold();
+        let message = publish("t", "once").qos(2, 9);
+        sender.send(message.clone());
+        sender.expect_nothing();
+        for _ in 0..2 {
+            sender = stage.accepted(of_sender.clone());
+            sender.send(message.clone().dup());
+            sender.expect_nothing();
+        }
+        disk.go_on();
+        sender.expect(pubrec(9));
+        sender.send(pubrel(9));
+        sender.expect(pubcomp(9));
+        assert_eq!(receiver.take().text(), "once");
+        receiver.expect_nothing();
+    }
+}
+
+/// Also: section 2.2.1 (3.1.1: 2.3.1), both ends choose their identifiers for themselves
+#[test]
+fn the_identifiers_of_both_directions_are_strangers() {
+    for stage in Stage::each(&VERSIONS) {
+        let mut client = stage.accepted(Connect::new("c").durable());
+        client.subscribe("t", 2);
+        for round in 0..20 {
+            let qos = 1 + round % 2;
+            // The broker begins with 1, or with where it is: every identifier meets itself sooner or later.
+            client.send(publish("t", "x").qos(qos, u16::from(round) + 1));
+            let (mut is_acknowledged, mut came) = (false, None);
+            while !is_acknowledged || came.is_none() {
+                let frame = client.next();
+                if frame.first >> 4 == 3 {
+                    came = frame.publish(stage.version).id;
+                } else {
+                    assert_eq!(
+                        frame.ack(if qos == 1 { 0x40 } else { 0x50 }, stage.version).id,
+                        u16::from(round) + 1
+                    );
+                    is_acknowledged = true;
+                }
+            }
+            let came = came.unwrap();
+            if qos == 1 {
+                client.send(puback(came));
+                continue;
+            }
+            client.send(pubrec(came));
+            client.expect(pubrel(came));
+            client.send(pubrel(u16::from(round) + 1));
+            client.expect(pubcomp(u16::from(round) + 1));
+            client.send(pubcomp(came));
+        }
+        client.expect_nothing();
+    }
+}

@@ -16,6 +16,6 @@ pub use {
         pubrec, pubrel, subscribe, unsubscribe,
     },
     received::{Ack, ConnAck, Disconnect, Frame, SubAck},
-    stage::{OLD, SINCE_3_1_1, Stage, VERSIONS, Version},
+    stage::{Disk, OLD, SINCE_3_1_1, Stage, VERSIONS, Version},
     wire::{Packet, Property, ToBytes, hex, prop},
 };

@@ -8,8 +8,9 @@ use reveille_broker::{Broker, Config, start_on};
 use reveille_broker_store::{Memory, StoreError};
 use std::fmt;
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// A version of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,6 +98,15 @@ impl Stage {
         let store = Arc::new(Memory::new());
         let broker = start_on(config.clone(), store.clone()).unwrap();
         Self { broker: Some(broker), dying: Vec::new(), store, config, version, transport }
+    }
+
+    /// With a disk that can be slow, see [`Disk`].
+    pub fn with_disk(version: Version) -> (Self, Disk) {
+        let mut stage = Self::new(version);
+        stage.stop();
+        stage.start_on(Memory::manual());
+        let disk = Disk::new(stage.store.clone());
+        (stage, disk)
     }
 
     /// The broker dies, and another one starts on what was durable by then.
@@ -200,6 +210,61 @@ impl Stage {
         let told = answer.map(|frame| frame.connack(self.version));
         assert_eq!(told.as_ref().map(|connack| connack.code), wanted, "{told:?}");
         assert!(!told.is_some_and(|connack| connack.session_present), "a refusal with a session");
+    }
+}
+
+/// A disk on which nothing gets durable while it is held.
+pub struct Disk {
+    state: Arc<(Mutex<Turning>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turning {
+    On,
+    Held,
+    Over,
+}
+
+/// Between two looks for something to write: as long as a fast disk takes for one sync.
+const SYNC: Duration = Duration::from_millis(1);
+
+impl Disk {
+    fn new(store: Arc<Memory>) -> Self {
+        let state = Arc::new((Mutex::new(Turning::On), Condvar::new()));
+        let turning = Arc::clone(&state);
+        let thread = thread::spawn(move || {
+            let mut now = turning.0.lock().unwrap();
+            while *now != Turning::Over {
+                if *now == Turning::On {
+                    store.sync();
+                }
+                now = turning.1.wait_timeout(now, SYNC).unwrap().0;
+            }
+        });
+        Self { state, thread: Some(thread) }
+    }
+
+    /// From now on nothing gets durable.
+    pub fn hold(&self) {
+        self.turn(Turning::Held);
+    }
+
+    /// What waited gets durable, and all that follows.
+    pub fn go_on(&self) {
+        self.turn(Turning::On);
+    }
+
+    fn turn(&self, turning: Turning) {
+        *self.state.0.lock().unwrap() = turning;
+        self.state.1.notify_all();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.turn(Turning::Over);
+        let _ = self.thread.take().unwrap().join();
     }
 }
 
