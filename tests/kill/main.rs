@@ -12,6 +12,7 @@
 mod ledger;
 mod publisher;
 mod subscriber;
+mod vendors;
 
 use ledger::Ledger;
 use publisher::Publisher;

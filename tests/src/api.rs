@@ -41,6 +41,18 @@ impl Api {
         (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
 
+    /// POST with an `Idempotency-Key`; `None` when no answer came, as from a process that was killed.
+    pub async fn try_post(&self, path: &str, key: &str, body: &Value) -> Option<Answer> {
+        let request = Request::builder().method(Method::POST).uri(format!("http://{}{path}", self.address));
+        let request = request.header("authorization", format!("Bearer {}", self.key));
+        let request = request.header("content-type", "application/json").header("idempotency-key", key);
+        let answer = self.client.request(request.body(Full::new(Bytes::from(body.to_string()))).unwrap());
+        let answer = tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()?;
+        let status = answer.status().as_u16();
+        let bytes = answer.into_body().collect().await.ok()?.to_bytes();
+        Some((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
+    }
+
     /// GET that must succeed.
     pub async fn get(&self, path: &str) -> Value {
         let (status, body) = self.ask(Method::GET, path, None).await;
