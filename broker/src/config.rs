@@ -3,6 +3,7 @@
 //! `docs/configuration.md` explains each key to operators.
 
 mod admin;
+mod auth;
 mod control;
 mod limits;
 mod listeners;
@@ -10,6 +11,11 @@ mod overrides;
 mod traces;
 
 pub use admin::{AdminConfig, AdminKey, AdminRole, Sha256Hex};
+pub(crate) use auth::check_rules;
+pub use auth::{
+    AclConfig, AclFile, AclRule, ActionName, AuthConfig, CertificateAuthConfig, DeniedPublish, EffectName,
+    HookConfig, JwtAlgorithm, JwtConfig, SourceName,
+};
 pub use control::{
     AppliesConfig, AutoSubscriptionConfig, ControlConfig, RewriteConfig, SharedConfig, SharedGroupConfig,
     SharedStrategyConfig,
@@ -62,6 +68,10 @@ pub struct Config {
     pub allow_anonymous: Option<bool>,
     /// Who may connect.
     pub users: Vec<User>,
+    /// How else clients show who they are.
+    pub auth: AuthConfig,
+    /// What clients may do.
+    pub acl: AclConfig,
     /// What makes a message a push candidate without its publisher's help.
     pub push_rules: Vec<PushRule>,
     /// How the broker empties itself before a planned stop.
@@ -99,6 +109,8 @@ impl Default for Config {
             shards: 0,
             allow_anonymous: None,
             users: Vec::new(),
+            auth: AuthConfig::default(),
+            acl: AclConfig::default(),
             push_rules: Vec::new(),
             drain: Drain::default(),
             traces: Vec::new(),
@@ -186,8 +198,8 @@ impl fmt::Debug for Secret {
 pub enum ConfigError {
     /// A broker for everyone must be asked for.
     #[error(
-        "{listen} can be reached from other machines and there are no users: add [[broker.users]], set \
-         allow_anonymous = true to let everyone in, or listen on 127.0.0.1"
+        "{listen} can be reached from other machines and there are no users: add [[broker.users]] or a source in \
+         [broker.auth], set allow_anonymous = true to let everyone in, or listen on 127.0.0.1"
     )]
     OpenToAll {
         /// The address.
@@ -227,6 +239,28 @@ pub enum ConfigError {
     EmptyPassword {
         /// Whose.
         name: String,
+    },
+    /// A value of `[broker.auth]` or `[broker.acl]`.
+    #[error("{key} must be {range}")]
+    Auth {
+        /// Which.
+        key: &'static str,
+        /// What is allowed.
+        range: &'static str,
+    },
+    /// A source that is listed and not configured.
+    #[error("auth.sources: {name:?} is not configured")]
+    NoSource {
+        /// Which.
+        name: &'static str,
+    },
+    /// A topic of a rule.
+    #[error("acl.rules: {text:?}: {error}")]
+    Pattern {
+        /// The text.
+        text: String,
+        /// Why.
+        error: reveille_broker_core::acl::PatternError,
     },
     /// The bridge without a password.
     #[error("internal_password is empty")]
@@ -325,6 +359,8 @@ impl Config {
             }
             parse_app("users.app", &user.app)?;
         }
+        self.auth.check(!self.users.is_empty())?;
+        self.acl.check()?;
         self.push_rules.iter().try_for_each(|rule| rule.parse().map(drop))?;
         self.drain.check().map_err(ConfigError::Drain)?;
         traces::check(&self.traces)?;
@@ -350,7 +386,7 @@ impl Config {
 
     /// Whether anybody can be told from everybody.
     pub(crate) fn has_credentials(&self) -> bool {
-        !self.users.is_empty()
+        !self.auth.order(!self.users.is_empty()).is_empty()
     }
 
     /// Whether clients without a credential may connect where no listener says otherwise: on this machine only, and only

@@ -1,5 +1,6 @@
 //! The sockets of one shard: keys for the rules, gates for the readers, writers for the end of the turn.
 
+use crate::auth::enhanced::Enhanced;
 use crate::transport::Writer;
 use reveille_broker_core::io::ConnectionKey;
 use slab::Slab;
@@ -65,6 +66,8 @@ pub(crate) struct Slot {
     pub(crate) is_dirty: bool,
     /// The task that waits until the socket takes bytes again.
     pub(crate) blocked: Option<AbortHandle>,
+    /// How its client proves who it is, when it uses an authentication method.
+    pub(crate) enhanced: Option<Box<Enhanced>>,
 }
 
 /// All sockets of a shard. Bounded by the number of connections that the listeners admit.
@@ -76,10 +79,15 @@ pub(crate) struct Connections {
 
 impl Connections {
     /// A new socket.
-    pub(crate) fn insert(&mut self, writer: Writer, gate: Rc<Gate>) -> ConnectionKey {
+    pub(crate) fn insert(
+        &mut self,
+        writer: Writer,
+        gate: Rc<Gate>,
+        enhanced: Option<Box<Enhanced>>,
+    ) -> ConnectionKey {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let slot = Slot { generation, writer, gate, is_dirty: false, blocked: None };
+        let slot = Slot { generation, writer, gate, is_dirty: false, blocked: None, enhanced };
         let index = u32::try_from(self.slots.insert(slot)).unwrap_or(u32::MAX); // file descriptors end far earlier
         ConnectionKey { index, generation }
     }
@@ -120,10 +128,10 @@ mod tests {
     async fn a_late_event_of_an_earlier_connection_finds_nothing() {
         let mut connections = Connections::default();
         let gate = Rc::new(Gate::default());
-        let first = connections.insert(writer().await, Rc::clone(&gate));
+        let first = connections.insert(writer().await, Rc::clone(&gate), None);
         assert!(connections.remove(first).is_some());
         assert_eq!(gate.reading(), Reading::Closed);
-        let second = connections.insert(writer().await, Rc::default());
+        let second = connections.insert(writer().await, Rc::default(), None);
         assert_eq!(second.index, first.index, "the index is used again");
         assert!(connections.get_mut(first).is_none());
         assert!(connections.remove(first).is_none());

@@ -1,14 +1,16 @@
 //! From an accepted socket to a session's shard: CONNECT within its deadline, a check, an identity, a hand-over.
 
-use crate::auth::Door;
+use crate::auth::bans::Suspect;
+use crate::auth::enhanced::{Enhanced, Step};
+use crate::auth::{Attempt, Auth, Door};
 use crate::host::Host;
 use crate::listener::{Listener, Peer, Seat};
 use crate::mailbox::Command;
 use crate::transport::socket::Socket;
 use crate::transport::{Came, Detached, Found, Stage, Stream};
-use bytes::BytesMut;
+use bytes::{Buf, Bytes, BytesMut};
 use reveille_broker_core::handshake::{self, Wanted};
-use reveille_broker_core::io::Opening;
+use reveille_broker_core::io::{Identity, Opening};
 use reveille_broker_core::shard::Shard;
 use reveille_proto::ids::ClientId;
 use reveille_proto::mqtt::{self, ConnAck, Connect, Malformed, Packet, Version};
@@ -37,6 +39,17 @@ pub(crate) struct Newcomer {
     pub(crate) rest: BytesMut,
     /// Counts its socket.
     pub(crate) seat: Seat,
+    /// How it proves who it is, when it uses an authentication method.
+    pub(crate) enhanced: Option<Box<Enhanced>>,
+    /// What let it in: it may be replaced before the client arrives at its shard.
+    pub(crate) auth: Arc<Auth>,
+}
+
+/// A client that was let in.
+struct Admitted {
+    opening: Box<Opening>,
+    enhanced: Option<Box<Enhanced>>,
+    auth: Arc<Auth>,
 }
 
 /// A client on its way to another shard's thread.
@@ -94,11 +107,13 @@ pub(crate) async fn shake_hands(
     let peer = Peer { listener, address: proxied.or(address), certificate_identity };
     let connect = connect.unwrap_or(Err(Failed::Silent));
     let opening = match connect.and_then(|connect| check_rate(&peer, proxied).map(|()| connect)) {
-        Ok(connect) => admit(&host, connect, &peer).await,
+        Ok(connect) => admit(&host, connect, &peer, (&stream, &mut unread)).await,
         Err(failed) => Err(failed),
     };
     match opening {
-        Ok(opening) => hand_over(&host, stream, Newcomer { opening, rest: unread, seat }).await,
+        Ok(Admitted { opening, enhanced, auth }) => {
+            hand_over(&host, stream, Newcomer { opening, rest: unread, seat, enhanced, auth }).await;
+        }
         Err(Failed::Silent) => {
             host.count(|counters| match stage {
                 Stage::Proxy => counters.failed_proxy_headers += 1,
@@ -112,7 +127,7 @@ pub(crate) async fn shake_hands(
         }
         Err(Failed::Rate) => host.count(|counters| counters.refused_address_rate += 1),
         Err(Failed::Refused(version, reason)) => {
-            host.count(|counters| counters.refused_connects += 1);
+            host.count(|counters| counters.refused(reason));
             // Read or not, it ends.
             let _ =
                 timeout(REFUSAL_DEADLINE, refuse(&host, &stream, version, handshake::refusal(reason))).await;
@@ -172,7 +187,12 @@ fn protocol_level(packet: &[u8]) -> Option<u8> {
     body.get(2 + usize::from(u16::from_be_bytes([high, low]))).copied()
 }
 
-async fn admit(host: &Host, mut connect: Box<Connect>, peer: &Peer) -> Result<Box<Opening>, Failed> {
+async fn admit(
+    host: &Host,
+    mut connect: Box<Connect>,
+    peer: &Peer,
+    line: (&Stream, &mut BytesMut),
+) -> Result<Admitted, Failed> {
     let version = connect.version;
     let refused = |reason| Failed::Refused(version, reason);
     let (shared, from) = (&host.shared, &peer.listener);
@@ -186,16 +206,23 @@ async fn admit(host: &Host, mut connect: Box<Connect>, peer: &Peer) -> Result<Bo
     if is_full || from.connections() > from.connections_max {
         return Err(refused(ReasonCode::QUOTA_EXCEEDED));
     }
-    if let Some(certificate) = &peer.certificate_identity {
-        tracing::debug!(%certificate, client_id = &*connect.client_id, "a client showed a certificate");
-    }
     let wanted = handshake::check(&connect).map_err(refused)?;
     let (client_id, is_assigned) = match wanted {
         Wanted::Given(client_id) => (client_id, false),
         Wanted::Assigned => (assigned_client_id().map_err(refused)?, true),
     };
+    let now = shared.clock.now();
+    let attempt = Attempt::new(peer, &connect, &client_id, now);
+    let suspect = Suspect { app: "", client_id: client_id.as_str(), user: None, address: attempt.address };
+    check_ban(host, peer, suspect).map_err(refused)?; // what is known already needs no hash
     let auth = shared.auth.load_full();
-    let identity = auth.identify(peer, &connect).await.map_err(refused)?;
+    let mut enhanced = Enhanced::of(peer, &connect, &client_id).map(Box::new);
+    let (identity, authentication_data) = match &mut enhanced {
+        Some(enhanced) => prove(host, &connect, enhanced, &auth, line).await?,
+        None => (auth.identify(&attempt).await.map_err(refused)?, None),
+    };
+    let suspect = Suspect { app: identity.app.as_str(), user: identity.user.as_deref(), ..suspect };
+    check_ban(host, peer, suspect).map_err(refused)?;
     let control = shared.control.load();
     handshake::rewrite_will(&mut connect, &identity, &control.rewrites).map_err(refused)?;
     handshake::authorize(&connect, &identity, &client_id).map_err(refused)?;
@@ -205,7 +232,92 @@ async fn admit(host: &Host, mut connect: Box<Connect>, peer: &Peer) -> Result<Bo
     };
     handshake::check_will(&connect, &limits).map_err(refused)?;
     let (network, listener) = (peer.network(), from.name.clone());
-    Ok(Box::new(Opening { connect, identity, client_id, is_assigned, network, limits, listener }))
+    let opening =
+        Opening { connect, identity, client_id, is_assigned, network, limits, listener, authentication_data };
+    Ok(Admitted { opening: Box::new(opening), enhanced, auth })
+}
+
+fn check_ban(host: &Host, peer: &Peer, suspect: Suspect<'_>) -> Result<(), ReasonCode> {
+    let is_client = peer.listener.door == Door::Public;
+    match is_client && host.shared.bans.is_banned(suspect, host.shared.clock.now()) {
+        true => Err(ReasonCode::BANNED),
+        false => Ok(()),
+    }
+}
+
+/// The exchange of an authentication method, before CONNACK. Section 4.12.
+async fn prove(
+    host: &Host,
+    connect: &Connect,
+    enhanced: &mut Enhanced,
+    auth: &Auth,
+    (stream, unread): (&Stream, &mut BytesMut),
+) -> Result<(Identity, Option<Bytes>), Failed> {
+    let refused = |reason| Failed::Refused(Version::V5, reason);
+    let deadline = enhanced.listener.connect_deadline(&host.shared.limits.load().shell);
+    let exchange = async {
+        let first = connect.properties.authentication_data.as_deref();
+        let mut outcome = enhanced.take(auth, true, first, host.shared.clock.now()).map_err(refused)?;
+        loop {
+            let data = match outcome {
+                Step::Done(identity, data) => return Ok((*identity, data)),
+                Step::Continue(data) => data,
+            };
+            let reason = ReasonCode::CONTINUE_AUTHENTICATION;
+            let challenge = mqtt::Auth {
+                reason,
+                method: Some(enhanced.method.clone()),
+                data: Some(data),
+                properties: Default::default(),
+            };
+            write(stream, Packet::Auth(Box::new(challenge))).await?; // [MQTT5-4.12.0-2]
+            let answer = read_auth(host, stream, unread).await?;
+            let is_answer = answer.reason == reason && answer.method.as_ref() == Some(&enhanced.method);
+            if !is_answer {
+                return Err(refused(ReasonCode::PROTOCOL_ERROR)); // [MQTT5-4.12.0-3], [MQTT5-4.12.0-5]
+            }
+            let data = answer.data.as_deref();
+            outcome = enhanced.take(auth, false, data, host.shared.clock.now()).map_err(refused)?;
+        }
+    };
+    timeout(deadline, exchange).await.unwrap_or(Err(Failed::Silent))
+}
+
+async fn write(stream: &Stream, packet: Packet) -> Result<(), Failed> {
+    let mut bytes = BytesMut::new();
+    packet.write(Version::V5, &mut bytes).map_err(|_| Failed::Silent)?;
+    while !bytes.is_empty() {
+        match stream.try_write(&bytes) {
+            Ok(0) => return Err(Failed::Silent),
+            Ok(taken) => bytes.advance(taken),
+            Err(error) if error.kind() == ErrorKind::WouldBlock && stream.writable().await.is_ok() => {}
+            Err(_) => return Err(Failed::Silent),
+        }
+    }
+    loop {
+        match stream.try_flush() {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock && stream.writable().await.is_ok() => {}
+            Err(_) => return Err(Failed::Silent),
+        }
+    }
+}
+
+/// Until CONNACK a client that uses an authentication method sends AUTH, or leaves. `[MQTT5-4.12.0-6]`
+async fn read_auth(host: &Host, stream: &Stream, unread: &mut BytesMut) -> Result<Box<mqtt::Auth>, Failed> {
+    loop {
+        match mqtt::read(unread, Some(Version::V5), CONNECT_BYTES_MAX) {
+            Ok(Some(Packet::Auth(auth))) => return Ok(auth),
+            Ok(Some(Packet::Disconnect(_))) => return Err(Failed::Silent),
+            Ok(Some(_)) => return Err(Failed::Refused(Version::V5, ReasonCode::PROTOCOL_ERROR)),
+            Ok(None) => {}
+            Err(malformed) => return Err(Failed::Refused(Version::V5, malformed.reason)),
+        }
+        match poll_fn(|context| stream.poll_read(context, &mut host.scratch.borrow_mut(), unread)).await {
+            Ok(Came::End) | Err(_) => return Err(Failed::Silent),
+            Ok(Came::Bytes(_)) => {}
+        }
+    }
 }
 
 fn assigned_client_id() -> Result<ClientId, ReasonCode> {

@@ -13,15 +13,18 @@ use crate::driver;
 use crate::handshake::Newcomer;
 use crate::mailbox::{BodiesRead, Command};
 use crate::metrics::{Report, ShellCounters};
+use crate::review;
 use crate::rules::{Flushed, Goodbye, Rules};
 use crate::shared::Shared;
 use crate::transport::{Stream, Writer};
 use reveille_broker_core::io::{Committed, ConnectionKey, Input};
+use reveille_broker_core::shard::Shard;
 use reveille_broker_store::Commit;
 use reveille_proto::reason::ReasonCode;
 use std::cell::{Cell, RefCell, RefMut};
 use std::io::ErrorKind;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -85,6 +88,11 @@ impl Host {
         self.end_turn_soon();
     }
 
+    /// Reads the rules' state; changes nothing.
+    pub(crate) fn look<T>(&self, read: impl FnOnce(&Shard) -> T) -> T {
+        read(&self.rules.borrow().shard)
+    }
+
     /// Counts something of the shell.
     pub(crate) fn count(&self, add: impl FnOnce(&mut ShellCounters)) {
         let mut counters = self.counters.get();
@@ -124,6 +132,8 @@ impl Host {
                 let has_bridge = self.shared.read_router().has_bridge();
                 self.feed(Input::BridgePresent(has_bridge));
             }
+            Command::AuthChanged => drop(spawn_local(review::after_reload(Rc::clone(self)))),
+            Command::Banned(banned) => drop(spawn_local(review::after_ban(Rc::clone(self), banned))),
             Command::Bodies(read) => self.bodies(read),
             Command::Drain => drop(spawn_local(drain::empty(Rc::clone(self)))),
             Command::Report(sender) => {
@@ -162,13 +172,19 @@ impl Host {
 
     /// A socket and who is on it: from now on the rules have it.
     pub(crate) fn adopt(self: &Rc<Self>, stream: Stream, newcomer: Newcomer) {
-        let Newcomer { opening, rest, seat } = newcomer;
+        let Newcomer { opening, rest, seat, enhanced, auth } = newcomer;
+        if review::is_banned(&self.shared, &opening) {
+            return; // the ban came while it was on its way
+        }
+        if !Arc::ptr_eq(&auth, &self.shared.auth.load()) {
+            drop(spawn_local(review::after_reload(Rc::clone(self)))); // what let it in is not in force any more
+        }
         let version = opening.connect.version;
         let packet_size_max = opening.limits.packet_size_max;
         let stream = Rc::new(stream);
         let writer = Writer(Rc::clone(&stream));
         let gate = Rc::default();
-        let connection = self.rules.borrow_mut().connections.insert(writer, Rc::clone(&gate));
+        let connection = self.rules.borrow_mut().connections.insert(writer, Rc::clone(&gate), enhanced);
         self.feed(Input::Open { connection, opening });
         spawn_local(driver::drive(driver::Driver {
             host: Rc::clone(self),

@@ -25,6 +25,7 @@ mod mailbox;
 mod metrics;
 mod operator;
 mod reload;
+mod review;
 mod rules;
 mod server;
 mod shard_thread;
@@ -34,6 +35,10 @@ mod tracer;
 mod transport;
 
 pub use auth::BRIDGE_USER;
+pub use auth::bans::{Ban, BanError, Banned, NoSubnet, Subnet};
+pub use auth::credential::{Credential, CredentialError};
+pub use auth::error::AuthError;
+pub use auth::password_file::{PasswordFileError, delete_user, is_user_name, set_user};
 pub use config::{Config, ConfigError, Secret};
 pub use drain::{Drain, DrainError};
 pub use health::Failure;

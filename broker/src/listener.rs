@@ -8,7 +8,8 @@ pub(crate) use accept::{Acceptor, accept};
 
 use crate::auth::Door;
 use crate::config::{
-    DEFAULT_LISTENER, INTERNAL_LISTENER, LimitsConfig, ListenerConfig, ListenerKind, ListenerProblem, Network,
+    DEFAULT_LISTENER, INTERNAL_LISTENER, LimitsConfig, ListenerConfig, ListenerKind, ListenerProblem,
+    Network, SourceName,
 };
 use crate::health::{Connected, Health};
 use crate::tls::{TlsFiles, identity_of};
@@ -38,6 +39,8 @@ pub(crate) struct Listener {
     pub(crate) door: Door,
     /// Whether clients without a credential may connect, when it says so itself.
     pub(crate) allow_anonymous: Option<bool>,
+    /// Which sources of credentials are asked, in this order, when it says so itself.
+    pub(crate) sources: Option<Vec<SourceName>>,
     /// Network connections at once.
     pub(crate) connections_max: usize,
     handshakes_max: Option<usize>,
@@ -89,6 +92,7 @@ impl Listener {
         };
         Ok(Self {
             allow_anonymous: config.allow_anonymous,
+            sources: config.auth.clone(),
             connections_max: config.connections_max.unwrap_or(usize::MAX),
             handshakes_max: config.handshakes_max,
             connect_deadline_ms: config.connect_deadline_ms,
@@ -106,6 +110,7 @@ impl Listener {
             kind,
             door,
             allow_anonymous: None,
+            sources: None,
             connections_max: usize::MAX,
             handshakes_max: None,
             connect_deadline_ms: None,

@@ -8,6 +8,7 @@
 //! each shard had begun: 64 KiB of packets, each shared by reference, not copied, between the shards that get it.
 //! The other inhabitants (parts done, confirmations) answer deliveries one to one.
 
+use crate::auth::bans::Banned;
 use crate::handshake::Adoption;
 use crate::listener::{Acceptor, Listener};
 use crate::metrics::Report;
@@ -47,6 +48,10 @@ pub(crate) enum Command {
     },
     /// Send the clients away, over a while.
     Drain,
+    /// Credentials and rules changed: look at everybody who is connected.
+    AuthChanged,
+    /// Somebody must not be connected any more.
+    Banned(Arc<Banned>),
     /// Tell what was counted.
     Report(SyncSender<Report>),
     /// Let an operator see a bounded piece of the shard.
@@ -110,6 +115,8 @@ impl Command {
             Self::Adopt(adoption) => COMMAND_BYTES + adoption.weight(),
             Self::Wish { wish: Wish::Publish(publication), .. } => COMMAND_BYTES + publication.payload.len(),
             Self::BridgeChanged
+            | Self::AuthChanged
+            | Self::Banned(_)
             | Self::Look(_)
             | Self::Wish { .. }
             | Self::Bodies(_)

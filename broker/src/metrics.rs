@@ -10,6 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use reveille_broker_core::counters::Counters;
 use reveille_broker_core::io::ShardNo;
+use reveille_proto::reason::ReasonCode;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -73,6 +74,14 @@ pub(crate) struct ShellCounters {
     pub(crate) refused_connects: u64,
     /// CONNECTs refused because the broker empties itself.
     pub(crate) refused_draining: u64,
+    /// Those of them that are banned.
+    pub(crate) refused_banned: u64,
+    /// Those whose credential is wrong or missing.
+    pub(crate) refused_credentials: u64,
+    /// Those that sent too many wrong credentials before.
+    pub(crate) refused_failures: u64,
+    /// Those whose credential could not be checked: a hook that does not answer, too many hashes.
+    pub(crate) unchecked_credentials: u64,
     /// Commits handed to the store.
     pub(crate) commits: u64,
 }
@@ -83,7 +92,21 @@ impl ShellCounters {
         self.each().into_iter().map(|(name, _, value)| (name, value))
     }
 
-    fn each(self) -> [(&'static str, &'static str, u64); 14] {
+    /// Counts a CONNECT that was answered with this.
+    pub(crate) fn refused(&mut self, reason: ReasonCode) {
+        self.refused_connects += 1;
+        match reason {
+            ReasonCode::BANNED => self.refused_banned += 1,
+            ReasonCode::CONNECTION_RATE_EXCEEDED => self.refused_failures += 1,
+            ReasonCode::SERVER_UNAVAILABLE | ReasonCode::SERVER_BUSY => self.unchecked_credentials += 1,
+            ReasonCode::BAD_USER_NAME_OR_PASSWORD
+            | ReasonCode::NOT_AUTHORIZED
+            | ReasonCode::BAD_AUTHENTICATION_METHOD => self.refused_credentials += 1,
+            _ => {}
+        }
+    }
+
+    fn each(self) -> [(&'static str, &'static str, u64); 18] {
         [
             ("sockets_accepted", "Sockets accepted", self.accepted),
             ("handshakes_refused", "Sockets closed because too many handshakes ran", self.refused_handshakes),
@@ -114,6 +137,22 @@ impl ShellCounters {
             ("handshakes_failed", "Sockets that sent no whole CONNECT in time", self.failed_handshakes),
             ("connects_refused", "CONNECTs answered with a refusal", self.refused_connects),
             ("refused_draining", "CONNECTs refused because the broker empties itself", self.refused_draining),
+            ("connects_refused_banned", "CONNECTs of banned clients", self.refused_banned),
+            (
+                "connects_refused_credentials",
+                "CONNECTs with a wrong or without a credential",
+                self.refused_credentials,
+            ),
+            (
+                "connects_refused_failures",
+                "CONNECTs after too many wrong credentials of their address or user name",
+                self.refused_failures,
+            ),
+            (
+                "connects_unchecked",
+                "CONNECTs whose credential could not be checked: a silent hook, or too many hashes",
+                self.unchecked_credentials,
+            ),
             ("commits", "Commits handed to the store", self.commits),
         ]
     }
@@ -132,6 +171,10 @@ impl ShellCounters {
         self.failed_handshakes += other.failed_handshakes;
         self.refused_connects += other.refused_connects;
         self.refused_draining += other.refused_draining;
+        self.refused_banned += other.refused_banned;
+        self.refused_credentials += other.refused_credentials;
+        self.refused_failures += other.refused_failures;
+        self.unchecked_credentials += other.unchecked_credentials;
         self.commits += other.commits;
     }
 }

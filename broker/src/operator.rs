@@ -1,9 +1,12 @@
 //! What an operator does to a broker that runs. Signals and HTTP make the same calls.
 
+use crate::auth::bans::{Ban, BanError, Banned};
 use crate::config::{Config, TraceConfig, TraceError};
+use crate::mailbox::Command;
 use crate::reload::{ReloadError, ReloadReport};
 use crate::shared::Shared;
 use crate::tracer::TraceInfo;
+use reveille_broker_core::io::ShardNo;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -72,6 +75,32 @@ impl Operator {
             Err(error) => tracing::error!(%error, "the configuration was not read again, nothing changed"),
         }
         result
+    }
+
+    /// Puts a ban in force, and ends the connections of whom it means. Blocks until it is on disk.
+    ///
+    /// # Errors
+    /// [`BanError`]; nothing changed then.
+    pub fn ban(&self, ban: Ban) -> Result<(), BanError> {
+        let banned = Arc::new(ban.banned.clone());
+        self.shared.bans.add(ban, self.shared.clock.now())?;
+        for no in 0..self.shared.mailboxes.count() {
+            self.shared.mailboxes.send(ShardNo(no), Command::Banned(Arc::clone(&banned)));
+        }
+        Ok(())
+    }
+
+    /// Lifts a ban; whether there was one. Blocks until that is on disk.
+    ///
+    /// # Errors
+    /// [`BanError`]; nothing changed then.
+    pub fn lift_ban(&self, banned: &Banned) -> Result<bool, BanError> {
+        self.shared.bans.remove(banned)
+    }
+
+    /// Bans in force, in a fixed order, behind `after`, at most `limit`.
+    pub fn bans(&self, after: Option<&Banned>, limit: usize) -> Vec<Ban> {
+        self.shared.bans.list(after, limit, self.shared.clock.now())
     }
 
     /// Replaces the log filter until the next reload or start.

@@ -1,5 +1,6 @@
 //! A new configuration for a broker that runs: what can change does, what cannot is named.
 
+use crate::auth::Auth;
 use crate::config::{Config, ConfigError};
 use crate::limits::LimitsTable;
 use crate::mailbox::Command;
@@ -7,6 +8,7 @@ use crate::operator::Operator;
 use crate::tls::read_all_again;
 use reveille_broker_core::control::Control;
 use reveille_broker_core::io::{Input, ShardNo};
+use reveille_broker_core::presence::bridge_app;
 use std::sync::Arc;
 use std::sync::PoisonError;
 
@@ -50,6 +52,9 @@ pub enum ReloadError {
     /// The program around the broker cannot read its file.
     #[error("{0}")]
     File(String),
+    /// Credentials or rules cannot be used.
+    #[error("{0}")]
+    Auth(String),
     /// The broker was started without a file, or is embedded in something that reads none.
     #[error("there is no configuration file to read")]
     NoFile,
@@ -75,6 +80,8 @@ impl Operator {
             shards,
             allow_anonymous,
             users,
+            auth,
+            acl,
             push_rules,
             drain,
             traces,
@@ -86,16 +93,31 @@ impl Operator {
         report.fixed("broker.listen", in_force.listen == *listen);
         report.fixed("broker.listeners", in_force.listeners == *listeners);
         report.fixed("broker.internal", in_force.internal == *internal);
-        report.fixed("broker.internal_password", in_force.internal_password == *internal_password);
         report.fixed("broker.http", in_force.http == *http);
         report.fixed("broker.shards", in_force.shards == *shards);
-        report.fixed("broker.allow_anonymous", in_force.allow_anonymous == *allow_anonymous);
-        report.fixed("broker.users", in_force.users == *users);
         if in_force.admin != *admin {
             self.shared.admin_keys.store(Arc::new(admin.keys.clone()));
             in_force.admin.clone_from(admin);
             report.changed.push("broker.admin");
         }
+        report.fixed("broker.auth.hashes_max", in_force.auth.hashes_max == auth.hashes_max);
+        // Files of credentials and rules are read again, whether or not the configuration differs.
+        self.replace_auth(new)?;
+        let has_auth = [
+            ("broker.internal_password", in_force.internal_password == *internal_password),
+            ("broker.allow_anonymous", in_force.allow_anonymous == *allow_anonymous),
+            ("broker.users", in_force.users == *users),
+            ("broker.auth", in_force.auth == *auth),
+            ("broker.acl", in_force.acl == *acl),
+        ];
+        report.changed.extend(has_auth.iter().filter(|(_, is_same)| !is_same).map(|(key, _)| *key));
+        in_force.internal_password.clone_from(internal_password);
+        in_force.allow_anonymous.clone_from(allow_anonymous);
+        in_force.users.clone_from(users);
+        let hashes_max = in_force.auth.hashes_max;
+        in_force.auth.clone_from(auth);
+        in_force.auth.hashes_max = hashes_max; // the threads are there already
+        in_force.acl.clone_from(acl);
         if in_force.push_rules != *push_rules {
             self.tell_push_rules(new);
             in_force.push_rules.clone_from(push_rules);
@@ -142,6 +164,17 @@ impl Operator {
     /// The first listener whose files cannot be used: what it had stays in force. The others are read all the same.
     pub fn reload_certificates(&self) -> Result<bool, ConfigError> {
         read_all_again(&self.shared.listeners)
+    }
+
+    /// Nothing changes when a file cannot be used. Whoever is connected is looked at again.
+    fn replace_auth(&self, config: &Config) -> Result<(), ReloadError> {
+        let auth = Auth::load(config, bridge_app(), &self.shared.keeper)
+            .map_err(|error| ReloadError::Auth(error.to_string()))?;
+        self.shared.auth.store(Arc::new(auth));
+        for no in 0..self.shared.mailboxes.count() {
+            self.shared.mailboxes.send(ShardNo(no), Command::AuthChanged);
+        }
+        Ok(())
     }
 
     fn tell_push_rules(&self, config: &Config) {

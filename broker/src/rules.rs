@@ -1,5 +1,6 @@
 //! The rules of one shard with everything that their outputs touch: no task, no waiting, one call a packet.
 
+use crate::auth::enhanced::Step;
 use crate::bodies::{Read, Reads};
 use crate::connections::{Connections, Reading};
 use crate::mailbox::Command;
@@ -7,11 +8,14 @@ use crate::shared::Shared;
 use crate::transport::Writer;
 use bytes::{Buf, BytesMut};
 use reveille_broker_core::admin::{Done, Wish};
-use reveille_broker_core::io::{ConnectionKey, IndexChange, Input, Output, RouteTo, ShardNo, Ticket};
+use reveille_broker_core::io::{
+    Authenticated, ConnectionKey, IndexChange, Input, Output, RouteTo, ShardNo, Ticket,
+};
 use reveille_broker_core::message::Message;
 use reveille_broker_core::presence::BRIDGE_APP;
 use reveille_broker_core::shard::Shard;
 use reveille_proto::ids::{AppId, ClientId, MessageId};
+use reveille_proto::reason::ReasonCode;
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -130,6 +134,10 @@ impl Rules {
         match output {
             Output::Write(connection) => self.mark_dirty(connection),
             Output::Close { connection, unsent, reason: _ } => self.close(connection, unsent),
+            Output::Authenticate { connection, begins, data } => {
+                let outcome = self.authenticate(connection, begins, data.as_deref());
+                self.follow_ups.push_back(Input::Authenticated { connection, outcome });
+            }
             Output::PauseReading(connection) => self.set_reading(connection, Reading::Paused),
             Output::ResumeReading(connection) => self.set_reading(connection, Reading::Open),
             Output::Route { message, ticket, to } => self.route(&message, ticket, to),
@@ -156,6 +164,27 @@ impl Rules {
                     self.shared.read_router().retained(&app, &filter, after.as_ref(), page);
                 self.follow_ups.push_back(Input::Retained { session, filter, messages, after });
             }
+        }
+    }
+
+    /// Nothing in here takes long: a few hashes, or one signature.
+    fn authenticate(
+        &mut self,
+        connection: ConnectionKey,
+        begins: bool,
+        data: Option<&[u8]>,
+    ) -> Authenticated {
+        let (auth, now) = (self.shared.auth.load_full(), self.shared.clock.now());
+        let slot = self.connections.get_mut(connection);
+        let Some(enhanced) = slot.and_then(|slot| slot.enhanced.as_mut()) else {
+            return Authenticated::Refused(ReasonCode::PROTOCOL_ERROR);
+        };
+        match enhanced.take(&auth, begins, data, now) {
+            Ok(Step::Continue(data)) => Authenticated::Continue(data),
+            Ok(Step::Done(identity, data)) => Authenticated::Done(identity, data),
+            // The method went with a reload; DISCONNECT has no word for that.
+            Err(ReasonCode::BAD_AUTHENTICATION_METHOD) => Authenticated::Refused(ReasonCode::NOT_AUTHORIZED),
+            Err(reason) => Authenticated::Refused(reason),
         }
     }
 

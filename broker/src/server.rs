@@ -12,6 +12,9 @@ pub use error::StartError;
 pub use listeners::{ListenerPlace, Place};
 
 use crate::auth::Auth;
+use crate::auth::bans::Bans;
+use crate::auth::error::AuthError;
+use crate::auth::keeper::Keeper;
 use crate::bodies::Readers;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -100,7 +103,7 @@ pub fn start(config: Config, data_directory: &Path) -> Result<Broker, StartError
     let bound = bind_all(&config)?;
     let store = Embedded::open(data_directory, Options::default())
         .map_err(|error| StartError::Store { directory: data_directory.to_owned(), error })?;
-    serve(&config, bound, Arc::new(store))
+    serve(&config, bound, Arc::new(store), Some(data_directory))
 }
 
 /// Starts a broker on a store that is open already.
@@ -110,7 +113,7 @@ pub fn start(config: Config, data_directory: &Path) -> Result<Broker, StartError
 pub fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Broker, StartError> {
     config.check()?;
     let bound = bind_all(&config)?;
-    serve(&config, bound, store)
+    serve(&config, bound, store, None)
 }
 
 impl BoundAll {
@@ -133,7 +136,14 @@ fn bind_all(config: &Config) -> Result<BoundAll, StartError> {
     })
 }
 
-fn serve(config: &Config, bound: BoundAll, store: Arc<dyn Store>) -> Result<Broker, StartError> {
+fn serve(
+    config: &Config,
+    bound: BoundAll,
+    store: Arc<dyn Store>,
+    directory: Option<&Path>,
+) -> Result<Broker, StartError> {
+    let keeper = Arc::new(Keeper::start(config.auth.hashes_max, directory)?);
+    let bans = directory.map_or_else(|| Ok(Bans::in_memory()), Bans::open).map_err(AuthError::from)?;
     let addresses = Addresses {
         mqtt: bound.mqtt.as_ref().and_then(BoundListener::addr),
         internal: bound.internal.addr().unwrap_or(config.internal),
@@ -154,9 +164,11 @@ fn serve(config: &Config, bound: BoundAll, store: Arc<dyn Store>) -> Result<Brok
         health: Arc::clone(&health),
         metrics: metrics.clone(),
         listeners: bound.listeners(),
-        auth: Arc::new(ArcSwap::from_pointee(Auth::new(config, bridge_app())?)),
         draining: Arc::default(),
         tracer: Arc::new(Tracer::new(Arc::clone(&mailboxes))),
+        bans: Arc::new(bans),
+        auth: Arc::new(ArcSwap::from_pointee(Auth::load(config, bridge_app(), &keeper)?)),
+        keeper,
         admin_keys: Arc::new(ArcSwap::from_pointee(config.admin.keys.clone())),
         limits: Arc::new(ArcSwap::from_pointee(LimitsTable::new(config))),
         control: Arc::new(ArcSwap::from_pointee(config.control.core()?)),

@@ -1,6 +1,8 @@
 //! What every shard's thread has in common.
 
 use crate::auth::Auth;
+use crate::auth::bans::Bans;
+use crate::auth::keeper::Keeper;
 use crate::clock::Clock;
 use crate::config::AdminKey;
 use crate::drain::Draining;
@@ -36,6 +38,10 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// Every way in: the plain one, the bridge's, the further ones.
     pub(crate) listeners: Arc<[Arc<Listener>]>,
+    /// Who must not connect.
+    pub(crate) bans: Arc<Bans>,
+    /// What logins need that outlives a reload.
+    pub(crate) keeper: Arc<Keeper>,
     /// Who may connect, and what they may do then. Replaced as a whole; whoever is being identified finishes with the
     /// one it began with.
     pub(crate) auth: Arc<ArcSwap<Auth>>,

@@ -135,6 +135,7 @@ impl Client {
             network: "sim".into(),
             limits: World::limits().connection,
             listener: "sim".into(),
+            authentication_data: None,
         };
         self.at = Some(world.open(opening));
     }

@@ -249,7 +249,10 @@ impl World {
                         wire.is_closed = true;
                     }
                 }
-                Output::PauseReading(_) | Output::ResumeReading(_) | Output::Done { .. } => {}
+                Output::PauseReading(_)
+                | Output::ResumeReading(_)
+                | Output::Done { .. }
+                | Output::Authenticate { .. } => {}
                 Output::Route { message, ticket, to } => {
                     let deliveries = self.router.route(&message, to, Ticket { shard: no, number: ticket });
                     let parts = deliveries.len() as u32;

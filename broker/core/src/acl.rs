@@ -88,6 +88,7 @@ pub struct Acl {
     otherwise: Effect,
     on_denied: OnDenied,
     speaks_of_retained: bool,
+    is_of_credential: bool,
 }
 
 impl Acl {
@@ -95,7 +96,18 @@ impl Acl {
     pub fn new(rules: impl IntoIterator<Item = Rule>, otherwise: Effect, on_denied: OnDenied) -> Self {
         let rules: Box<[Rule]> = rules.into_iter().collect();
         let speaks_of_retained = rules.iter().any(|rule| rule.actions.contains(Action::ReadRetained));
-        Self { rules, otherwise, on_denied, speaks_of_retained }
+        Self { rules, otherwise, on_denied, speaks_of_retained, is_of_credential: false }
+    }
+
+    /// The same as brought by a credential: other rules do not replace it.
+    #[must_use]
+    pub fn of_credential(self) -> Self {
+        Self { is_of_credential: true, ..self }
+    }
+
+    /// Whether a credential brought it.
+    pub fn is_of_credential(&self) -> bool {
+        self.is_of_credential
     }
 
     /// How a denied publish that has no answer ends.

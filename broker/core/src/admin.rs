@@ -163,6 +163,10 @@ pub struct ConnectionView {
     pub user: Option<ByteString>,
     /// When its credential, and it, ends.
     pub expires_at: Option<Time>,
+    /// Who found out who it is, as in [`crate::io::Identity::source`].
+    pub source: &'static str,
+    /// Its credential brought its rules.
+    pub has_own_acl: bool,
     /// QoS 1 and 2 messages that may be in flight towards the client.
     pub in_flight_max: u16,
     /// The largest packet that the client takes.

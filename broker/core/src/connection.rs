@@ -34,11 +34,12 @@ pub(crate) struct Permission {
     pub acl: Option<Arc<Acl>>,
     pub last_allowed: LastAllowed,
     pub expires_at: Option<Time>,
+    pub source: &'static str,
 }
 
 impl Permission {
-    fn of(identity: &Identity) -> Option<Box<Self>> {
-        let Identity { user, acl, expires_at, app: _, is_bridge: _ } = identity;
+    pub fn of(identity: &Identity) -> Option<Box<Self>> {
+        let Identity { user, acl, expires_at, source, app: _, is_bridge: _ } = identity;
         let is_limited = user.is_some() || acl.is_some() || expires_at.is_some();
         is_limited.then(|| {
             Box::new(Self {
@@ -46,8 +47,27 @@ impl Permission {
                 acl: acl.clone(),
                 last_allowed: LastAllowed::default(),
                 expires_at: *expires_at,
+                source,
             })
         })
+    }
+
+    /// Of a client that had none.
+    pub fn with_acl(acl: Option<Arc<Acl>>) -> Option<Box<Self>> {
+        acl.map(|acl| {
+            Box::new(Self {
+                user: None,
+                acl: Some(acl),
+                last_allowed: LastAllowed::default(),
+                expires_at: None,
+                source: "",
+            })
+        })
+    }
+
+    pub fn replace_acl(&mut self, acl: Option<Arc<Acl>>) {
+        self.acl = acl;
+        self.last_allowed = LastAllowed::default(); // what the old rules allowed
     }
 }
 
@@ -60,11 +80,22 @@ pub(crate) struct About {
     pub network: ByteString,
     /// The listener that it came through.
     pub listener: ByteString,
+    /// The authentication method of its CONNECT.
+    pub method: Option<ByteString>,
+    /// It proves again who it is, and the exchange is not over.
+    pub is_authenticating: bool,
 }
 
 impl About {
     fn of(opening: &Opening, now: Time) -> Self {
-        Self { since: now, network: opening.network.clone(), listener: opening.listener.clone() }
+        let method = opening.connect.properties.authentication_method.as_ref();
+        Self {
+            since: now,
+            network: opening.network.clone(),
+            listener: opening.listener.clone(),
+            method: method.map(|text| text.to_string().into()), // bytes of its own, not of the read buffer
+            is_authenticating: false,
+        }
     }
 }
 
@@ -164,6 +195,11 @@ impl Connection {
             is_paused: false,
             permission: Permission::of(&opening.identity),
         }
+    }
+
+    /// What it may do; `None`: everything.
+    pub fn acl(&self) -> Option<&Arc<Acl>> {
+        self.permission.as_ref()?.acl.as_ref()
     }
 
     /// When its credential ends.

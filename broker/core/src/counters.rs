@@ -51,6 +51,8 @@ counters! {
     kicks;
     /// Connections closed because their credential ended.
     expired_credentials;
+    /// Connections closed because the client could not prove again who it is.
+    denied_authentications;
     /// Publishes that the client was not allowed.
     denied_publishes;
     /// Subscriptions that the client was not allowed, or is not any more.

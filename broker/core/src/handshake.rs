@@ -22,9 +22,6 @@ pub enum Wanted {
 /// # Errors
 /// The reason code for the refusing CONNACK.
 pub fn check(connect: &Connect) -> Result<Wanted, ReasonCode> {
-    if connect.properties.authentication_method.is_some() {
-        return Err(ReasonCode::BAD_AUTHENTICATION_METHOD); // none is configured yet, [MQTT5-4.12.0-1]
-    }
     wanted_client_id(connect)
 }
 
@@ -123,12 +120,5 @@ mod tests {
         }
         let given = check(&connect(Version::V3_1, "设备", false));
         assert_eq!(given, Ok(Wanted::Given(ClientId::parse("设备").unwrap())));
-    }
-
-    #[test]
-    fn an_unknown_authentication_method_is_refused() {
-        let mut connect = connect(Version::V5, "a", true);
-        connect.properties.authentication_method = Some("SCRAM-SHA-256".into());
-        assert_eq!(check(&connect), Err(ReasonCode::BAD_AUTHENTICATION_METHOD));
     }
 }

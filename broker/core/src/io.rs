@@ -11,7 +11,7 @@ use crate::limits::{ConnectionLimits, Limits};
 use crate::message::{Message, MessageKey, SessionKey, Time};
 use crate::shard::PushRule;
 use crate::trace::{Trace, TraceRule};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use reveille_proto::ids::{AppId, ClientId, MessageId};
 use reveille_proto::mqtt::{Connect, Packet};
@@ -46,12 +46,14 @@ pub struct Identity {
     pub acl: Option<Arc<Acl>>,
     /// When its credential ends, and its connection with it.
     pub expires_at: Option<Time>,
+    /// Who found out, for operators; empty where nobody had to.
+    pub source: &'static str,
 }
 
 impl Identity {
     /// A client of an app that may do everything there, for ever.
     pub fn of(app: AppId) -> Self {
-        Self { app, is_bridge: false, user: None, acl: None, expires_at: None }
+        Self { app, is_bridge: false, user: None, acl: None, expires_at: None, source: "" }
     }
 
     /// The bridge.
@@ -77,6 +79,19 @@ pub struct Opening {
     pub limits: Arc<ConnectionLimits>,
     /// The name of the listener that it came through.
     pub listener: ByteString,
+    /// The last word of its authentication method, for CONNACK.
+    pub authentication_data: Option<Bytes>,
+}
+
+/// How a step of an authentication on an open connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authenticated {
+    /// The client has to answer this.
+    Continue(Bytes),
+    /// It is who it was, perhaps for longer; with the last word.
+    Done(Box<Identity>, Option<Bytes>),
+    /// It is not. A reason that DISCONNECT may have.
+    Refused(ReasonCode),
 }
 
 /// A publish whose acknowledgement waits for others: which shard asked, and under which number.
@@ -262,6 +277,22 @@ pub enum Input {
     },
     /// From now on this is said and done.
     Control(Arc<Control>),
+    /// What a connected client may do from now on. Nothing happens when it is not connected.
+    Permit {
+        /// The tenant.
+        app: AppId,
+        /// Which client.
+        client_id: ClientId,
+        /// The rules; `None`: everything.
+        acl: Option<Arc<Acl>>,
+    },
+    /// Answers [`Output::Authenticate`].
+    Authenticated {
+        /// Which connection.
+        connection: ConnectionKey,
+        /// How it ended.
+        outcome: Authenticated,
+    },
     /// The deadline passed. Harmless at any time.
     Tick,
     /// The broker stops: say goodbye to every connection with this reason.
@@ -290,6 +321,15 @@ pub enum Output {
         unsent: BytesMut,
         /// Why, for logs and metrics.
         reason: ReasonCode,
+    },
+    /// A client proves again who it is: look at its message, answer with `Input::Authenticated`.
+    Authenticate {
+        /// Which connection.
+        connection: ConnectionKey,
+        /// It is the first message of an exchange.
+        begins: bool,
+        /// The message.
+        data: Option<Bytes>,
     },
     /// Stop reading from this connection: its unacknowledged bytes are above their bound.
     PauseReading(ConnectionKey),

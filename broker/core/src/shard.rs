@@ -6,6 +6,7 @@
 mod acknowledging;
 mod administering;
 mod announcing;
+mod authenticating;
 mod controlling;
 mod delaying;
 mod delivering;
@@ -200,6 +201,8 @@ impl Shard {
             Input::Move { connection, reason, server_reference } => {
                 self.move_away(connection, reason, server_reference, now);
             }
+            Input::Permit { app, client_id, acl } => self.permit(app, client_id, acl),
+            Input::Authenticated { connection, outcome } => self.authenticated(connection, outcome, now),
             Input::Tick => self.tick(now),
             Input::Shutdown(reason) => self.shutdown(reason, now),
         }
@@ -276,13 +279,13 @@ impl Shard {
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(key, &unsubscribe, now),
             Packet::PingReq => self.write(key, &Packet::PingResp),
             Packet::Disconnect(disconnect) => self.disconnect(key, &disconnect, now),
-            // A second CONNECT [MQTT5-3.1.0-2], what only a server may send, and AUTH without a method [MQTT5-4.12.0-7].
+            Packet::Auth(auth) => self.authenticate(key, *auth, now),
+            // A second CONNECT [MQTT5-3.1.0-2], and what only a server may send.
             Packet::Connect(_)
             | Packet::ConnAck(_)
             | Packet::SubAck(_)
             | Packet::UnsubAck(_)
-            | Packet::PingResp
-            | Packet::Auth(_) => self.refuse(key, ReasonCode::PROTOCOL_ERROR, now),
+            | Packet::PingResp => self.refuse(key, ReasonCode::PROTOCOL_ERROR, now),
         }
     }
 

@@ -6,11 +6,11 @@ mod bench;
 use bench::{Bench, connect, durable, publish, will};
 use reveille_broker_core::acl::{Acl, Action, Effect, OnDenied, Pattern, Rule};
 use reveille_broker_core::handshake::authorize;
-use reveille_broker_core::io::{ConnectionKey, Identity};
+use reveille_broker_core::io::{Authenticated, ConnectionKey, Identity, Input};
 use reveille_broker_core::limits::Limits;
 use reveille_broker_core::message::Time;
 use reveille_proto::ids::{AppId, ClientId};
-use reveille_proto::mqtt::{Connect, Packet, Version};
+use reveille_proto::mqtt::{Auth, Connect, Packet, ReasonProperties, Version};
 use reveille_proto::reason::ReasonCode;
 use std::sync::Arc;
 
@@ -194,4 +194,113 @@ fn a_connection_ends_with_its_credential_however_busy_it_is() {
         }
         assert_eq!(bench.shard.counters().expired_credentials, 1);
     }
+}
+
+fn auth(reason: ReasonCode, method: Option<&'static str>, data: &'static str) -> Packet {
+    let properties = ReasonProperties::default();
+    Packet::Auth(Box::new(Auth {
+        reason,
+        method: method.map(Into::into),
+        data: Some(data.into()),
+        properties,
+    }))
+}
+
+const AGAIN: ReasonCode = ReasonCode::REAUTHENTICATE;
+const CONTINUE: ReasonCode = ReasonCode::CONTINUE_AUTHENTICATION;
+
+fn with_method(method: Option<&'static str>) -> Connect {
+    let mut connect = connect("c", Version::V5);
+    connect.properties.authentication_method = method.map(Into::into);
+    connect
+}
+
+#[test]
+fn a_client_proves_again_who_it_is_while_everything_else_goes_on() {
+    let mut bench = Bench::new(Limits::default());
+    let ends = Time(bench.now.0 + 5_000);
+    let identity = Identity { expires_at: Some(ends), ..ann(OnDenied::Acknowledge) };
+    let client = bench.open_as(with_method(Some("M")), identity.clone());
+    match &bench.read(client)[..] {
+        [Packet::ConnAck(connack)] => {
+            assert_eq!(connack.properties.authentication_method.as_deref(), Some("M")); // [MQTT5-4.12.0-5]
+        }
+        other => panic!("{other:?}"),
+    }
+    bench.send(client, auth(AGAIN, Some("M"), "first"));
+    assert_eq!(bench.asked, [(client, true, Some("first".into()))]);
+    bench.send(client, Packet::PingReq);
+    assert_eq!(bench.read(client), [Packet::PingResp]);
+    bench.input(Input::Authenticated { connection: client, outcome: Authenticated::Continue("why?".into()) });
+    assert_eq!(bench.read(client), [auth(CONTINUE, Some("M"), "why?")]);
+    bench.send(client, auth(CONTINUE, Some("M"), "because"));
+    assert_eq!(bench.asked[1..], [(client, false, Some("because".into()))]);
+    let longer = Identity { expires_at: Some(Time(ends.0 + 5_000)), ..identity };
+    let outcome = Authenticated::Done(Box::new(longer), Some("bye".into()));
+    bench.input(Input::Authenticated { connection: client, outcome });
+    assert_eq!(bench.read(client), [auth(SUCCESS, Some("M"), "bye")]);
+    bench.wait(6_000);
+    assert_eq!(bench.closed(client), None, "the old end is not the end any more");
+    bench.wait(5_000);
+    assert_eq!(bench.closed(client), Some(DENIED));
+}
+
+#[test]
+fn auth_that_the_standard_does_not_allow_ends_the_connection() {
+    let rows: [(Option<&'static str>, &[Packet]); 6] = [
+        (None, &[auth(AGAIN, Some("M"), "")]),
+        (Some("M"), &[auth(AGAIN, Some("N"), "")]),
+        (Some("M"), &[auth(CONTINUE, Some("M"), "")]),
+        (Some("M"), &[auth(SUCCESS, Some("M"), "")]),
+        (Some("M"), &[auth(AGAIN, Some("M"), ""), auth(AGAIN, Some("M"), "")]),
+        (Some("M"), &[auth(AGAIN, Some("M"), ""), auth(SUCCESS, Some("M"), "")]),
+    ];
+    for (method, packets) in rows {
+        let mut bench = Bench::new(Limits::default());
+        let client = bench.online(with_method(method));
+        for packet in packets {
+            bench.send(client, packet.clone());
+        }
+        assert_eq!(bench.closed(client), Some(ReasonCode::PROTOCOL_ERROR), "{method:?} {packets:?}");
+    }
+}
+
+#[test]
+fn a_client_that_does_not_prove_it_is_disconnected_and_so_is_one_that_proves_to_be_another() {
+    let other_app = Identity { app: AppId::parse("bank").unwrap(), ..ann(OnDenied::Acknowledge) };
+    let other_user = Identity { user: Some("bob".into()), ..ann(OnDenied::Acknowledge) };
+    for outcome in [
+        Authenticated::Refused(DENIED),
+        Authenticated::Done(Box::new(other_app), None),
+        Authenticated::Done(Box::new(other_user), None),
+    ] {
+        let mut bench = Bench::new(Limits::default());
+        let client = bench.open_as(with_method(Some("M")), ann(OnDenied::Acknowledge));
+        bench.read(client);
+        bench.send(client, auth(AGAIN, Some("M"), "first"));
+        bench.input(Input::Authenticated { connection: client, outcome: outcome.clone() });
+        let goodbye = bench.read(client);
+        assert!(
+            matches!(&goodbye[..], [Packet::Disconnect(said)] if said.reason == DENIED),
+            "{outcome:?}: {goodbye:?}"
+        );
+        assert_eq!(bench.shard.counters().denied_authentications, 1);
+    }
+}
+
+#[test]
+fn new_rules_hold_for_who_is_connected_from_their_next_packet_on() {
+    let mut bench = Bench::new(Limits::default());
+    let client = bench.online(connect("c", Version::V5));
+    bench.subscribe(client, "bob/#", 1);
+    bench.publish(client, publish("bob/x", "mine", 1, 1));
+    bench.read(client);
+    let acl = ann(OnDenied::Acknowledge).acl;
+    let client_id = ClientId::parse("c").unwrap();
+    bench.input(Input::Permit { app: AppId::default(), client_id, acl });
+    bench.publish(client, publish("bob/x", "mine", 1, 2));
+    assert_eq!(answers(&mut bench, client), [DENIED]);
+    let other = bench.online(connect("o", Version::V5));
+    bench.publish(other, publish("bob/x", "no more", 1, 1));
+    assert_eq!(bench.messages(client), []);
 }

@@ -1,6 +1,6 @@
 //! The tables `[[broker.listeners]]`: every way in besides `listen`, and what is asked for at it.
 
-use super::{Config, ConfigError, LimitsOverride};
+use super::{Config, ConfigError, LimitsOverride, SourceName};
 use serde::Deserialize;
 use std::fmt;
 use std::io;
@@ -102,6 +102,8 @@ pub struct ListenerConfig {
     pub proxy_trusted: Vec<Network>,
     /// Whether clients without a credential may connect here; absent: as `broker.allow_anonymous` says.
     pub allow_anonymous: Option<bool>,
+    /// Which sources of credentials are asked here, in this order; absent: as `broker.auth.sources` says.
+    pub auth: Option<Vec<SourceName>>,
     /// Network connections at once; absent: as many as `broker.limits` lets in.
     pub connections_max: Option<usize>,
     /// New connections a second, all clients together; absent: as many as come.

@@ -1,6 +1,7 @@
 //! Why the broker did not start, in one line that says what to change.
 
 use super::listeners::Place;
+use crate::auth::error::AuthError;
 use crate::config::ConfigError;
 use reveille_broker_store::StoreError;
 use std::io;
@@ -12,6 +13,9 @@ pub enum StartError {
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Credentials, rules or bans cannot be used.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// Another program listens there.
     #[error("{address} is in use by another program: stop that one, or change the key {key:?}")]
     AddressInUse {

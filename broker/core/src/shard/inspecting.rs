@@ -233,6 +233,8 @@ impl Shard {
             listener: connection.about.listener.clone(),
             user: connection.permission.as_ref().and_then(|permission| permission.user.clone()),
             expires_at: connection.permission.as_ref().and_then(|permission| permission.expires_at),
+            source: connection.permission.as_ref().map_or("", |permission| permission.source),
+            has_own_acl: connection.acl().is_some_and(|acl| acl.is_of_credential()),
             in_flight_max: connection.window,
             packet_size_max: connection.packet_size_max,
             unsent_bytes: connection.unsent.len(),

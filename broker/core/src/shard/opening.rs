@@ -241,6 +241,8 @@ fn connack(opening: &Opening, session_present: bool) -> ConnAck {
         subscription_identifiers_available: unless(offered.subscription_identifiers),
         shared_subscription_available: unless(offered.shared_subscription),
         server_keep_alive: server_keep_alive(opening),
+        authentication_method: opening.connect.properties.authentication_method.clone(), // [MQTT5-4.12.0-5]
+        authentication_data: opening.authentication_data.clone(),
         ..ConnAckProperties::default()
     };
     ConnAck { session_present, reason: ReasonCode::SUCCESS, properties }

@@ -1,15 +1,17 @@
 //! What a client may do: the questions that the other chapters ask, and what follows when the answer is no.
 
 use super::Shard;
-use crate::acl::{OnDenied, Who};
+use crate::acl::{Acl, OnDenied, Who};
 use crate::connection::{Connection, Permission};
 use crate::io::ConnectionKey;
 use crate::message::Time;
 use crate::session::Session;
 use crate::trace::Traced;
+use reveille_proto::ids::{AppId, ClientId};
 use reveille_proto::mqtt::{Publish, QoS, Version};
 use reveille_proto::reason::ReasonCode;
 use reveille_proto::topic::{Subscription, TopicFilter, TopicName};
+use std::sync::Arc;
 
 fn who<'a>(permission: &'a Permission, session: &'a Session) -> Who<'a> {
     Who { user: permission.user.as_deref(), client_id: session.client_id.as_str(), app: session.app.as_str() }
@@ -26,7 +28,7 @@ impl Shard {
         let session = self.sessions.get(connection.session as usize);
         let Some(session) = session else { return false };
         let Some(permission) = connection.permission.as_deref_mut() else { return true };
-        let Permission { user, acl, last_allowed, expires_at: _ } = permission;
+        let Permission { user, acl, last_allowed, expires_at: _, source: _ } = permission;
         let Some(acl) = acl else { return true };
         let (client_id, app) = (session.client_id.as_str(), session.app.as_str());
         last_allowed.may_publish(acl, Who { user: user.as_deref(), client_id, app }, topic, retain)
@@ -81,6 +83,18 @@ impl Shard {
             self.counters.denied_subscriptions += 1;
             self.remove_subscription(key, subscription);
         }
+    }
+
+    /// Other rules hold for a connected client from now on.
+    pub(super) fn permit(&mut self, app: AppId, client_id: ClientId, acl: Option<Arc<Acl>>) {
+        let at = self.by_client.get(&(app, client_id)).copied();
+        let Some(key) = at.and_then(|at| self.session(at)?.connection) else { return };
+        let Some(connection) = self.connection_mut(key) else { return };
+        match &mut connection.permission {
+            Some(permission) => permission.replace_acl(acl),
+            None => connection.permission = Permission::with_acl(acl),
+        }
+        self.revoke_subscriptions(key);
     }
 
     /// The credential ended, and the connection with it.

@@ -48,6 +48,8 @@ pub struct Bench {
     lines: HashMap<ConnectionKey, Line>,
     next: u32,
     has_bridge: bool,
+    /// Messages of authentication methods that came.
+    pub asked: Vec<(ConnectionKey, bool, Option<bytes::Bytes>)>,
 }
 
 /// A CONNECT to be filled in.
@@ -134,6 +136,7 @@ impl Bench {
             lines: HashMap::new(),
             next: 0,
             has_bridge: false,
+            asked: Vec::new(),
         }
     }
 
@@ -166,6 +169,7 @@ impl Bench {
             network: "bench".into(),
             limits: Arc::clone(&self.limits),
             listener: "bench".into(),
+            authentication_data: None,
         };
         self.input(Input::Open { connection: key, opening: Box::new(opening) });
         key
@@ -346,6 +350,7 @@ impl Bench {
                 inputs.push_back(Input::Retained { session, filter, messages, after });
             }
             Output::Done { number, done } => self.done.push((number, done)),
+            Output::Authenticate { connection, begins, data } => self.asked.push((connection, begins, data)),
             Output::PauseReading(key) => {
                 self.paused.insert(key);
             }
