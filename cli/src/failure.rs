@@ -12,6 +12,9 @@ pub enum Failure {
     /// The password that broker and bridge share.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// A password file, or what was typed for it.
+    #[error(transparent)]
+    Passwd(#[from] crate::passwd::PasswdError),
     /// The log filter.
     #[error("the log filter {text:?} cannot be read, try `info` or `reveille_broker=debug`: {error}")]
     Log {

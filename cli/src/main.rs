@@ -9,6 +9,7 @@ mod demo;
 mod failure;
 mod http;
 mod logging;
+mod passwd;
 mod run;
 mod say;
 mod serving;
@@ -41,6 +42,8 @@ enum Command {
         #[command(subcommand)]
         command: app::Command,
     },
+    /// Write a user's password into a password file
+    Passwd(passwd::Args),
     /// Say whether a configuration file can be used
     CheckConfig(check_config::Args),
     /// Walk one device through sleep, crash and return, on real sockets, with fake APNs and FCM
@@ -72,6 +75,7 @@ fn run_command(command: Command) -> Result<(), Failure> {
         Command::Broker(args) => broker::run(args),
         Command::Bridge(args) => bridge::run(args),
         Command::App { command } => app::run(command),
+        Command::Passwd(args) => passwd::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Demo(args) => demo::run(&args),
     }

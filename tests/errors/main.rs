@@ -8,4 +8,5 @@
 )]
 
 mod clients;
+mod passwd;
 mod starting;

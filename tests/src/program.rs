@@ -2,7 +2,7 @@
 
 use crate::PATIENCE;
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -35,6 +35,16 @@ pub fn run_to_end_with(args: &[&str], variables: &[(&str, &str)]) -> Output {
     command.envs(variables.iter().copied());
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     child.expect("the program starts").wait_with_output().expect("its end")
+}
+
+/// The same with something on standard input.
+pub fn run_with_input(args: &[&str], input: &str) -> Output {
+    let mut command = command(args);
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.expect("the program starts");
+    // Whoever needs no input may be gone before it is written.
+    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    child.wait_with_output().expect("its end")
 }
 
 fn command(args: &[&str]) -> Command {

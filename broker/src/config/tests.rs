@@ -168,7 +168,10 @@ fn a_push_rule_becomes_one_of_the_core() {
 fn every_key_is_explained_to_operators() {
     let page = include_str!("../../../docs/configuration.md");
     let keys = include_str!("../config.rs").lines();
-    let keys = keys.chain(include_str!("limits.rs").lines()).chain(include_str!("listeners.rs").lines());
+    let keys = keys
+        .chain(include_str!("limits.rs").lines())
+        .chain(include_str!("auth.rs").lines())
+        .chain(include_str!("listeners.rs").lines());
     let keys = keys.chain(include_str!("control.rs").lines());
     let fields =
         keys.filter_map(|line| line.strip_prefix("    pub ")?.split_once(": ").map(|(name, _)| name));
