@@ -14,6 +14,7 @@ mod harm;
 mod http;
 mod listeners;
 mod operations;
+mod permitting;
 mod publishing;
 mod rumqttc;
 mod stopping;
