@@ -58,8 +58,11 @@ pub(crate) async fn reload(State(api): State<Api>) -> Result<axum::Json<Reloaded
         Ok(report) => {
             Ok(axum::Json(Reloaded { changed: report.changed, needs_restart: report.needs_restart }))
         }
-        Err(error @ (ReloadError::Config(_) | ReloadError::File(_) | ReloadError::NoFile)) => {
-            Err(Problem::because(Errno::ReloadRefused, error.to_string()))
-        }
+        Err(
+            error @ (ReloadError::Config(_)
+            | ReloadError::File(_)
+            | ReloadError::Auth(_)
+            | ReloadError::NoFile),
+        ) => Err(Problem::because(Errno::ReloadRefused, error.to_string())),
     }
 }
