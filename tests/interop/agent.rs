@@ -22,17 +22,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 /// How bytes reach the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[expect(
-    dead_code,
-    reason = "every client knows all four; the listeners for three of them are not there yet"
-)]
 pub enum Transport {
     #[serde(rename = "tcp")]
     Tcp,
@@ -198,6 +194,13 @@ impl Agent {
     /// A Node program of `clients/`.
     pub fn node(script: &str) -> Self {
         Self::program(installed::node(script))
+    }
+
+    /// Chromium, whose page may trust a public key with that hash.
+    pub fn chromium(profile: &Path, trusted: &str) -> Self {
+        let mut command = installed::node("browser_agent.cjs");
+        command.env("INTEROP_PROFILE", profile).env("INTEROP_TRUSTED", trusted);
+        Self::program(command)
     }
 
     /// Any program that speaks as above.

@@ -5,6 +5,9 @@ use reveille_tests::foreign::{MosquittoSub, Shown, mosquitto_pub, mosquitto_sub_
 use reveille_tests::mqtt::{Client, Options};
 use reveille_tests::program::Reveille;
 
+use crate::agent::Transport;
+use crate::run::Venue;
+
 const VERSIONS: [&str; 3] = ["mqttv31", "mqttv311", "mqttv5"];
 
 fn shown(topic: &str, qos: u8, payload: &str) -> Shown {
@@ -117,5 +120,37 @@ fn a_persistent_session_of_every_version_gets_what_came_while_it_was_away() {
             assert_eq!(sub.take(), shown("离线/1", qos, &qos.to_string()), "{session:?}");
         }
         assert_eq!(sub.leave(), [], "{session:?}");
+    }
+}
+
+/// The clients of Debian's mosquitto have no WebSocket.
+#[test]
+fn over_tls_every_version_has_every_qos_retained_messages_wills_and_sessions() {
+    let venue = Venue::open();
+    let endpoint = venue.endpoint(Transport::Tls);
+    let (broker, authority) = (endpoint.address, endpoint.authority.unwrap());
+    for version in VERSIONS {
+        let tls = ["--cafile", authority.to_str().unwrap(), "-V", version];
+        let publish = |args: &[&str]| mosquitto_pub(broker, &[&tls, args].concat());
+        let topic = format!("密/{version}");
+        publish(&["-q", "1", "-r", "-t", &topic, "-m", "留"]);
+        let session = [&tls[..], &["-i", version, "-q", "2", "-c", "-t", &topic]].concat();
+        mosquitto_sub_once(broker, &session);
+        for qos in 1..=2u8 {
+            publish(&["-q", &qos.to_string(), "-t", &topic, "-m", &qos.to_string()]);
+        }
+        let sub = MosquittoSub::start_without_waiting(broker, &session);
+        let mut taken: Vec<_> = (0..3).map(|_| sub.take().payload).collect();
+        taken.retain(|payload| payload != "留"); // once for each SUBSCRIBE: when is not promised
+        taken.extend((taken.len() < 2).then(|| sub.take().payload));
+        assert_eq!(taken, ["1", "2"], "{version}");
+
+        let will =
+            [&tls[..], &["--will-topic", &topic, "--will-payload", "再见", "--will-qos", "2", "-t", "x"]];
+        drop(MosquittoSub::start(broker, &will.concat())); // killed
+        let payload = std::iter::repeat_with(|| sub.take()).find(|shown| shown.payload != "留").unwrap();
+        assert_eq!(payload, shown(&topic, 2, "再见"), "{version}");
+        publish(&["-q", "0", "-t", &topic, "-m", "0"]);
+        assert_eq!(sub.take(), shown(&topic, 0, "0"), "{version}");
     }
 }

@@ -104,7 +104,14 @@ impl Client {
     /// # Errors
     /// [`ReceiveError`] when the connection ends before CONNACK.
     pub fn try_connect(address: SocketAddr, options: &Options) -> Result<Self, ReceiveError> {
-        let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
+        Self::try_connect_on(TcpStream::connect_timeout(&address, PATIENCE)?, options)
+    }
+
+    /// The same on a socket that is connected already.
+    ///
+    /// # Errors
+    /// As [`Client::try_connect`].
+    pub fn try_connect_on(socket: TcpStream, options: &Options) -> Result<Self, ReceiveError> {
         socket.set_nodelay(true)?;
         let version = options.connect.version;
         let nothing =

@@ -149,8 +149,16 @@ impl Reveille {
         Self::prepare(Parts::Bridge(broker.addresses.internal.unwrap()), "").started()
     }
 
+    /// The same in a directory that somebody else made.
+    pub fn start_broker_in(directory: TempDir, config: &str) -> Self {
+        Self::prepare_in(directory, Parts::Broker, config).started()
+    }
+
     fn prepare(parts: Parts, config: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        Self::prepare_in(tempfile::tempdir().expect("a temporary directory"), parts, config)
+    }
+
+    fn prepare_in(directory: TempDir, parts: Parts, config: &str) -> Self {
         let path = directory.path().join("reveille.toml");
         let config = (!config.is_empty()).then(|| {
             std::fs::write(&path, config).expect("the configuration file");
@@ -290,6 +298,11 @@ impl Reveille {
     /// Replaces the configuration file. The program had one when it started.
     pub fn rewrite_config(&self, config: &str) {
         std::fs::write(self.config.as_ref().expect("a configuration file"), config).unwrap();
+    }
+
+    /// Its process, to look at from outside.
+    pub fn process(&self) -> u32 {
+        self.running.as_ref().expect("it runs").child.id()
     }
 
     /// Whether the process still runs.
