@@ -30,7 +30,7 @@ pub fn run(target: &Target) -> Damage {
         }
     });
     drop(deaf);
-    Damage { what: "MiB for readers that do not read", count: DEAF * FLOODERS * messages * BYTES >> 20 }
+    Damage { what: "MiB for readers that do not read", count: (DEAF * FLOODERS * messages * BYTES) >> 20 }
 }
 
 fn flood(target: &Target, flooder: usize, messages: usize) {
