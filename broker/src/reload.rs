@@ -185,6 +185,7 @@ impl Operator {
     /// Subscriptions that exist stay where they are.
     fn replace_control(&self, control: Control) {
         let control = Arc::new(control);
+        self.shared.write_router().set_strategies(control.strategies.clone());
         self.shared.control.store(Arc::clone(&control));
         self.tell_shards(|| Input::Control(Arc::clone(&control)));
     }

@@ -157,6 +157,9 @@ impl Rules {
                 }
             }
             Output::Retain { app, topic, message } => self.shared.write_router().retain(&app, topic, message),
+            Output::Release { app, share } => {
+                self.shared.read_router().release(&app, &share, self.shared.no);
+            }
             Output::ReadBodies { session, keys } => self.reads.ask(Read { session, keys }),
             Output::ReadRetained { app, session, filter, after } => {
                 let page = self.shared.limits.load().core.retained_page;

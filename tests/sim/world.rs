@@ -285,6 +285,7 @@ impl World {
                     self.tell_bridge_present();
                 }
                 Output::Retain { app, topic, message } => self.router.retain(&app, topic, message),
+                Output::Release { app, share } => self.router.release(&app, &share, no),
                 Output::ReadBodies { session, keys } => self.reads.push_back((shard, session, keys)),
                 Output::ReadRetained { app, session, filter, after } => {
                     let (messages, after) = self.router.retained(&app, &filter, after.as_ref(), 3);

@@ -73,6 +73,8 @@ counters! {
     throttled;
     /// Connections ended because they published too fast for too long.
     refused_rate;
+    /// Messages that were put into a queue.
+    queued;
     /// Messages refused because a queue was full.
     refused_queue_full;
     /// Messages dropped because a queue was full and drops its oldest.

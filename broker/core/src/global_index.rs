@@ -1,14 +1,15 @@
 //! What the whole process must know to route a publish: which shards have receivers.
 
-use crate::collections::ListMap;
+use crate::collections::{ListMap, mix};
+use crate::control::{Strategies, Strategy};
 use crate::filter_map::FilterMap;
-use crate::io::ShardNo;
+use crate::io::{Pick, ShardNo, Share};
 use bytestring::ByteString;
 use hashbrown::HashTable;
 use reveille_proto::ids::AppId;
 use reveille_proto::topic::{Subscription, TopicFilter, TopicName};
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Shards that a [`ShardSet`] can hold, and so the most that a broker may have.
@@ -24,6 +25,18 @@ pub struct ShardSet(u128);
 #[derive(Debug, Default)]
 pub struct GlobalIndex {
     apps: HashMap<AppId, AppIndex>,
+    strategies: Strategies,
+}
+
+/// What a choice among the members of a group may depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// Where the message was sent.
+    pub topic: &'a TopicName,
+    /// A number that only its sender has.
+    pub sender: u64,
+    /// Whether its receiver will acknowledge it.
+    pub is_acknowledged: bool,
 }
 
 #[derive(Debug, Default)]
@@ -67,12 +80,16 @@ struct SharedFilter {
 #[derive(Debug, Default)]
 struct Group {
     /// At most [`SHARDS_MAX`], ordered.
-    shards: Vec<(ShardNo, Members)>,
+    shards: Vec<(ShardNo, Members, Load)>,
     /// How far apart two turns are among the weights.
     stride: u32,
     /// Atomic because turns are taken under a read lock.
     turn: AtomicU32,
 }
+
+/// Messages on their way to the members of one shard. Counted where the strategy asks for it; atomic like the turn.
+#[derive(Debug, Default)]
+struct Load(AtomicU32);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Members {
@@ -85,8 +102,8 @@ struct Members {
 pub struct Found {
     /// Shards with subscriptions of their own.
     pub shards: ShardSet,
-    /// Groups, each with the shard whose turn it is.
-    pub groups: Vec<(ByteString, TopicFilter, ShardNo)>,
+    /// Groups, each with the shard that was chosen.
+    pub groups: Vec<(Share, ShardNo)>,
 }
 
 impl ShardSet {
@@ -159,24 +176,46 @@ impl GlobalIndex {
         }
     }
 
-    /// Who takes part in a publish on this topic. Takes a turn in each group.
-    pub fn find(&self, app: &AppId, topic: &TopicName) -> Found {
+    /// How groups choose from now on.
+    pub fn set_strategies(&mut self, strategies: Strategies) {
+        self.strategies = strategies;
+    }
+
+    /// Who takes part in a publish. Takes a turn in each group.
+    pub fn find(&self, app: &AppId, sent: &Sent<'_>) -> Found {
         let mut found = Found::default();
         let Some(index) = self.apps.get(app) else { return found };
-        found.shards = index.plain_shards(topic);
-        index.shared.for_each_match(topic, &mut |shared| {
+        found.shards = index.plain_shards(sent.topic);
+        index.shared.for_each_match(sent.topic, &mut |shared| {
             for (name, group) in shared.groups.iter() {
-                if let Some(shard) = group.choose() {
-                    found.groups.push((name.clone(), shared.filter.clone(), shard));
+                if let Some((pick, shard)) = group.pick(self.strategies.of(name), sent) {
+                    let share = Share { group: name.clone(), filter: shared.filter.clone(), pick };
+                    found.groups.push((share, shard));
                 }
             }
         });
         found
     }
 
-    /// The shard whose turn it is in one group.
-    pub fn choose(&self, app: &AppId, group: &ByteString, filter: &TopicFilter) -> Option<ShardNo> {
-        self.apps.get(app)?.shared.get(filter)?.groups.get(group)?.choose()
+    /// The shard that is chosen in one group.
+    pub fn choose(
+        &self,
+        app: &AppId,
+        group: &ByteString,
+        filter: &TopicFilter,
+        sent: &Sent<'_>,
+    ) -> Option<(Share, ShardNo)> {
+        let known = self.apps.get(app)?.shared.get(filter)?.groups.get(group)?;
+        let (pick, shard) = known.pick(self.strategies.of(group), sent)?;
+        Some((Share { group: group.clone(), filter: filter.clone(), pick }, shard))
+    }
+
+    /// A member of this shard is done with a message that was counted.
+    pub fn release(&self, app: &AppId, share: &Share, shard: ShardNo) {
+        let filter = self.apps.get(app).and_then(|index| index.shared.get(&share.filter));
+        if let Some(group) = filter.and_then(|filter| filter.groups.get(&share.group)) {
+            group.release(shard);
+        }
     }
 
     /// Whether anyone would get a message on this topic. Takes no turn.
@@ -317,15 +356,15 @@ impl ManyShards {
 
 impl Group {
     fn join(&mut self, shard: ShardNo) {
-        if let Err(place) = self.shards.binary_search_by_key(&shard, |(known, _)| *known) {
-            self.shards.insert(place, (shard, Members::default()));
+        if let Err(place) = self.shards.binary_search_by_key(&shard, |(known, ..)| *known) {
+            self.shards.insert(place, (shard, Members::default(), Load::default()));
         }
         self.change(shard, |members| members.all += 1);
     }
 
     fn change(&mut self, shard: ShardNo, change: impl FnOnce(&mut Members)) {
-        let Ok(place) = self.shards.binary_search_by_key(&shard, |(known, _)| *known) else { return };
-        let Some((_, members)) = self.shards.get_mut(place) else { return };
+        let Ok(place) = self.shards.binary_search_by_key(&shard, |(known, ..)| *known) else { return };
+        let Some((_, members, _)) = self.shards.get_mut(place) else { return };
         change(members);
         members.online = members.online.min(members.all);
         if members.all == 0 {
@@ -337,11 +376,58 @@ impl Group {
 
     /// What a shard weighs, and the sum: members that are online, all members where none is.
     fn weights(&self) -> (fn(&Members) -> u32, u32) {
-        let online = self.shards.iter().map(|(_, members)| members.online).sum();
+        let online = self.shards.iter().map(|(_, members, _)| members.online).sum();
         if online > 0 {
             return (|members| members.online, online);
         }
-        (|members| members.all, self.shards.iter().map(|(_, members)| members.all).sum())
+        (|members| members.all, self.shards.iter().map(|(_, members, _)| members.all).sum())
+    }
+
+    /// The shard, and how it shall choose among its members: by the same strategy.
+    fn pick(&self, strategy: Strategy, sent: &Sent<'_>) -> Option<(Pick, ShardNo)> {
+        match strategy {
+            Strategy::RoundRobin => self.choose().map(|shard| (Pick::Turn, shard)),
+            Strategy::HashTopic => self.hashed(hash_of(sent.topic)),
+            Strategy::HashClient => self.hashed(sent.sender),
+            Strategy::LeastInFlight => self.least_loaded(sent.is_acknowledged),
+        }
+    }
+
+    /// Rendezvous: each shard draws a number by the hash and its weight, the highest wins. So a shard that comes or goes
+    /// moves only what it wins or had won.
+    fn hashed(&self, hash: u64) -> Option<(Pick, ShardNo)> {
+        let (weight, _) = self.weights();
+        let drawn =
+            self.shards.iter().filter(|(_, members, _)| weight(members) > 0).map(|(shard, members, _)| {
+                let mixed = mix(hash ^ mix(u64::from(shard.0)));
+                let fraction = (mixed >> 11) as f64 / (1_u64 << 53) as f64; // 0 to 1
+                (*shard, fraction.max(f64::MIN_POSITIVE).ln() / f64::from(weight(members)))
+            });
+        let (shard, _) = drawn.max_by(|left, right| left.1.total_cmp(&right.1))?;
+        Some((Pick::Hash(hash), shard))
+    }
+
+    /// The shard with the fewest messages on their way to each of its members; among equals the one whose turn it is.
+    fn least_loaded(&self, is_counted: bool) -> Option<(Pick, ShardNo)> {
+        let (weight, _) = self.weights();
+        let first = self.turn.fetch_add(1, Ordering::Relaxed) as usize % self.shards.len().max(1);
+        let (before, after) = self.shards.split_at_checked(first)?;
+        let candidates = after.iter().chain(before).filter(|(_, members, _)| weight(members) > 0);
+        let load_of = |(_, members, load): &&(ShardNo, Members, Load)| {
+            u64::from(load.0.load(Ordering::Relaxed)) * u64::from(u16::MAX) / u64::from(weight(members))
+        };
+        let (shard, _, load) = candidates.min_by_key(load_of)?;
+        if is_counted {
+            load.0.fetch_add(1, Ordering::Relaxed);
+        }
+        Some((Pick::Least(is_counted), *shard))
+    }
+
+    fn release(&self, shard: ShardNo) {
+        let Ok(place) = self.shards.binary_search_by_key(&shard, |(known, ..)| *known) else { return };
+        let Some((_, _, load)) = self.shards.get(place) else { return };
+        let less = |load: u32| load.checked_sub(1); // of members that left before, nothing is counted any more
+        let _ = load.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// Round robin: as many turns in a row as there are members give each shard exactly as many as it has, and
@@ -350,7 +436,7 @@ impl Group {
         let (weight, total) = self.weights();
         let turn = u64::from(self.turn.fetch_add(1, Ordering::Relaxed));
         let mut left = (turn * u64::from(self.stride)).checked_rem(u64::from(total))?;
-        for (shard, members) in &self.shards {
+        for (shard, members, _) in &self.shards {
             match left.checked_sub(u64::from(weight(members))) {
                 Some(rest) => left = rest,
                 None => return Some(*shard),
@@ -358,6 +444,13 @@ impl Group {
         }
         None
     }
+}
+
+/// Fixed keys: the same in every shard and every run.
+fn hash_of(topic: &TopicName) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    topic.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A step that visits every number below `total` once before it returns to the first, and neighbours far apart:
@@ -377,6 +470,7 @@ fn greatest_common_divisor(mut left: u32, mut right: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Strategy as How;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -388,10 +482,83 @@ mod tests {
         let group = subscription.group.as_ref().unwrap();
         let mut turns = BTreeMap::new();
         for _ in 0..count {
-            let shard = index.choose(&AppId::default(), group, &subscription.filter).unwrap();
+            let topic = TopicName::parse("jobs/1").unwrap();
+            let (_, shard) =
+                index.choose(&AppId::default(), group, &subscription.filter, &sent(&topic, 0)).unwrap();
             *turns.entry(shard.0).or_default() += 1;
         }
         turns
+    }
+
+    fn sent(topic: &TopicName, sender: u64) -> Sent<'_> {
+        Sent { topic, sender, is_acknowledged: true }
+    }
+
+    fn strategic(default: How, members: &[u16]) -> (GlobalIndex, Subscription) {
+        let jobs = subscription("$share/工人/jobs/#");
+        let mut index = GlobalIndex::default();
+        index.set_strategies(Strategies { default, by_prefix: Vec::new() });
+        for shard in members {
+            index.subscribe(&AppId::default(), &jobs, ShardNo(*shard));
+            index.member_online(&AppId::default(), &jobs, ShardNo(*shard), 1);
+        }
+        (index, jobs)
+    }
+
+    fn picked(index: &GlobalIndex, jobs: &Subscription, topic: &str, sender: u64) -> (Share, ShardNo) {
+        let topic = TopicName::parse(topic.to_owned()).unwrap();
+        let group = jobs.group.as_ref().unwrap();
+        index.choose(&AppId::default(), group, &jobs.filter, &sent(&topic, sender)).unwrap()
+    }
+
+    #[test]
+    fn a_hash_goes_to_the_same_shard_and_to_all_of_them_by_their_members() {
+        let (index, jobs) = strategic(How::HashTopic, &[0, 1, 1, 1]);
+        let mut counts = BTreeMap::new();
+        for topic in 0..2_000 {
+            let topic = format!("jobs/{topic}");
+            let first = picked(&index, &jobs, &topic, 1);
+            assert_eq!(first, picked(&index, &jobs, &topic, 2), "whoever sends it");
+            *counts.entry(first.1.0).or_insert(0) += 1;
+        }
+        assert!((400..600).contains(&counts[&0]), "a member of four: {counts:?}");
+        let (index, jobs) = strategic(How::HashClient, &[0, 1, 1, 1]);
+        for sender in 0..100 {
+            let sender = mix(sender);
+            assert_eq!(picked(&index, &jobs, "jobs/a", sender).1, picked(&index, &jobs, "jobs/b", sender).1);
+        }
+    }
+
+    #[test]
+    fn a_shard_that_leaves_moves_only_its_own() {
+        let (mut index, jobs) = strategic(How::HashTopic, &[0, 1, 2]);
+        let topics: Vec<String> = (0..500).map(|topic| format!("jobs/{topic}")).collect();
+        let shard_of = |index: &GlobalIndex, topic: &str| picked(index, &jobs, topic, 0).1;
+        let before: Vec<ShardNo> = topics.iter().map(|topic| shard_of(&index, topic)).collect();
+        index.member_online(&AppId::default(), &jobs, ShardNo(1), -1);
+        for (topic, before) in topics.iter().zip(before) {
+            let after = shard_of(&index, topic);
+            assert!(after == before || before == ShardNo(1), "{topic}: {before:?} to {after:?}");
+            assert_ne!(after, ShardNo(1), "nobody is online there");
+        }
+    }
+
+    #[test]
+    fn the_least_loaded_shard_gets_the_next_one() {
+        let (index, jobs) = strategic(How::LeastInFlight, &[0, 1, 1]);
+        let mut counts = BTreeMap::new();
+        for _ in 0..30 {
+            *counts.entry(picked(&index, &jobs, "jobs/1", 0).1.0).or_insert(0) += 1;
+        }
+        assert_eq!(counts, [(0, 10), (1, 20)].into(), "each member has ten");
+        let share = picked(&index, &jobs, "jobs/1", 0).0;
+        assert_eq!(share.pick, Pick::Least(true));
+        for _ in 0..10 {
+            index.release(&AppId::default(), &share, ShardNo(0));
+        }
+        for _ in 0..9 {
+            assert_eq!(picked(&index, &jobs, "jobs/1", 0).1, ShardNo(0), "it has nothing to do");
+        }
     }
 
     #[test]
@@ -456,7 +623,7 @@ mod tests {
             index.subscribe(&shop, &subscription(text), ShardNo(0));
         }
         assert!(index.has_receivers(&shop, &topic) && !index.has_receivers(&game, &topic));
-        let found = index.find(&game, &topic);
+        let found = index.find(&game, &sent(&topic, 0));
         assert!(found.shards.is_empty() && found.groups.is_empty());
     }
 
@@ -522,14 +689,14 @@ mod tests {
                 }
             }
             for topic in ["a", "a/b", "设备/1", "x"].map(|text| TopicName::parse(text).unwrap()) {
-                let found = index.find(&app, &topic);
+                let found = index.find(&app, &sent(&topic, 0));
                 let plain = model.plain.iter().filter(|((filter, _), count)| **count > 0 && filter.matches(&topic));
                 let mut wanted: Vec<_> = plain.map(|((_, shard), _)| ShardNo(*shard)).collect();
                 wanted.sort_unstable();
                 wanted.dedup();
                 prop_assert_eq!(found.shards.iter().collect::<Vec<_>>(), wanted);
-                for (group, filter, shard) in &found.groups {
-                    prop_assert!(model.may_be_chosen(group, filter).contains(&shard.0));
+                for (share, shard) in &found.groups {
+                    prop_assert!(model.may_be_chosen(&share.group, &share.filter).contains(&shard.0));
                 }
                 let groups = model.groups.iter().filter(|((_, filter), shards)| {
                     filter.matches(&topic) && shards.values().any(|(all, _)| *all > 0)

@@ -129,6 +129,28 @@ pub struct Delivery {
     pub to: Recipients,
 }
 
+/// A group of shared subscriptions for which a shard was chosen, and how it chooses among its members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Its name.
+    pub group: ByteString,
+    /// What its members subscribed to.
+    pub filter: TopicFilter,
+    /// Which member gets the message.
+    pub pick: Pick,
+}
+
+/// Which of the members of a group on one shard gets a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// The next in turn.
+    Turn,
+    /// Always the same one for this number, while the members stay the same.
+    Hash(u64),
+    /// The one with the fewest messages. The router counted this one; `false`: QoS 0, which nobody acknowledges.
+    Least(bool),
+}
+
 /// Where a [`Delivery`] goes.
 #[derive(Clone, Debug)]
 pub enum Recipients {
@@ -137,7 +159,7 @@ pub enum Recipients {
         /// Sessions with subscriptions of their own.
         plain: bool,
         /// Groups for which this shard was chosen.
-        groups: Vec<(ByteString, TopicFilter)>,
+        groups: Vec<Share>,
         /// This shard keeps the retained message of this topic and shall update it.
         retain: bool,
     },
@@ -391,6 +413,13 @@ pub enum Output {
         /// What; `None` clears it.
         message: Option<Arc<Message>>,
     },
+    /// A member of a group is done with a message that the router counted for it.
+    Release {
+        /// The tenant.
+        app: AppId,
+        /// The group.
+        share: Arc<Share>,
+    },
     /// Read bodies from the store; answer with `Input::Bodies`.
     ReadBodies {
         /// For whose queue.
@@ -416,6 +445,8 @@ pub enum Output {
 pub enum RouteTo {
     /// Subscribers, and the retained message when the message's retain flag is set.
     Subscribers,
+    /// The same, for a client: a number that only its client id has.
+    FromClient(u64),
     /// Only the members of one group: a leaving member hands over what it had not acknowledged.
     Group(ByteString, TopicFilter),
     /// These sessions.

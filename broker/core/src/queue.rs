@@ -14,19 +14,19 @@
 //! identifier after it, without having been written down. Two places that would share one wait for each other.
 
 use crate::change::{Entry, Phase};
+use crate::io::Share;
 use crate::message::{Message, MessageKey, Seq, Time};
 use bytestring::ByteString;
 use reveille_proto::bridge::Priority;
 use reveille_proto::ids::{MessageId, PacketId};
 use reveille_proto::mqtt::QoS;
-use reveille_proto::topic::TopicFilter;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU16;
 use std::ops::Bound;
 use std::sync::Arc;
 
 /// The shared subscription through which a message came, so that it can be handed over.
-pub type Group = Arc<(ByteString, TopicFilter)>;
+pub type Group = Arc<Share>;
 
 /// One place.
 #[derive(Clone, Debug)]

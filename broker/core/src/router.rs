@@ -1,13 +1,16 @@
 //! One publish: which shards take part in it. Shared by all shards, read far more often than written.
 
-use crate::global_index::GlobalIndex;
-use crate::io::{Delivery, IndexChange, Recipients, RouteTo, ShardNo, Ticket};
+use crate::collections::mix;
+use crate::control::Strategies;
+use crate::global_index::{GlobalIndex, Sent};
+use crate::io::{Delivery, IndexChange, Recipients, RouteTo, ShardNo, Share, Ticket};
 use crate::message::Message;
 use crate::presence::bridge_app;
 use crate::retained::Retained;
 use crate::shard::Shard;
 use reveille_proto::bridge::{ACKED, PRESENCE, QUEUED, UNACKED};
 use reveille_proto::ids::{AppId, ClientId};
+use reveille_proto::mqtt::QoS;
 use reveille_proto::topic::{TopicFilter, TopicName};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -45,12 +48,13 @@ impl Router {
     pub fn route(&self, message: &Arc<Message>, to: RouteTo, ticket: Ticket) -> Vec<(ShardNo, Delivery)> {
         let delivery = |to| Delivery { message: Arc::clone(message), ticket, to };
         match to {
-            RouteTo::Subscribers => self.to_subscribers(message, &delivery),
+            RouteTo::Subscribers => self.to_subscribers(message, sender_of(message), &delivery),
+            RouteTo::FromClient(sender) => self.to_subscribers(message, sender, &delivery),
             RouteTo::Group(group, filter) => {
-                let shard = self.index.choose(&message.app, &group, &filter);
-                let groups = vec![(group, filter)];
-                let to = Recipients::Subscribers { plain: false, groups, retain: false };
-                shard.map(|shard| (shard, delivery(to))).into_iter().collect()
+                let sent = sent(message, sender_of(message));
+                let chosen = self.index.choose(&message.app, &group, &filter, &sent);
+                let to = |share| Recipients::Subscribers { plain: false, groups: vec![share], retain: false };
+                chosen.map(|(share, shard)| (shard, delivery(to(share)))).into_iter().collect()
             }
             RouteTo::Retained => {
                 let to = Recipients::Subscribers { plain: false, groups: Vec::new(), retain: true };
@@ -73,16 +77,17 @@ impl Router {
     fn to_subscribers(
         &self,
         message: &Arc<Message>,
+        sender: u64,
         delivery: &dyn Fn(Recipients) -> Delivery,
     ) -> Vec<(ShardNo, Delivery)> {
-        let found = self.index.find(&message.app, &message.topic);
+        let found = self.index.find(&message.app, &sent(message, sender));
         let keeper = message.retain.then(|| self.keeper(&message.app, &message.topic));
         let mut deliveries = Vec::new();
         for shard in (0..self.shards).map(ShardNo) {
             let plain = found.shards.contains(shard);
             let retain = keeper == Some(shard);
-            let mine = found.groups.iter().filter(|(_, _, chosen)| *chosen == shard);
-            let groups: Vec<_> = mine.map(|(group, filter, _)| (group.clone(), filter.clone())).collect();
+            let mine = found.groups.iter().filter(|(_, chosen)| *chosen == shard);
+            let groups: Vec<_> = mine.map(|(share, _)| share.clone()).collect();
             if plain || retain || !groups.is_empty() {
                 deliveries.push((shard, delivery(Recipients::Subscribers { plain, groups, retain })));
             }
@@ -95,6 +100,16 @@ impl Router {
         let mut hasher = DefaultHasher::new();
         (app, topic).hash(&mut hasher);
         ShardNo(u16::try_from(hasher.finish() % u64::from(self.shards.max(1))).unwrap_or(0))
+    }
+
+    /// How groups of shared subscriptions choose from now on.
+    pub fn set_strategies(&mut self, strategies: Strategies) {
+        self.index.set_strategies(strategies);
+    }
+
+    /// A member of a group on this shard is done with a message.
+    pub fn release(&self, app: &AppId, share: &Share, shard: ShardNo) {
+        self.index.release(app, share, shard);
     }
 
     /// The retained message of a topic changed.
@@ -137,4 +152,13 @@ impl Router {
         };
         listens(QUEUED) && listens(UNACKED) && listens(ACKED) && listens(PRESENCE)
     }
+}
+
+fn sent(message: &Message, sender: u64) -> Sent<'_> {
+    Sent { topic: &message.topic, sender, is_acknowledged: message.qos > QoS::AtMostOnce }
+}
+
+/// Of a message that no client sends right now: a will, a delayed one, one that is handed over.
+fn sender_of(message: &Message) -> u64 {
+    message.publisher.map_or(0, |session| mix(session.0))
 }

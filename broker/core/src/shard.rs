@@ -33,6 +33,7 @@ use crate::delayed::Delayed;
 use crate::io::{Committed, ConnectionKey, Input, Output, Part, ShardNo, Ticket};
 use crate::limits::Limits;
 use crate::message::{MessageKey, Seq, SessionKey, Time};
+use crate::queue::Slot;
 use crate::session::Session;
 use crate::shared::SharedGroups;
 use crate::subscriptions::FilterIndex;
@@ -454,16 +455,23 @@ impl Shard {
         if queue.is_empty() {
             session.queue = None;
         }
-        self.counters.queued_messages = self.counters.queued_messages.saturating_sub(1);
-        self.counters.queued_bytes = self.counters.queued_bytes.saturating_sub(u64::from(slot.entry.size));
-        if session.is_durable
-            && let Some((ticket, part)) = self.commits.forget(session.key, seq)
-        {
+        let (app, settled) = (session.app.clone(), session.is_durable.then_some(session.key));
+        self.left_queue(&app, &slot);
+        if let Some((ticket, part)) = settled.and_then(|key| self.commits.forget(key, seq)) {
             match slot.entry.push {
                 // Without a trace on disk only the announcement tells that the device had it: the sender waits for that.
                 Some(_) if self.has_bridge => self.settled_late.push((ticket, part)),
                 _ => self.settle(ticket, part),
             }
+        }
+    }
+
+    /// What is counted about a place that is gone.
+    fn left_queue(&mut self, app: &AppId, slot: &Slot) {
+        self.counters.queued_messages = self.counters.queued_messages.saturating_sub(1);
+        self.counters.queued_bytes = self.counters.queued_bytes.saturating_sub(u64::from(slot.entry.size));
+        if let Some(group) = &slot.group {
+            self.uncount(app, group);
         }
     }
 
@@ -474,13 +482,13 @@ impl Shard {
             return;
         };
         let Some(queue) = &mut session.queue else { return };
-        if let Some(slot) = queue.remove(seq) {
-            self.counters.queued_messages = self.counters.queued_messages.saturating_sub(1);
-            self.counters.queued_bytes =
-                self.counters.queued_bytes.saturating_sub(u64::from(slot.entry.size));
-        }
+        let removed = queue.remove(seq);
         if queue.is_empty() {
             session.queue = None;
+        }
+        let app = session.app.clone();
+        if let Some(slot) = removed {
+            self.left_queue(&app, &slot);
         }
     }
 

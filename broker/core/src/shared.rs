@@ -6,7 +6,7 @@ use crate::filter_map::FilterMap;
 use bytestring::ByteString;
 use reveille_proto::topic::{TopicFilter, TopicName};
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Members asked in one choice whether they are preferred, before any member will do.
 const LOOKS_MAX: usize = 64;
@@ -97,6 +97,28 @@ impl<K: Copy + Eq + Hash> SharedGroups<K> {
         self.group_mut(group, filter)?.choose(is_preferred)
     }
 
+    /// The member that a hash belongs to, see [`Group::hashed`].
+    pub fn hashed(
+        &mut self,
+        group: &ByteString,
+        filter: &TopicFilter,
+        hash: u64,
+        is_preferred: impl Fn(K) -> bool,
+    ) -> Option<(K, Granted)> {
+        self.group_mut(group, filter)?.hashed(hash, is_preferred)
+    }
+
+    /// The member with the fewest messages, see [`Group::least`].
+    pub fn least(
+        &mut self,
+        group: &ByteString,
+        filter: &TopicFilter,
+        load: impl Fn(K) -> usize,
+        is_preferred: impl Fn(K) -> bool,
+    ) -> Option<(K, Granted)> {
+        self.group_mut(group, filter)?.least(load, is_preferred)
+    }
+
     /// Calls `visit` with the name and the members of each group whose filter matches `topic`.
     pub fn for_each_match(&self, topic: &TopicName, visit: &mut impl FnMut(&ByteString, &Group<K>)) {
         self.filters.for_each_match(topic, &mut |groups| {
@@ -141,6 +163,36 @@ impl<K: Copy + Eq + Hash> Group<K> {
         let chances = if first.is_some() { SECOND_CHANCES } else { looks };
         let second = self.look_for_returned(&is_preferred, chances, first.is_none());
         first.or(second).or_else(|| self.choose_any())
+    }
+
+    /// The same member for the same hash, while none comes, goes, or is preferred or not any more; then only what belongs
+    /// to that member moves. Of more than 64 members the 64 from the hash's place on are asked: there the place of some
+    /// changes with who comes and goes, and what belongs to them moves too.
+    pub fn hashed(&mut self, hash: u64, is_preferred: impl Fn(K) -> bool) -> Option<(K, Granted)> {
+        let start = usize::try_from(hash % (self.len().max(1) as u64)).unwrap_or(0);
+        let start = if self.len() > LOOKS_MAX { start } else { 0 };
+        let score = |key: K| {
+            let mut hasher = DefaultHasher::new();
+            (hash, key).hash(&mut hasher);
+            hasher.finish()
+        };
+        let asked =
+            (0..self.len().min(LOOKS_MAX)).filter_map(|step| self.member((start + step) % self.len()));
+        asked.max_by_key(|(key, _)| (is_preferred(*key), score(*key)))
+    }
+
+    /// The preferred member with the fewest messages; in turn among equals. Asks at most 64 members.
+    pub fn least(
+        &mut self,
+        load: impl Fn(K) -> usize,
+        is_preferred: impl Fn(K) -> bool,
+    ) -> Option<(K, Granted)> {
+        let count = if self.favoured > 0 { self.favoured } else { self.len() };
+        let first = self.turn % count.max(1);
+        self.turn = first + 1;
+        let asked = (0..count.min(LOOKS_MAX)).filter_map(|step| self.member((first + step) % count));
+        let preferred = asked.filter(|(key, _)| is_preferred(*key)).min_by_key(|(key, _)| load(*key));
+        preferred.or_else(|| self.choose(is_preferred))
     }
 
     fn choose_favoured(
@@ -308,6 +360,36 @@ mod tests {
             assert!(chosen.is_some());
             assert!(asked.get() <= LOOKS_MAX, "{}", asked.get());
         }
+    }
+
+    #[test]
+    fn a_hash_stays_with_its_member_and_moves_alone() {
+        let (group, filter) = name();
+        let mut groups = group_of(0..5);
+        let mut member = |hash: u64, gone: Option<u32>| {
+            groups.hashed(&group, &filter, hash, |key| Some(key) != gone).map(|(key, _)| key).unwrap()
+        };
+        let mut counts = [0; 5];
+        for hash in 0..1_000_u64 {
+            let before = member(hash, None);
+            counts[before as usize] += 1;
+            let after = member(hash, Some(3));
+            assert!(after == before || before == 3, "{hash}: {before} to {after}");
+            assert_ne!(after, 3);
+        }
+        assert!(counts.iter().all(|count| (140..260).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn the_member_with_the_fewest_messages_is_chosen_and_equals_take_turns() {
+        let (group, filter) = name();
+        let mut groups = group_of(0..4);
+        let mut loads = [5, 0, 0, 9];
+        for _ in 0..9 {
+            let (key, _) = groups.least(&group, &filter, |key| loads[key as usize], |key| key != 2).unwrap();
+            loads[key as usize] += 1;
+        }
+        assert_eq!(loads, [7, 7, 0, 9], "2 is offline");
     }
 
     #[test]

@@ -5,8 +5,8 @@ mod bench;
 
 use bench::{Bench, connect, packet_id, publish};
 use reveille_broker_core::change::{Change, StoredSession};
-use reveille_broker_core::control::{AutoSubscription, Control, Template};
-use reveille_broker_core::io::Committed;
+use reveille_broker_core::control::{AutoSubscription, Control, Strategies, Strategy, Template};
+use reveille_broker_core::io::{Committed, ConnectionKey};
 use reveille_broker_core::limits::{ConnectionLimits, Limits, Offered, PublishRate};
 use reveille_broker_core::message::Time;
 use reveille_broker_core::rewrite::{Applies, Rewrite};
@@ -186,7 +186,7 @@ fn a_refusal_says_why_where_it_is_wanted_and_fits() {
     }
 }
 
-fn in_the_end(bench: &mut Bench, key: reveille_broker_core::io::ConnectionKey) -> Vec<(String, String)> {
+fn in_the_end(bench: &mut Bench, key: ConnectionKey) -> Vec<(String, String)> {
     bench.wait(60_000);
     bench.messages(key)
 }
@@ -364,4 +364,109 @@ fn clients_are_subscribed_when_they_connect_and_only_once() {
     let sly = bench.online(connect("+", Version::V5));
     bench.publish(publisher, publish("device/设备-1/cmd", "secret", 1, 1));
     assert_eq!(bench.messages(sly), [], "a client id is no wildcard");
+}
+
+fn sharing(strategy: Strategy) -> Bench {
+    let strategies = Strategies { default: Strategy::RoundRobin, by_prefix: vec![("work".into(), strategy)] };
+    Bench::controlled(Limits::default(), Control { strategies, ..Control::default() }, 1)
+}
+
+/// How many messages each member got.
+fn shares(bench: &mut Bench, members: &[ConnectionKey]) -> Vec<usize> {
+    members.iter().map(|key| bench.messages(*key).len()).collect()
+}
+
+#[test]
+fn a_worker_that_does_not_acknowledge_gets_no_more_until_the_others_have_as_many() {
+    for (strategy, wanted) in [(Strategy::LeastInFlight, [3, 27]), (Strategy::RoundRobin, [15, 15])] {
+        let mut bench = sharing(strategy);
+        let [slow, fast] = ["slow", "fast"].map(|name| bench.online(connect(name, Version::V5)));
+        for key in [slow, fast] {
+            bench.subscribe(key, "$share/workers/jobs/#", 1);
+            bench.read(key);
+        }
+        let publisher = bench.online(connect("p", Version::V5));
+        let mut got = [0, 0];
+        for id in 1..=30 {
+            bench.publish(publisher, publish("jobs/x", "x", 1, id));
+            got[0] += bench.messages(slow).len();
+            for message in bench.publishes(fast) {
+                got[1] += 1;
+                // The fast one acknowledges all but every tenth.
+                if got[1] % 10 != 0 {
+                    let ack = reveille_proto::mqtt::Ack::new(message.packet_id.unwrap(), ReasonCode::SUCCESS);
+                    bench.send(fast, Packet::PubAck(ack));
+                }
+            }
+        }
+        assert_eq!(got, wanted, "{strategy:?}");
+    }
+}
+
+#[test]
+fn what_the_router_counted_is_counted_down_whatever_becomes_of_it() {
+    let mut bench = sharing(Strategy::LeastInFlight);
+    let publisher = bench.online(connect("p", Version::V5));
+    let group = "$share/workers/a";
+    // Granted QoS 0, acknowledged, refused, gone with the session: nothing of it may weigh on the group for ever.
+    let deaf = bench.online(connect("deaf", Version::V5));
+    bench.subscribe(deaf, group, 0);
+    let done = bench.online(connect("done", Version::V5));
+    bench.subscribe(done, group, 2);
+    for id in 1..=20 {
+        bench.publish(publisher, publish("a", "x", 1, id));
+        for message in bench.publishes(done) {
+            let ack = reveille_proto::mqtt::Ack::new(message.packet_id.unwrap(), ReasonCode::SUCCESS);
+            bench.send(done, Packet::PubAck(ack));
+        }
+    }
+    bench.lose(done);
+    bench.lose(deaf);
+    let sleeper = bench.online(bench::durable("sleeper"));
+    bench.subscribe(sleeper, group, 1);
+    for id in 21..=25 {
+        bench.publish(publisher, publish("a", "x", 1, id));
+    }
+    bench.lose(sleeper);
+    bench.wait(4_000_000); // the session expires with what it had not acknowledged
+    assert!(!format!("{:?}", bench.router).contains("Load(1"), "{:?}", bench.router);
+    let again = bench.online(connect("again", Version::V5));
+    bench.subscribe(again, group, 1);
+    bench.publish(publisher, publish("a", "x", 1, 26));
+    assert_eq!(bench.messages(again).len(), 1);
+    bench.lose(again);
+}
+
+#[test]
+fn a_topic_or_a_publisher_keeps_its_worker_while_the_workers_stay() {
+    for strategy in [Strategy::HashTopic, Strategy::HashClient] {
+        let mut bench = sharing(strategy);
+        let workers: Vec<ConnectionKey> = (0..4)
+            .map(|number| {
+                let key = bench.online(connect(&format!("w{number}"), Version::V5));
+                bench.subscribe(key, "$share/workers/#", 0);
+                bench.read(key);
+                key
+            })
+            .collect();
+        let mut busy = std::collections::BTreeSet::new();
+        for number in 0..40 {
+            let name = format!("设备-{number}");
+            let mut worker = None;
+            for round in 0..3 {
+                // The publisher of a topic is another one each time, and the topics of a publisher differ.
+                let (client, topic) = match strategy {
+                    Strategy::HashTopic => (format!("{name}/{round}"), name.clone()),
+                    _ => (name.clone(), format!("{name}/{round}")),
+                };
+                let publisher = bench.online(connect(&client, Version::V5));
+                bench.publish(publisher, publish(&topic, "x", 0, 0));
+                let got = shares(&mut bench, &workers).iter().position(|count| *count == 1).unwrap();
+                assert_eq!(*worker.get_or_insert(got), got, "{strategy:?} {name}");
+                bench.lose(publisher);
+            }
+            busy.extend(worker);
+        }
+        assert_eq!(busy.len(), 4, "{strategy:?}: everybody has something to do");
+    }
 }

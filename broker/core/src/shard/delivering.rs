@@ -4,14 +4,14 @@ use super::Shard;
 use super::publishing::{Kind as PublishKind, Publishing};
 use crate::change::{Change, Entry, Granted, Phase, PushEntry};
 use crate::commits::Wait;
-use crate::io::{Delivery, Output, Part, Recipients, RouteTo, Ticket};
+use crate::io::{Delivery, Output, Part, Pick, Recipients, RouteTo, Share, Ticket};
 use crate::limits::QueueFull;
 use crate::message::{Message, MessageKey, Push, Seq, SessionKey, Time};
 use crate::queue::{Group, Slot};
 use crate::session::Session;
 use crate::trace::Traced;
 use reveille_proto::bridge::{Device, PUSH_ID, Strategy};
-use reveille_proto::ids::Epoch;
+use reveille_proto::ids::{AppId, Epoch};
 use reveille_proto::mqtt::{Publish, PublishFrame, PublishProperties, QoS, Version};
 use std::sync::Arc;
 
@@ -139,8 +139,8 @@ impl Shard {
                 if plain {
                     self.deliver_to_subscribers(&mut delivering, now);
                 }
-                for (group, filter) in groups {
-                    self.deliver_to_group(&mut delivering, ticket, Arc::new((group, filter)), now);
+                for share in groups {
+                    self.deliver_to_group(&mut delivering, ticket, Arc::new(share), now);
                 }
             }
             Recipients::Sessions(client_ids) => {
@@ -213,13 +213,30 @@ impl Shard {
             let key = sessions.get(at as usize).and_then(|session| session.connection);
             key.and_then(|key| connections.get(key.index as usize)?.as_ref()).is_some_and(|to| to.is_open)
         };
-        let shared = self.shared.get_mut(&app);
-        let Some((at, granted)) = shared.and_then(|shared| shared.choose(&group.0, &group.1, is_online))
-        else {
+        let load = |at: u32| sessions.get(at as usize).map_or(0, |session| session.queue_len());
+        let Share { group: name, filter, pick } = &*group;
+        let chosen = self.shared.get_mut(&app).and_then(|shared| match pick {
+            Pick::Turn => shared.choose(name, filter, is_online),
+            Pick::Hash(hash) => shared.hashed(name, filter, *hash, is_online),
+            Pick::Least(_) => shared.least(name, filter, load, is_online),
+        });
+        let Some((at, granted)) = chosen else {
+            self.uncount(&app, &group);
             return self.pass_on(delivering, ticket, &group);
         };
-        let how = How { group: Some(group), ..How::of(&delivering.message, granted) };
+        let how = How { group: Some(Arc::clone(&group)), ..How::of(&delivering.message, granted) };
+        let queued_before = self.counters.queued;
         self.deliver_to(delivering, at, how, now);
+        if self.counters.queued == queued_before {
+            self.uncount(&app, &group); // QoS 0, or refused: nobody will acknowledge it
+        }
+    }
+
+    /// The router counted a message for this group that is over.
+    pub(super) fn uncount(&mut self, app: &AppId, group: &Group) {
+        if group.pick == Pick::Least(true) {
+            self.outputs.push_back(Output::Release { app: app.clone(), share: Arc::clone(group) });
+        }
     }
 
     /// The last member here left while the message was on its way: the router looks for another shard.
@@ -232,7 +249,7 @@ impl Shard {
                 self.ticket(Publishing::internal(&message, PublishKind::Forwarded(asked)))
             }
         };
-        let to = RouteTo::Group(group.0.clone(), group.1.clone());
+        let to = RouteTo::Group(group.group.clone(), group.filter.clone());
         self.outputs.push_back(Output::Route { message, ticket, to });
     }
 
@@ -306,6 +323,7 @@ impl Shard {
         } else if session.is_durable {
             self.commits.enqueue(key, entry.clone(), &message);
         }
+        self.counters.queued += 1;
         self.counters.queued_messages += 1;
         self.counters.queued_bytes += u64::from(entry.size);
         // A message that nobody may have yet keeps its body: the store does not know it.

@@ -12,6 +12,7 @@ use crate::trace::Traced;
 use bytes::BytesMut;
 use bytestring::ByteString;
 use reveille_proto::bridge::presence::Kind;
+use reveille_proto::ids::AppId;
 use reveille_proto::mqtt::Disconnect;
 use reveille_proto::mqtt::QoS;
 use reveille_proto::reason::ReasonCode;
@@ -127,9 +128,9 @@ impl Shard {
             self.say_expired(&session, now);
         }
         let dropped = drop_session(&session);
-        let Session { key, queue, .. } = session;
+        let Session { key, app, queue, .. } = session;
         if let Some(queue) = queue {
-            self.drop_queue(key, &queue, dropped.is_some(), now);
+            self.drop_queue(&app, key, &queue, dropped.is_some(), now);
         }
         let is_done =
             self.ending.get(&key).is_none_or(|left| *left == 0) && !self.handovers.contains_key(&key);
@@ -155,11 +156,10 @@ impl Shard {
 
     /// What came through a group goes to its other members, unless its QoS 2 delivery had begun: this client may have it
     /// [MQTT5-4.8.2-5]. The rest is gone and counted.
-    fn drop_queue(&mut self, session: SessionKey, queue: &Queue, is_stored: bool, now: Time) {
-        self.counters.queued_messages = self.counters.queued_messages.saturating_sub(queue.len() as u64);
-        self.counters.queued_bytes = self.counters.queued_bytes.saturating_sub(queue.bytes());
+    fn drop_queue(&mut self, app: &AppId, session: SessionKey, queue: &Queue, is_stored: bool, now: Time) {
         let mut handover = Handover::default();
         for slot in queue.slots() {
+            self.left_queue(app, slot);
             let body = slot.message.clone().or_else(|| self.commits.body(slot.entry.message).cloned());
             let has_begun = slot.entry.qos == QoS::ExactlyOnce && slot.was_sent();
             match (slot.group.as_ref().filter(|_| !has_begun), body) {
@@ -179,7 +179,7 @@ impl Shard {
         *self.ending.entry(session).or_default() += 1;
         let publishing = Publishing::internal(&message, PublishKind::Ending(session));
         let ticket = self.ticket(publishing);
-        let to = RouteTo::Group(group.0.clone(), group.1.clone());
+        let to = RouteTo::Group(group.group.clone(), group.filter.clone());
         self.outputs.push_back(Output::Route { message, ticket, to });
     }
 

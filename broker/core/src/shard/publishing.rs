@@ -4,6 +4,7 @@ use super::controlling::Destination;
 use super::opening::{forwarded, own_topic};
 use super::{Due, Shard};
 use crate::change::Change;
+use crate::collections::mix;
 use crate::commits::Wait;
 use crate::connection::Owed;
 use crate::io::{ConnectionKey, Output, Part, RouteTo, ShardNo, Ticket};
@@ -15,6 +16,7 @@ use reveille_proto::ids::{MessageId, PacketId};
 use reveille_proto::mqtt::{Ack, Packet, Publish, QoS, Version};
 use reveille_proto::reason::ReasonCode;
 use reveille_proto::topic::TopicName;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -214,7 +216,16 @@ impl Shard {
         }
         message.push = self.candidate(&message, now);
         self.trace_published(&message);
-        self.route(key, publish, Arc::new(message), RouteTo::Subscribers, now);
+        let to = RouteTo::FromClient(self.sender(key));
+        self.route(key, publish, Arc::new(message), to, now);
+    }
+
+    /// A number that only this client id has.
+    fn sender(&mut self, key: ConnectionKey) -> u64 {
+        let Some((_, session)) = self.session_at(key) else { return 0 };
+        let mut hasher = DefaultHasher::new();
+        session.client_id.hash(&mut hasher);
+        hasher.finish()
     }
 
     /// A client's message that waits for its time: its acknowledgement waits for this fact alone.
@@ -563,12 +574,4 @@ impl Shard {
             c1,
         ])
     }
-}
-
-/// SplitMix64's finalizer: neighbours become unlike each other.
-fn mix(seed: u64) -> u64 {
-    let x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }

@@ -111,6 +111,7 @@ impl Bench {
 
     /// With what an operator wants beyond bounds.
     pub fn controlled(limits: Limits, control: Control, boot: u64) -> Self {
+        let strategies = control.strategies.clone();
         let connection = Arc::clone(&limits.connection);
         let config = ShardConfig {
             no: ShardNo(0),
@@ -124,7 +125,11 @@ impl Bench {
         };
         Self {
             shard: Shard::new(config),
-            router: Router::new(1),
+            router: {
+                let mut router = Router::new(1);
+                router.set_strategies(strategies);
+                router
+            },
             now: Time(1_000_000),
             commits_at_once: true,
             batches: VecDeque::new(),
@@ -341,6 +346,7 @@ impl Bench {
                 }
             }
             Output::Retain { app, topic, message } => self.router.retain(&app, topic, message),
+            Output::Release { app, share } => self.router.release(&app, &share, ShardNo(0)),
             Output::ReadBodies { session, keys } => {
                 let bodies = keys.into_iter().map(|key| (key, self.body(key))).collect();
                 inputs.push_back(Input::Bodies { session, bodies });
