@@ -6,7 +6,7 @@ use crate::listener::Seat;
 use crate::transport::{Came, Stream};
 use bytes::BytesMut;
 use reveille_broker_core::io::{ConnectionKey, Input};
-use reveille_proto::mqtt::{self, Version};
+use reveille_proto::mqtt::{self, Packet, Version};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -39,6 +39,8 @@ pub(crate) struct Driver {
     pub(crate) unread: BytesMut,
     /// The gate closed before all of `unread` was taken.
     pub(crate) is_held_up: bool,
+    /// It has sent a PUBLISH.
+    pub(crate) has_published: bool,
     /// Counts the socket until it is gone.
     pub(crate) seat: Seat,
 }
@@ -60,6 +62,7 @@ pub(crate) async fn drive(mut driver: Driver) {
         if driver.host.shared.mailboxes.is_full() {
             driver.host.shared.mailboxes.room().await;
         }
+        driver.wait_for_memory().await;
         match poll_fn(|context| driver.poll_step(context)).await {
             Step::Came(true) => {
                 driver.take_packets();
@@ -73,6 +76,14 @@ pub(crate) async fn drive(mut driver: Driver) {
 }
 
 impl Driver {
+    /// While memory runs short, who has published is not read. Who only reads goes on: its acknowledgements empty queues.
+    async fn wait_for_memory(&self) {
+        let overload = &self.host.shared.health.overload;
+        while self.has_published && !overload.reads_publishers() && self.gate.reading() != Reading::Closed {
+            overload.relief().await;
+        }
+    }
+
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         match self.gate.reading() {
             Reading::Closed => return Poll::Ready(Step::Closed),
@@ -106,7 +117,10 @@ impl Driver {
             }
             let connection = self.connection;
             match mqtt::read(&mut self.unread, Some(self.version), max) {
-                Ok(Some(packet)) => self.host.feed(Input::Packet { connection, packet }),
+                Ok(Some(packet)) => {
+                    self.has_published |= matches!(packet, Packet::Publish(_));
+                    self.host.feed(Input::Packet { connection, packet });
+                }
                 Ok(None) => break,
                 Err(malformed) => {
                     self.host.feed(Input::Malformed { connection, reason: malformed.reason });

@@ -1,5 +1,6 @@
 //! What the broker knows about its own state, for health checks and for whoever waits for its end.
 
+use crate::overload::Overload;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::watch;
 
@@ -24,6 +25,8 @@ pub(crate) struct Health {
     is_draining: AtomicBool,
     commits_fail: AtomicBool,
     connections: AtomicUsize,
+    /// What is given up because memory or time runs short.
+    pub(crate) overload: Overload,
     failure: watch::Sender<Option<Failure>>,
 }
 
@@ -35,6 +38,7 @@ impl Default for Health {
             is_draining: AtomicBool::new(false),
             commits_fail: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
+            overload: Overload::default(),
             failure: watch::Sender::new(None),
         }
     }

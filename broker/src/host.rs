@@ -13,6 +13,7 @@ use crate::driver;
 use crate::handshake::Newcomer;
 use crate::mailbox::{BodiesRead, Command};
 use crate::metrics::{Report, ShellCounters};
+use crate::overload::Step;
 use crate::review;
 use crate::rules::{Flushed, Goodbye, Rules};
 use crate::shared::Shared;
@@ -40,6 +41,12 @@ const COMMITS_MAX: usize = 2;
 /// How long a socket may take for the last bytes.
 const GOODBYE_DEADLINE: Duration = Duration::from_secs(2);
 
+/// Readers that one shard disconnects each second while memory runs short.
+const SLOWEST_AT_ONCE: usize = 16;
+
+/// Unsent bytes below which nobody is slow: what every socket may have in a burst.
+const SLOW_BYTES: usize = 16 << 10;
+
 /// Pause before reading again from a store that failed to read.
 const READ_PAUSE: Duration = Duration::from_secs(1);
 
@@ -53,6 +60,7 @@ pub(crate) struct Host {
     turn: Notify,
     is_turn_due: Cell<bool>,
     is_started: Cell<bool>,
+    is_shedding: Cell<bool>,
     commits: Cell<usize>,
     counters: Cell<ShellCounters>,
     listeners: RefCell<Vec<AbortHandle>>,
@@ -69,6 +77,7 @@ impl Host {
             turn: Notify::new(),
             is_turn_due: Cell::new(false),
             is_started: Cell::new(false),
+            is_shedding: Cell::new(false),
             commits: Cell::new(0),
             counters: Cell::default(),
             listeners: RefCell::default(),
@@ -165,6 +174,16 @@ impl Host {
         self.end_turn_soon();
     }
 
+    /// Tells the rules what is given up, where they have a part in it.
+    pub(crate) fn shed(&self, step: Step) {
+        if self.is_shedding.replace(step >= Step::DropQos0) != (step >= Step::DropQos0) {
+            self.feed(Input::DropQos0(step >= Step::DropQos0));
+        }
+        if step == Step::DisconnectSlowest {
+            self.feed(Input::DisconnectSlowest { count: SLOWEST_AT_ONCE, unsent_min: SLOW_BYTES });
+        }
+    }
+
     /// Remembers an accepting task, to end it.
     pub(crate) fn owns_listener(&self, task: AbortHandle) {
         self.listeners.borrow_mut().push(task);
@@ -195,6 +214,7 @@ impl Host {
             packet_size_max,
             unread: rest,
             is_held_up: false,
+            has_published: false,
             seat,
         }));
     }

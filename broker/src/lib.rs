@@ -24,6 +24,7 @@ mod listener;
 mod mailbox;
 mod metrics;
 mod operator;
+mod overload;
 mod reload;
 mod review;
 mod rules;

@@ -181,6 +181,11 @@ impl Mailboxes {
         mailbox.sender.send(Mail { commands, weight }).is_ok()
     }
 
+    /// Bytes that shards have for each other.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.boxes.iter().map(|mailbox| mailbox.waiting.load(Ordering::Relaxed) as u64).sum()
+    }
+
     /// Hands one command over. `false` when the shard's thread is gone.
     pub(crate) fn send(&self, to: ShardNo, command: Command) -> bool {
         self.send_all(to, vec![command])

@@ -246,6 +246,26 @@ impl Collector for Gathered {
         gauge(&mut encoder, "connections", "Network connections, handshakes included", connections)?;
         let ready = "1 while clients are accepted and commits succeed";
         gauge(&mut encoder, "ready", ready, i64::from(self.health.is_ready()))?;
+        let overload = &self.health.overload;
+        let step =
+            "What is given up: 0 nothing, 1 accepting, 2 reading publishers, 3 QoS 0, 4 the slowest readers";
+        gauge(&mut encoder, "overload_step", step, overload.step() as i64)?;
+        let lagging = "1 while a shard is so late that nobody is accepted";
+        gauge(&mut encoder, "overload_lagging", lagging, i64::from(overload.is_lagging()))?;
+        let lag = i64::try_from(overload.lag().as_millis()).unwrap_or(i64::MAX);
+        gauge(
+            &mut encoder,
+            "loop_lag_milliseconds",
+            "How late the latest shard was in the last second",
+            lag,
+        )?;
+        let (used, max) = overload.memory();
+        for (name, help, bytes) in [
+            ("memory_used_bytes", "Resident memory and what the shards have for each other", used),
+            ("memory_max_bytes", "The bound of memory_used_bytes; 0: none", max),
+        ] {
+            gauge(&mut encoder, name, help, i64::try_from(bytes).unwrap_or(i64::MAX))?;
+        }
         for (name, help, value) in self.report.shell.each() {
             counter(&mut encoder, name, help, value)?;
         }

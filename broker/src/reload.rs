@@ -194,6 +194,7 @@ impl Operator {
     fn replace_limits(&self, config: &Config) {
         let table = LimitsTable::new(config);
         let core = Arc::clone(&table.core);
+        self.shared.health.overload.set_max(&config.limits);
         self.shared.limits.store(Arc::new(table));
         self.tell_shards(|| Input::Limits(Arc::clone(&core)));
     }

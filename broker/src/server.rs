@@ -181,6 +181,7 @@ fn serve(
     let api = Arc::new(Admin::new(operator.clone()));
     let mut broker =
         Broker { addresses, places, mailboxes, health, metrics, operator, api, running: Some(running) };
+    shared.health.overload.set_max(&config.limits);
     shared.write_router().set_strategies(shared.control.load().strategies.clone());
     let recovered = broker.start_shards(config, &shared, inboxes)?;
     broker.recover(&shared, recovered)?;

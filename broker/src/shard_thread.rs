@@ -5,6 +5,7 @@ use crate::health::ThreadWatch;
 use crate::host::Host;
 use crate::listener::{Acceptor, Listener, accept};
 use crate::mailbox::{Command, Inbox};
+use crate::overload::LOOK;
 use crate::rules::Rules;
 use crate::shared::Shared;
 use reveille_broker_core::change::Recovered;
@@ -106,8 +107,24 @@ fn arm(timer: &mut std::pin::Pin<&mut Sleep>, deadline: Option<Instant>) {
     }
 }
 
+/// Measures how late this thread is, and tells the rules what is given up. The first shard looks at the memory of all.
+async fn watch_load(host: Rc<Host>) {
+    let overload = &host.shared.health.overload;
+    loop {
+        let wanted = Instant::now() + LOOK;
+        sleep(LOOK).await;
+        overload.lagged(wanted.elapsed());
+        if host.shared.no.0 == 0 {
+            overload.look(host.shared.mailboxes.waiting_bytes());
+            overload.judge_lag();
+        }
+        host.shed(overload.step());
+    }
+}
+
 fn begin(host: &Rc<Host>, acceptors: Vec<(Arc<Listener>, Acceptor)>) {
     host.start();
+    host.owns_listener(spawn_local(watch_load(Rc::clone(host))).abort_handle());
     for (listener, acceptor) in acceptors {
         host.owns_listener(spawn_local(accept(Rc::clone(host), listener, acceptor)).abort_handle());
     }

@@ -85,6 +85,10 @@ counters! {
     dropped_collapsed;
     /// QoS 0 messages dropped because the reader is slow.
     dropped_slow_reader;
+    /// QoS 0 messages dropped because memory runs short.
+    dropped_overload_qos0;
+    /// Connections ended because memory runs out and they had the most unsent bytes.
+    disconnected_slow;
     /// Messages larger than the client accepts.
     dropped_too_large;
     /// Messages that went with their session.

@@ -315,6 +315,15 @@ pub enum Input {
         /// How it ended.
         outcome: Authenticated,
     },
+    /// Memory runs short: QoS 0 messages are dropped, or not any more.
+    DropQos0(bool),
+    /// Memory runs out: the readers with the most unsent bytes are told 0x97 and closed.
+    DisconnectSlowest {
+        /// At most so many.
+        count: usize,
+        /// Only those with at least so many unsent bytes.
+        unsent_min: usize,
+    },
     /// The deadline passed. Harmless at any time.
     Tick,
     /// The broker stops: say goodbye to every connection with this reason.

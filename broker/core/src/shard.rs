@@ -125,6 +125,8 @@ pub struct Shard {
     settled_late: Vec<(Ticket, Part)>,
     outputs: VecDeque<Output>,
     has_bridge: bool,
+    /// Memory runs short.
+    drops_qos0: bool,
     /// Absent while nobody follows anything.
     traces: Option<Arc<[TraceRule]>>,
     next_number: u64,
@@ -164,6 +166,7 @@ impl Shard {
             settled_late: Vec::new(),
             outputs: VecDeque::new(),
             has_bridge: false,
+            drops_qos0: false,
             traces: None,
             next_number: 1,
             next_ticket: 1,
@@ -196,6 +199,8 @@ impl Shard {
             Input::Wish { number, wish } => self.wish(number, wish, now),
             Input::BridgePresent(is_present) => self.bridge_present(is_present, now),
             Input::Control(control) => self.config.control = control,
+            Input::DropQos0(drops) => self.drops_qos0 = drops,
+            Input::DisconnectSlowest { count, unsent_min } => self.disconnect_slowest(count, unsent_min, now),
             Input::Limits(limits) => self.config.limits = limits,
             Input::PushRules(rules) => self.config.push_rules = rules,
             Input::Traces(rules) => self.traces = Some(rules).filter(|rules| !rules.is_empty()),
@@ -298,6 +303,23 @@ impl Shard {
         self.counters.protocol_errors += 1;
         self.say_goodbye(key, reason);
         self.end_connection(key, reason, true, now);
+    }
+
+    /// The readers with the most unsent bytes: each holds memory that only it can give back.
+    fn disconnect_slowest(&mut self, count: usize, unsent_min: usize, now: Time) {
+        let unsent = |(index, place): (usize, &Option<Connection>)| {
+            let connection = place.as_ref().filter(|connection| connection.unsent.len() >= unsent_min)?;
+            let is_bridge = self.session(connection.session).is_some_and(|session| session.is_bridge);
+            let key = ConnectionKey { index: u32::try_from(index).ok()?, generation: connection.generation };
+            (!is_bridge).then_some((connection.unsent.len(), key))
+        };
+        let mut slow: Vec<_> = self.connections.iter().enumerate().filter_map(unsent).collect();
+        slow.sort_unstable();
+        for (_, key) in slow.into_iter().rev().take(count) {
+            self.counters.disconnected_slow += 1;
+            self.say_goodbye(key, ReasonCode::QUOTA_EXCEEDED);
+            self.end_connection(key, ReasonCode::QUOTA_EXCEEDED, true, now);
+        }
     }
 
     fn say_goodbye(&mut self, key: ConnectionKey, reason: ReasonCode) {

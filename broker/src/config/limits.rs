@@ -13,6 +13,8 @@ use std::time::Duration;
 pub struct LimitsConfig {
     /// Network connections at once, all listeners together. 1,000,000; the file descriptors bound it too.
     pub connections_max: usize,
+    /// Memory of the process; 0: 80 % of what the machine or its cgroup has. See "Overload" in the operators' page.
+    pub memory_max_bytes: u64,
     /// CONNECTs that one shard waits for at once. 1,024: beyond it new sockets are closed at once.
     pub handshakes_max: usize,
     /// Milliseconds from accepting a socket to a whole CONNECT. 10,000.
@@ -110,6 +112,7 @@ impl Default for LimitsConfig {
         let connection = ConnectionLimits::default();
         Self {
             connections_max: 1_000_000,
+            memory_max_bytes: 0,
             handshakes_max: 1024,
             connect_deadline_ms: 10_000,
             packet_size_max_bytes: connection.packet_size_max,

@@ -2,6 +2,7 @@
 
 use super::handshakes::{Handshakes, Place};
 use super::{Listener, TurnedAway};
+use crate::auth::Door;
 use crate::handshake::shake_hands;
 use crate::host::Host;
 use crate::transport::socket::Socket;
@@ -62,9 +63,13 @@ pub(crate) async fn accept(host: Rc<Host>, listener: Arc<Listener>, acceptor: Ac
     };
     let handshakes = Rc::new(Handshakes::default());
     let mut is_short = false;
+    let overload = &host.shared.health.overload;
     for number in 0.. {
         match accepting.accept().await {
             Ok((socket, address)) => {
+                while listener.door != Door::Internal && !overload.accepts() {
+                    overload.relief().await; // this one waits here, the others in the kernel's queue
+                }
                 is_short = false;
                 host.count(|counters| counters.accepted += 1);
                 listener.accepted.fetch_add(1, Ordering::Relaxed);

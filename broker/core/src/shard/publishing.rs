@@ -140,6 +140,10 @@ impl Shard {
             Some(Broken::Connection(reason)) => return self.refuse(key, reason, now),
             None => {}
         }
+        if self.drops_qos0 && publish.qos == QoS::AtMostOnce && !publish.retain {
+            self.counters.dropped_overload_qos0 += 1;
+            return;
+        }
         match (publish.qos, publish.packet_id) {
             (QoS::ExactlyOnce, Some(id)) if self.is_repeated(key, id, &publish) => {}
             _ if !self.may_publish(key, &topic, publish.retain) => self.deny_publish(key, &publish, now),

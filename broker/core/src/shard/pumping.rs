@@ -183,6 +183,10 @@ impl Shard {
                 self.counters.dropped_offline_qos0 += 1;
                 self.trace_dropped(at, Some(&delivering.message.topic), "offline_qos0");
             }
+            Some(connection) if self.drops_qos0 && !connection.unsent.is_empty() => {
+                self.counters.dropped_overload_qos0 += 1;
+                self.trace_dropped(at, Some(&delivering.message.topic), "overload_qos0");
+            }
             Some(connection) if connection.unsent.len() > connection.limits.unsent_bytes_max => {
                 self.counters.dropped_slow_reader += 1;
                 self.trace_dropped(at, Some(&delivering.message.topic), "slow_reader");
