@@ -1,6 +1,7 @@
 //! Brokers as separate processes: started with a documented configuration, watched from outside, stopped at the end.
 
 use crate::client::LoadError;
+use crate::process;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -93,18 +94,12 @@ impl Running {
 
     /// Resident bytes.
     pub fn rss(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+        process::rss(self.child.id())
     }
 
     /// Seconds of processor time so far.
     pub fn cpu(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        let after = stat.rsplit(')').next().unwrap_or_default();
-        let ticks: f64 =
-            after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-        ticks / 100.0 // a tick of /proc is a hundredth of a second on Linux
+        process::cpu(self.child.id())
     }
 }
 

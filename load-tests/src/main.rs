@@ -4,6 +4,7 @@
 
 mod client;
 mod contender;
+mod process;
 mod report;
 mod scenario;
 
@@ -55,6 +56,13 @@ enum Scenario {
     Offline,
     /// Connections that do nothing, with one subscription each.
     Idle,
+    /// Our sender against aioapns, on the same fake APNs. `load-tests/peers/aioapns.sh` installs the peer.
+    Pushes,
+    /// Eleven vendors at once, with and without two that are ill.
+    Vendors,
+    /// The fake APNs of `pushes`, which starts it by itself.
+    #[value(hide = true)]
+    FakeApns,
 }
 
 fn main() -> ExitCode {
@@ -75,6 +83,12 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<(), client::LoadError> {
+    match arguments.scenario {
+        Scenario::Pushes => return scenario::pushes(arguments).await,
+        Scenario::Vendors => return scenario::vendors(arguments).await,
+        Scenario::FakeApns => return scenario::fake_apns().await,
+        Scenario::PointToPoint | Scenario::FanOut | Scenario::Offline | Scenario::Idle => {}
+    }
     let mut contenders = vec![Contender::reveille(&arguments.reveille)];
     if !arguments.without_mosquitto {
         contenders.push(Contender::mosquitto());
@@ -98,5 +112,6 @@ async fn measure(arguments: &Arguments, broker: &contender::Running) -> Result<F
         Scenario::FanOut => scenario::fan_out(arguments, broker).await,
         Scenario::Offline => scenario::offline(arguments, broker).await,
         Scenario::Idle => scenario::idle(arguments, broker).await,
+        Scenario::Pushes | Scenario::Vendors | Scenario::FakeApns => Ok(Figures::new()), // have no broker
     }
 }

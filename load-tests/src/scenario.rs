@@ -4,11 +4,15 @@ mod fan_out;
 mod idle;
 mod offline;
 mod point_to_point;
+mod pushes;
+mod vendors;
 
 pub use fan_out::fan_out;
 pub use idle::idle;
 pub use offline::offline;
 pub use point_to_point::point_to_point;
+pub use pushes::{fake_apns, pushes};
+pub use vendors::vendors;
 
 use crate::client::LoadError;
 use bytes::Bytes;

@@ -6,7 +6,7 @@ mod web_push;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -43,6 +43,8 @@ pub struct VendorCall {
     pub message: Value,
     /// Whether the answer was the vendor's success.
     pub is_accepted: bool,
+    /// When it came.
+    pub at: Instant,
 }
 
 /// What is wrong with a vendor, until told otherwise.
@@ -260,7 +262,14 @@ impl Shared {
         script.sent += 1;
         let told = script.answers.get(&token).cloned();
         drop(script);
-        self.log.add(VendorCall { vendor, token, mid, message, is_accepted: told.is_none() });
+        self.log.add(VendorCall {
+            vendor,
+            token,
+            mid,
+            message,
+            is_accepted: told.is_none(),
+            at: Instant::now(),
+        });
         told.unwrap_or(success)
     }
 }
