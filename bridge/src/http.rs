@@ -38,9 +38,13 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 type Api = Arc<Shared>;
 
 /// Every path of the API. What is not named here does not exist.
-fn router(shared: &Api, config: &Config) -> Router {
+fn router(shared: &Api, config: &Config, operations: Option<Router>) -> Router {
     let timeout = Duration::from_secs(config.request_timeout_s);
+    let nothing = || Router::new().fallback(|| async { Problem::new(Errno::PathUnknown) });
+    let operations = operations.unwrap_or_else(nothing);
+    let operations = operations.layer(from_fn_with_state(Arc::clone(shared), guard::operators_only));
     Router::new()
+        .nest_service("/v1/broker", operations)
         .route("/v1/apps", post(apps::create))
         .route("/v1/apps/{app}/keys", post(apps::create_key))
         .route(
@@ -88,10 +92,11 @@ async fn watch_over(
 pub(crate) async fn serve(
     shared: Api,
     config: Config,
+    operations: Option<Router>,
     listener: TcpListener,
     mut stop: watch::Receiver<bool>,
 ) {
-    let router = router(&shared, &config);
+    let router = router(&shared, &config, operations);
     let room = Arc::new(Semaphore::new(config.connections_max));
     let mut connections = JoinSet::new();
     loop {

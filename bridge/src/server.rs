@@ -16,7 +16,7 @@ use crate::config::{Config, ConfigError};
 use crate::feed::{self, FeedOptions};
 use crate::metrics::Metrics;
 use crate::sender::{Sender, SenderOptions};
-use crate::shared::{ExtraMetrics, Shared};
+use crate::shared::{Beside, Shared};
 use crate::store::{OpenError, Store, StoreError};
 use crate::{chores, http, worker};
 
@@ -64,12 +64,12 @@ pub struct Bridge {
 ///
 /// # Errors
 /// [`StartError`] for a value out of bounds, a busy port, or a data directory that cannot be used.
-pub async fn start(
-    config: Config,
-    data_dir: &Path,
-    extra_metrics: Option<ExtraMetrics>,
-) -> Result<Bridge, StartError> {
+pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> Result<Bridge, StartError> {
     config.validate()?;
+    let (extra_metrics, operations) = match beside {
+        Some(Beside { metrics, operations }) => (Some(metrics), Some(operations)),
+        None => (None, None),
+    };
     let (listener, http_addr) = listen(config.http).await?;
     let options = SenderOptions::default();
     let store = Store::open_with(data_dir, config.secret_key_file.as_deref(), Arc::clone(&options.clock))?;
@@ -91,7 +91,7 @@ pub async fn start(
     others.spawn(feed::run(Arc::clone(&shared), feed_options(&config)));
     let gentle = vec![
         tokio::spawn(worker::run(Arc::clone(&shared), stopped.clone())),
-        tokio::spawn(http::serve(Arc::clone(&shared), config, listener, stopped)),
+        tokio::spawn(http::serve(Arc::clone(&shared), config, operations, listener, stopped)),
     ];
     Ok(Bridge { shared, http_addr, first_admin_key, stop, gentle, others })
 }

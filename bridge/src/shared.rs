@@ -12,6 +12,20 @@ use crate::store::Store;
 /// Adds the text of another part's metrics to ours.
 pub type ExtraMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 
+/// What the bridge's HTTP listener serves for the broker in the same process.
+pub struct Beside {
+    /// The broker's counters, for `/metrics`.
+    pub metrics: ExtraMetrics,
+    /// Its operations API, served below `/v1/broker` to whoever has the operator's key.
+    pub operations: axum::Router,
+}
+
+impl std::fmt::Debug for Beside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Beside")
+    }
+}
+
 /// Shared by HTTP, feed, workers and chores.
 pub(crate) struct Shared {
     pub store: Store,

@@ -10,7 +10,7 @@ mod listeners;
 mod overrides;
 mod traces;
 
-pub use admin::{AdminConfig, AdminKey, AdminRole, Sha256Hex};
+pub use admin::{AdminConfig, AdminKey, AdminRole, Sha256Hex, admin_key_hash};
 pub(crate) use auth::check_rules;
 pub use auth::{
     AclConfig, AclFile, AclRule, ActionName, AuthConfig, CertificateAuthConfig, DeniedPublish, EffectName,

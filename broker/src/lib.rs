@@ -40,7 +40,7 @@ pub use auth::bans::{Ban, BanError, Banned, NoSubnet, Subnet};
 pub use auth::credential::{Credential, CredentialError};
 pub use auth::error::AuthError;
 pub use auth::password_file::{PasswordFileError, delete_user, is_user_name, set_user};
-pub use config::{Config, ConfigError, Secret};
+pub use config::{AdminRole, Config, ConfigError, Secret, admin_key_hash};
 pub use drain::{Drain, DrainError};
 pub use health::Failure;
 pub use operator::{LogFilterError, Operator, Program, ReloadFile, SetLog};

@@ -48,6 +48,12 @@ pub enum Failure {
     /// The HTTP API.
     #[error(transparent)]
     Api(#[from] crate::http::ApiError),
+    /// A key for the operations API with a role that does not exist.
+    #[error("{role:?} is no role, there are read and admin")]
+    Role {
+        /// What was asked for.
+        role: String,
+    },
     /// The demo found a promise broken.
     #[error(transparent)]
     Demo(#[from] crate::demo::Broken),

@@ -107,6 +107,14 @@ impl Api {
         self.ask(Method::PUT, path, Some(body)).await
     }
 
+    /// DELETE.
+    ///
+    /// # Errors
+    /// As [`Api::get`].
+    pub async fn delete(&self, path: &str) -> Result<Value, ApiError> {
+        self.ask(Method::DELETE, path, None).await
+    }
+
     async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ApiError> {
         let url = format!("{}{path}", self.base);
         let request = self.request(method, &url, body)?;
@@ -145,6 +153,15 @@ impl Api {
         }
         Err(ApiError::Refused { url: url.to_owned(), status: status.as_u16(), detail: problem(&body) })
     }
+}
+
+/// A text as one part of a path, or as a value in a query.
+pub fn encoded(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
 }
 
 /// What a problem document says, in one line.

@@ -5,6 +5,7 @@ mod bridge;
 mod broker;
 mod check_config;
 mod config;
+mod ctl;
 mod demo;
 mod failure;
 mod http;
@@ -44,6 +45,8 @@ enum Command {
     },
     /// Write a user's password into a password file
     Passwd(passwd::Args),
+    /// See and do what operators need: sessions, queues, retained messages, log, and more
+    Ctl(ctl::Args),
     /// Say whether a configuration file can be used
     CheckConfig(check_config::Args),
     /// Walk one device through sleep, crash and return, on real sockets, with fake APNs and FCM
@@ -76,6 +79,7 @@ fn run_command(command: Command) -> Result<(), Failure> {
         Command::Bridge(args) => bridge::run(args),
         Command::App { command } => app::run(command),
         Command::Passwd(args) => passwd::run(&args),
+        Command::Ctl(args) => ctl::run(args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Demo(args) => demo::run(&args),
     }

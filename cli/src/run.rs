@@ -4,7 +4,7 @@ use crate::config::Common;
 use crate::failure::Failure;
 use crate::say::say;
 use crate::{serving, signals};
-use reveille_bridge::{Bridge, ExtraMetrics};
+use reveille_bridge::{Beside, Bridge};
 use reveille_broker::{Broker, Secret};
 use signals::Stop;
 use std::net::SocketAddr;
@@ -50,8 +50,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     file.bridge.user = reveille_broker::BRIDGE_USER.to_owned();
     file.bridge.password = reveille_bridge::vendor::Secret::new(password.reveal());
     let metrics = Arc::clone(&broker);
-    let extra_metrics = Arc::new(move || metrics.metrics_text());
-    let bridge = runtime.block_on(start_bridge(file.bridge, &data_dir, Some(extra_metrics)))?;
+    let beside =
+        Beside { metrics: Arc::new(move || metrics.metrics_text()), operations: broker.operations() };
+    let bridge = runtime.block_on(start_bridge(file.bridge, &data_dir, Some(beside)))?;
     tell_listeners(&broker);
     tell(&bridge, &data_dir);
     let end = runtime.block_on(wait(stop, &broker));
@@ -75,10 +76,10 @@ pub fn start_broker(config: reveille_broker::Config, data_dir: &Path) -> Result<
 pub async fn start_bridge(
     config: reveille_bridge::Config,
     data_dir: &Path,
-    extra_metrics: Option<ExtraMetrics>,
+    beside: Option<Beside>,
 ) -> Result<Bridge, Failure> {
     let data_dir = make_dir(data_dir.to_owned())?;
-    Ok(reveille_bridge::start(config, &data_dir, extra_metrics).await?)
+    Ok(reveille_bridge::start(config, &data_dir, beside).await?)
 }
 
 fn make_dir(path: PathBuf) -> Result<PathBuf, Failure> {

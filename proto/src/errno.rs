@@ -80,6 +80,7 @@ errors! {
     NotConnected = 3102 "not_connected" 404 false "The session has no connection";
     RetainedUnknown = 3103 "retained_unknown" 404 false "The topic has no retained message";
     BanUnknown = 3104 "ban_unknown" 404 false "No such ban";
+    TraceUnknown = 3105 "trace_unknown" 404 false "No such trace";
     AppExists = 4001 "app_exists" 409 false "The app exists";
     TooManyApps = 4002 "too_many_apps" 409 false "No further app fits";
     IdempotencyMismatch = 4003 "idempotency_mismatch" 422 false "The Idempotency-Key was used for another request";
@@ -87,6 +88,7 @@ errors! {
     TooManyBans = 4102 "too_many_bans" 409 false "No further ban fits";
     QueuesFull = 4103 "queues_full" 409 true "No receiver's queue has room, or the store takes no writes";
     ReloadRefused = 4104 "reload_refused" 409 false "The configuration file cannot be used";
+    Draining = 4105 "draining" 409 false "The broker empties itself already";
     StoreFailed = 5001 "store_failed" 503 true "The store does not take it";
     Stopping = 5002 "stopping" 503 true "The server stops";
     NotOffered = 5003 "not_offered" 501 false "This program does not offer it";

@@ -1,8 +1,10 @@
 //! Who may come in. A handler gets its app only from here, so none can forget to ask.
 
-use axum::extract::{FromRequestParts, RawPathParams};
+use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use reveille_proto::ids::AppId;
 
 use super::Api;
@@ -69,5 +71,14 @@ impl FromRequestParts<Api> for Operator {
             true => Ok(Self),
             false => Err(Problem::new(Errno::KeyForbidden)),
         }
+    }
+}
+
+/// Lets a request pass that has the operator's key: for an API that does not ask itself.
+pub(super) async fn operators_only(State(shared): State<Api>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    match Operator::from_request_parts(&mut parts, &shared).await {
+        Ok(Operator) => next.run(Request::from_parts(parts, body)).await,
+        Err(problem) => problem.into_response(),
     }
 }

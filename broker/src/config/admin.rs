@@ -44,6 +44,12 @@ pub enum AdminRole {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sha256Hex(pub [u8; 32]);
 
+/// What the configuration keeps of a key.
+pub fn admin_key_hash(key: &str) -> String {
+    let hash = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl<'de> Deserialize<'de> for Sha256Hex {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;

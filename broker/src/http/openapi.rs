@@ -31,7 +31,7 @@ const SCHEME: &str = "key";
         (name = "retained", description = "The newest message of each topic that keeps one"),
         (name = "publish", description = "Messages over HTTP"),
         (name = "broker", description = "What runs, and how it fares"),
-        (name = "program", description = "Log and configuration"),
+        (name = "program", description = "Log, traces, configuration, drain"),
     )
 )]
 struct Description;
@@ -62,6 +62,9 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(status::build))
         .routes(routes!(program::log, program::set_log))
         .routes(routes!(program::reload))
+        .routes(routes!(program::traces, program::trace))
+        .routes(routes!(program::end_trace))
+        .routes(routes!(program::drain))
 }
 
 fn text(mut description: OpenApi) -> String {

@@ -1,11 +1,15 @@
-//! What the program around the broker does on request: its log, its configuration file.
+//! What an operator has the program do: log, traces, configuration file, drain.
 
 use super::admin::Api;
+use super::admin::Listed;
 use super::problem::{Errno, Problem};
-use super::read::Json;
+use super::read::{Json, Params};
+use crate::config::{TraceConfig, TraceError};
+use crate::drain::{Drain, DrainError};
 use crate::operator::LogFilterError;
 use crate::reload::ReloadError;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -64,5 +68,135 @@ pub(crate) async fn reload(State(api): State<Api>) -> Result<axum::Json<Reloaded
             | ReloadError::Auth(_)
             | ReloadError::NoFile),
         ) => Err(Problem::because(Errno::ReloadRefused, error.to_string())),
+    }
+}
+
+/// Who is followed in the log, for a while.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Trace {
+    /// Of this app; `default` when absent.
+    #[serde(default)]
+    app: Option<String>,
+    /// This client.
+    #[serde(default)]
+    client_id: Option<String>,
+    /// Topics under this filter.
+    #[serde(default)]
+    filter: Option<String>,
+    /// How long.
+    #[serde(default)]
+    for_s: Option<u32>,
+    /// Lines in one second; more are counted instead.
+    #[serde(default)]
+    lines_per_s: Option<u32>,
+}
+
+/// A trace that runs.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Running {
+    /// Takes it back.
+    number: u64,
+    app: String,
+    #[schema(required)]
+    client_id: Option<String>,
+    #[schema(required)]
+    filter: Option<String>,
+    /// How long it still lasts.
+    left_s: u64,
+    /// Lines written.
+    lines: u64,
+    /// Lines that were too many in their second.
+    suppressed: u64,
+}
+
+/// The number of a new trace.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Numbered {
+    number: u64,
+}
+
+/// The traces that run.
+#[utoipa::path(get, path = "/traces", tag = "program", responses((status = 200, body = Listed<Running>)))]
+pub(crate) async fn traces(State(api): State<Api>) -> axum::Json<Listed<Running>> {
+    let running = api.operator.traces().into_iter().map(|trace| Running {
+        number: trace.number,
+        app: trace.asked.app,
+        client_id: trace.asked.client_id,
+        filter: trace.asked.filter,
+        left_s: trace.left.as_secs(),
+        lines: trace.lines,
+        suppressed: trace.suppressed,
+    });
+    let items: Vec<_> = running.collect();
+    let count = items.len();
+    Listed::new(items, None, count)
+}
+
+/// Follows a client or a topic in the log for a while.
+#[utoipa::path(post, path = "/traces", tag = "program", request_body = Trace,
+    responses((status = 201, body = Numbered)))]
+pub(crate) async fn trace(
+    State(api): State<Api>,
+    Json(asked): Json<Trace>,
+) -> Result<(StatusCode, axum::Json<Numbered>), Problem> {
+    let usual = TraceConfig::default();
+    let asked = TraceConfig {
+        app: asked.app.unwrap_or(usual.app),
+        client_id: asked.client_id,
+        filter: asked.filter,
+        for_s: asked.for_s.map_or(usual.for_s, u64::from),
+        lines_per_s: asked.lines_per_s.unwrap_or(usual.lines_per_s),
+    };
+    let number =
+        api.operator.add_trace(&asked).map_err(|error: TraceError| Problem::field("", error.to_string()))?;
+    Ok((StatusCode::CREATED, axum::Json(Numbered { number })))
+}
+
+/// Ends a trace early.
+#[utoipa::path(delete, path = "/traces/{number}", tag = "program", params(("number" = u64, Path)),
+    responses((status = 204)))]
+pub(crate) async fn end_trace(
+    State(api): State<Api>,
+    Params(number): Params<u64>,
+) -> Result<StatusCode, Problem> {
+    match api.operator.remove_trace(number) {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(Problem::new(Errno::TraceUnknown)),
+    }
+}
+
+/// How the broker empties itself. What is absent is as `[broker.drain]` says.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DrainBody {
+    /// Where clients of 5.0 shall go: names or addresses with ports, separated by spaces.
+    #[serde(default)]
+    server_reference: Option<String>,
+    /// Whether they shall stay there.
+    #[serde(default)]
+    permanent: Option<bool>,
+    /// Seconds over which the clients leave; at most 3600.
+    #[serde(default)]
+    over_s: Option<u32>,
+}
+
+/// Empties the broker before a planned stop: nobody new, and those who are there leave over a window. It cannot be taken
+/// back; the program ends when everyone is gone.
+#[utoipa::path(post, path = "/drain", tag = "program", request_body = DrainBody, responses((status = 202)))]
+pub(crate) async fn drain(
+    State(api): State<Api>,
+    Json(asked): Json<DrainBody>,
+) -> Result<StatusCode, Problem> {
+    let usual = api.operator.configured_drain();
+    let drain = Drain {
+        server_reference: asked.server_reference.or(usual.server_reference),
+        is_permanent: asked.permanent.unwrap_or(usual.is_permanent),
+        over_s: asked.over_s.map_or(usual.over_s, u64::from),
+    };
+    match api.operator.drain(drain) {
+        Ok(()) => Ok(StatusCode::ACCEPTED),
+        Err(error @ DrainError::Draining) => Err(Problem::because(Errno::Draining, error.to_string())),
+        Err(error) => Err(Problem::field("", error.to_string())),
     }
 }

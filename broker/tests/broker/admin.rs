@@ -310,6 +310,13 @@ fn every_route_answers_as_the_description_says() {
         ("GET", "/log", "/log", None, 501),
         ("PUT", "/log", "/log", Some(&json!({"filter": "info"})), 501),
         ("POST", "/config/reload", "/config/reload", None, 409),
+        ("POST", "/traces", "/traces", Some(&json!({"client_id": "d"})), 201),
+        ("POST", "/traces", "/traces", Some(&json!({})), 422),
+        ("GET", "/traces", "/traces", None, 200),
+        ("DELETE", "/traces/{number}", "/traces/99999", None, 404),
+        ("POST", "/drain", "/drain", Some(&json!({"over_s": 9_999})), 422),
+        ("POST", "/drain", "/drain", Some(&json!({"over_s": 0})), 202),
+        ("POST", "/drain", "/drain", Some(&json!({})), 409),
     ] {
         let template = format!("{API}{template}");
         let answer = http.checked(&description, method, &template, &format!("{API}{path}"), body);
