@@ -70,6 +70,9 @@ cargo test --quiet --workspace --doc
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
 
+step "the operations API against its description"
+tests/http/schemathesis.sh
+
 step "tests"
 if command -v cargo-nextest >/dev/null; then
     cargo nextest run --workspace

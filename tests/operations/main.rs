@@ -7,6 +7,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod ctl;
 mod draining;
 mod logs;
 mod reloading;
