@@ -4,10 +4,10 @@ use super::client::{Client, PATIENCE};
 use super::packets::{Connect, Will};
 use super::received::ConnAck;
 use super::wire::{ToBytes, prop};
-use reveille_broker::{Broker, Config, start_on};
+use reveille_broker::{Broker, Config, Place, start_on};
 use reveille_broker_store::{Memory, StoreError};
 use std::fmt;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -131,6 +131,20 @@ impl Stage {
     fn start_on(&mut self, store: Memory) {
         self.store = Arc::new(store);
         self.broker = Some(start_on(self.config.clone(), self.store.clone()).unwrap());
+    }
+
+    /// What operators can do.
+    pub fn broker(&self) -> &Broker {
+        self.broker.as_ref().unwrap()
+    }
+
+    /// Where a listener of `[[listeners]]` is.
+    pub fn address_of(&self, listener: &str) -> SocketAddr {
+        let found = self.broker().listeners().iter().find(|place| place.name == listener);
+        match &found.unwrap().place {
+            Place::Address(address) => *address,
+            Place::Path(path) => panic!("{} is a file", path.display()),
+        }
     }
 
     /// The next commit fails as on a full disk.
