@@ -255,6 +255,7 @@ async fn prove(
 ) -> Result<(Identity, Option<Bytes>), Failed> {
     let refused = |reason| Failed::Refused(Version::V5, reason);
     let deadline = enhanced.listener.connect_deadline(&host.shared.limits.load().shell);
+    let size_max = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
     let exchange = async {
         let first = connect.properties.authentication_data.as_deref();
         let mut outcome = enhanced.take(auth, true, first, host.shared.clock.now()).map_err(refused)?;
@@ -270,7 +271,7 @@ async fn prove(
                 data: Some(data),
                 properties: Default::default(),
             };
-            write(stream, Packet::Auth(Box::new(challenge))).await?; // [MQTT5-4.12.0-2]
+            write(stream, Packet::Auth(Box::new(challenge)), size_max).await?; // [MQTT5-4.12.0-2]
             let answer = read_auth(host, stream, unread).await?;
             let is_answer = answer.reason == reason && answer.method.as_ref() == Some(&enhanced.method);
             if !is_answer {
@@ -283,9 +284,12 @@ async fn prove(
     timeout(deadline, exchange).await.unwrap_or(Err(Failed::Silent))
 }
 
-async fn write(stream: &Stream, packet: Packet) -> Result<(), Failed> {
+async fn write(stream: &Stream, packet: Packet, size_max: u32) -> Result<(), Failed> {
     let mut bytes = BytesMut::new();
     packet.write(Version::V5, &mut bytes).map_err(|_| Failed::Silent)?;
+    if !u32::try_from(bytes.len()).is_ok_and(|size| size <= size_max) {
+        return Err(Failed::Refused(Version::V5, ReasonCode::PACKET_TOO_LARGE)); // [MQTT5-3.1.2-24]
+    }
     while !bytes.is_empty() {
         match stream.try_write(&bytes) {
             Ok(0) => return Err(Failed::Silent),

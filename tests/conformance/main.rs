@@ -29,6 +29,7 @@ mod chapter_3_8;
 mod chapter_4_1;
 mod chapter_4_10;
 mod chapter_4_11;
+mod chapter_4_12;
 mod chapter_4_13;
 mod chapter_4_2;
 mod chapter_4_3;

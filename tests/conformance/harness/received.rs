@@ -140,6 +140,16 @@ impl Frame {
 
     pub fn disconnect(&self) -> Disconnect {
         assert_eq!(self.first, 0xE0, "DISCONNECT and not {self:?}");
+        self.reason()
+    }
+
+    /// AUTH, which has the shape of DISCONNECT.
+    pub fn auth(&self) -> Disconnect {
+        assert_eq!(self.first, 0xF0, "AUTH and not {self:?}");
+        self.reason()
+    }
+
+    fn reason(&self) -> Disconnect {
         let mut fields = Fields::of(self);
         let code = if fields.is_empty() { 0 } else { fields.u8() };
         let properties = if fields.is_empty() { Vec::new() } else { fields.properties() };
