@@ -45,5 +45,5 @@ pub use drain::{Drain, DrainError};
 pub use health::Failure;
 pub use operator::{LogFilterError, Operator, Program, ReloadFile, SetLog};
 pub use reload::{ReloadError, ReloadReport};
-pub use server::{Broker, ListenerPlace, Place, StartError, start, start_on};
+pub use server::{Broker, ListenerPlace, Place, StartError, check_files, start, start_on};
 pub use tracer::{TRACE_TARGET, TraceInfo};

@@ -106,6 +106,16 @@ pub fn start(config: Config, data_directory: &Path) -> Result<Broker, StartError
     serve(&config, bound, Arc::new(store), Some(data_directory))
 }
 
+/// Reads the files of credentials and rules that a configuration names, as [`start`] would, and forgets them.
+///
+/// # Errors
+/// [`StartError::Auth`] names the file, and the line where there is one.
+pub fn check_files(config: &Config) -> Result<(), StartError> {
+    let keeper = Arc::new(Keeper::start(config.auth.hashes_max, None)?);
+    Auth::load(config, bridge_app(), &keeper).map(drop)?;
+    Ok(())
+}
+
 /// Starts a broker on a store that is open already.
 ///
 /// # Errors

@@ -15,8 +15,9 @@ pub struct Args {
 /// Reads the file as `run` would.
 ///
 /// # Errors
-/// [`Failure::Config`] names file, line and key.
+/// [`Failure::Config`] names file, line and key; [`Failure::Broker`] a file of credentials or rules.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    File::load(Some(&args.file))?;
+    let file = File::load(Some(&args.file))?;
+    reveille_broker::check_files(&file.broker)?;
     Ok(())
 }

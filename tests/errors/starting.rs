@@ -31,6 +31,8 @@ fn a_wrong_key_is_named_with_file_and_line_by_run_and_check_config() {
         ("[bridge]\nno_such = 5\n", "bad.toml:2:", "no_such"),
         ("[broker]\nlisten = '0.0.0.0:1883'\n", "bad.toml: ", "allow_anonymous"),
         ("this is no TOML\n", "bad.toml:1:", ""),
+        ("[broker.auth]\npassword_file = '/no/such/passwords'\n", "/no/such/passwords", "password_file"),
+        ("[broker.auth]\nsources = ['jwt']\n", "bad.toml: ", "auth.sources"),
     ];
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bad.toml");

@@ -156,25 +156,37 @@ impl Acl {
     }
 }
 
-/// The topic that a connection was last allowed to publish on. A device publishes on few topics again and again.
+/// Topics that are remembered: a device publishes on few, again and again.
+const LAST_ALLOWED: usize = 4;
+
+/// The topics that a connection was last allowed to publish on.
 #[derive(Debug, Default)]
-pub(crate) struct LastAllowed {
+pub struct LastAllowed {
+    topics: [Allowed; LAST_ALLOWED],
+    /// The one that makes room for the next.
+    oldest: usize,
+}
+
+#[derive(Debug, Default)]
+struct Allowed {
     /// Bytes of our own: the topic of a packet is a slice of a read buffer.
     topic: String,
     retain: bool,
 }
 
 impl LastAllowed {
-    /// What the rules say, asked only when the topic is another one than last time.
+    /// What the rules say; they are asked only about a topic that is not remembered.
     pub fn may_publish(&mut self, acl: &Acl, who: Who<'_>, topic: &TopicName, retain: bool) -> bool {
-        if self.topic == topic.as_str() && self.retain >= retain {
+        let is_it = |known: &Allowed| known.retain >= retain && known.topic == topic.as_str();
+        if self.topics.iter().any(is_it) {
             return true;
         }
         let may = acl.may_publish(who, topic, retain);
-        if may {
-            self.topic.clear();
-            self.topic.push_str(topic.as_str());
-            self.retain = retain;
+        if may && let Some(place) = self.topics.get_mut(self.oldest) {
+            place.topic.clear();
+            place.topic.push_str(topic.as_str());
+            place.retain = retain;
+            self.oldest = (self.oldest + 1) % LAST_ALLOWED;
         }
         may
     }

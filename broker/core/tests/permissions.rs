@@ -5,6 +5,7 @@ mod bench;
 
 use bench::{Bench, connect, durable, publish, will};
 use reveille_broker_core::acl::{Acl, Action, Effect, OnDenied, Pattern, Rule};
+use reveille_broker_core::control::{AutoSubscription, Control, Template};
 use reveille_broker_core::handshake::authorize;
 use reveille_broker_core::io::{Authenticated, ConnectionKey, Identity, Input};
 use reveille_broker_core::limits::Limits;
@@ -303,4 +304,30 @@ fn new_rules_hold_for_who_is_connected_from_their_next_packet_on() {
     let other = bench.online(connect("o", Version::V5));
     bench.publish(other, publish("bob/x", "no more", 1, 1));
     assert_eq!(bench.messages(client), []);
+}
+
+#[test]
+fn what_the_operator_subscribes_clients_to_needs_no_rule() {
+    let auto = AutoSubscription {
+        app: AppId::default(),
+        filter: Template::new("news/%c"),
+        options: Default::default(),
+    };
+    let control = Control { auto_subscriptions: vec![auto], ..Control::default() };
+    let mut bench = Bench::controlled(Limits::default(), control, 1);
+    let publisher = bench.online(connect("p", Version::V5));
+    let identity = ann(OnDenied::Acknowledge);
+    for round in 0..2 {
+        let client = bench.open_as(durable("c"), identity.clone());
+        bench.input(Input::Permit {
+            app: AppId::default(),
+            client_id: ClientId::parse("c").unwrap(),
+            acl: identity.acl.clone(),
+        });
+        bench.publish(publisher, publish("news/c", "x", 0, 0));
+        assert_eq!(bench.messages(client).len(), 1, "round {round}");
+        bench.subscribe(client, "news/c", 0);
+        assert_eq!(answers(&mut bench, client), [DENIED], "its own wish is another thing");
+        bench.lose(client);
+    }
 }

@@ -1,8 +1,8 @@
 //! Every way in besides plain TCP.
 
-mod certificates;
+pub mod certificates;
 mod proxied;
-mod tls;
+pub mod tls;
 mod unix;
 mod websocket;
 

@@ -1,6 +1,8 @@
 //! Who gets in by which credential, what they may do then, and what becomes of them when that changes.
 
 use crate::client::{Client, PATIENCE, connect, durable, publish};
+use crate::listeners::certificates::Authority;
+use crate::listeners::tls;
 use crate::{broker, config, start};
 use bytes::Bytes;
 use reveille_broker::{Ban, Banned, Broker, Credential, set_user};
@@ -431,6 +433,26 @@ fn a_hook_that_does_not_answer_lets_nobody_in_and_holds_nobody_up() {
     let failing = crate::broker(&hook.config(""));
     assert_eq!(reason_of(&failing, "ann", "tulip"), ReasonCode::SERVER_UNAVAILABLE);
     assert_eq!(hook.count(), 1);
+}
+
+#[test]
+fn a_certificate_says_who_a_client_is_and_the_rules_what_it_may_do() {
+    let authority = Authority::new();
+    let ca = authority.path("ca.pem").display().to_string();
+    let more = format!(
+        "client_ca = '{ca}'\nauth = ['certificate']\n[auth.certificate]\napp = 'factory'\n\
+         [[acl.rules]]\neffect = 'allow'\nactions = ['publish']\ntopics = ['%u/#']\napps = ['factory']"
+    );
+    let broker = tls::serving(&authority, "tls", &more);
+    let config = authority.trusting(&rustls::version::TLS13, Some(authority.client("sensor-7", 1)));
+    // What it says about itself in CONNECT does not count.
+    let asked = with_user(connect(Version::V5, "c", true), "boss", "x");
+    let (mut client, connack) = Client::over(tls::open(&broker, &config), asked);
+    assert_eq!(connack.reason, SUCCESS);
+    assert!(!client.publish("sensor-7/t", b"its own", 1).is_failure());
+    assert_eq!(client.publish("boss/t", b"not its own", 2), DENIED);
+    let (_, connack) = Client::open(broker.mqtt_addr(), connect(Version::V5, "d", true));
+    assert_eq!(connack.reason, DENIED, "without a certificate, at the other listener");
 }
 
 #[test]

@@ -10,6 +10,8 @@ use reveille_proto::topic::{TopicError, TopicFilter, TopicName};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     levels: Box<[Level]>,
+    /// The levels before the first wildcard or placeholder, as text: most patterns that do not match fail here.
+    front: Box<str>,
 }
 
 /// Why a text is no pattern.
@@ -56,11 +58,17 @@ impl Pattern {
             return Err(PatternError::Share);
         }
         let levels: Result<Box<[Level]>, PatternError> = filter.levels().map(Level::parse).collect();
-        Ok(Self { levels: levels? })
+        let levels = levels?;
+        let plain = |level: &Level| if let Level::Text(text) = level { Some(text.to_string()) } else { None };
+        let front: Vec<String> = levels.iter().map_while(plain).collect();
+        Ok(Self { front: front.join("/").into(), levels })
     }
 
     /// Whether a message on `topic` is meant.
     pub fn matches(&self, topic: &TopicName, who: Who<'_>) -> bool {
+        if !topic.as_str().starts_with(&*self.front) {
+            return false;
+        }
         if self.starts_with_wildcard() && topic.as_str().starts_with('$') {
             return false; // [MQTT5-4.7.2-1]
         }

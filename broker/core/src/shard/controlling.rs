@@ -81,4 +81,17 @@ impl Shard {
             self.add_subscription(at, subscription, granted, true);
         }
     }
+
+    /// Whether the operator wants a client to have this subscription.
+    pub(super) fn is_auto_subscription(&self, key: ConnectionKey, subscription: &Subscription) -> bool {
+        let Some(connection) = self.connection(key) else { return false };
+        let Some(session) = self.session(connection.session) else { return false };
+        let user = connection.permission.as_ref().and_then(|permission| permission.user.as_deref());
+        self.config.control.auto_subscriptions.iter().filter(|wanted| wanted.app == session.app).any(
+            |wanted| {
+                let text = wanted.filter.fill_filter(session.client_id.as_str(), user);
+                text.is_some_and(|text| Subscription::parse(text).as_ref() == Ok(subscription))
+            },
+        )
+    }
 }
