@@ -4,6 +4,7 @@
 //! shards are asked, a bounded piece at a time, see [`admin`].
 
 mod admin;
+mod bans;
 mod keys;
 mod openapi;
 mod problem;

@@ -130,6 +130,29 @@ enum Command {
         #[arg(long)]
         retain: bool,
     },
+    /// Who may not connect
+    Bans,
+    /// Ban a client id, a user or an address; whoever it means is sent away
+    Ban {
+        /// client_id, user or address
+        kind: String,
+        /// The client id, the user name, or an address or network as 192.0.2.0/24
+        who: String,
+        /// Only in this app
+        #[arg(long)]
+        app: Option<String>,
+        /// Seconds; until it is lifted when absent
+        #[arg(long)]
+        for_s: Option<u32>,
+        /// Why, for people
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Lift a ban
+    Unban {
+        /// Its id, as `bans` shows it
+        id: String,
+    },
     /// Where clients come in
     Listeners,
     /// The threads that own sessions
@@ -257,6 +280,14 @@ const SUBSCRIPTIONS: &[Column] = &[
 ];
 const RETAINED: &[Column] =
     &[("TOPIC", "/topic"), ("QOS", "/qos"), ("BYTES", "/payload_bytes"), ("PAYLOAD", "/payload/text")];
+const BANS: &[Column] = &[
+    ("KIND", "/kind"),
+    ("WHO", "/who"),
+    ("APP", "/app"),
+    ("UNTIL MS", "/until_ms"),
+    ("REASON", "/reason"),
+    ("ID", "/id"),
+];
 const LISTENERS: &[Column] = &[
     ("NAME", "/name"),
     ("KIND", "/kind"),
@@ -321,6 +352,13 @@ async fn carry_out(args: Args) -> Result<(), Failure> {
             ctl.tell(&ctl.api.post(&format!("{API}/apps/{}/publish", encoded(app)), &body).await?);
             Ok(())
         }
+        Command::Bans => ctl.list(&format!("{API}/bans"), BANS).await,
+        Command::Ban { kind, who, app, for_s, reason } => {
+            let body = json!({"kind": kind, "who": who, "app": app, "for_s": for_s, "reason": reason});
+            ctl.tell(&ctl.api.post(&format!("{API}/bans"), &body).await?);
+            Ok(())
+        }
+        Command::Unban { id } => ctl.delete(&format!("{API}/bans/{}", encoded(id))).await,
         Command::Listeners => ctl.list(&format!("{API}/listeners"), LISTENERS).await,
         Command::Shards => ctl.list(&format!("{API}/shards"), SHARDS).await,
         Command::Stats => ctl.one(&format!("{API}/stats")).await,

@@ -4,8 +4,9 @@
 # Needs the program in target/debug, and python3 with venv; takes schemathesis from PyPI on the first run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+root=$PWD
 
-VENV=target/schemathesis
+VENV=$root/target/schemathesis
 VERSION=4.32.5
 if [ ! -x "$VENV/bin/schemathesis" ]; then
     python3 -m venv "$VENV"
@@ -34,9 +35,10 @@ key=$(sed -n 's/^admin-key //p' "$directory/out")
 # Not /drain: it would end the program. `ignored_auth` tries every route without a key and with a wrong one; it has a run of
 # its own because wrong keys are counted.
 run() {
-    "$VENV/bin/schemathesis" run "http://$http/v1/broker/openapi.json" --url "http://$http" \
+    # Its caches stay with the rest of this run.
+    (cd "$directory" && "$VENV/bin/schemathesis" run "http://$http/v1/broker/openapi.json" --url "http://$http" \
         --header "Authorization: Bearer $key" --exclude-path /v1/broker/drain --seed 1 --no-color \
-        --request-timeout 15 --continue-on-failure --warnings off "$@"
+        --request-timeout 15 --continue-on-failure --warnings off "$@")
 }
 checks=not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance
 checks=$checks,response_schema_conformance

@@ -49,6 +49,9 @@ fn an_operator_changes_the_log_and_reads_what_runs() {
     assert!(ctl(&reveille, &["log", "info,reveille_broker=debug"]).contains("debug"));
     assert!(ctl(&reveille, &["log"]).contains("debug"));
     assert!(ctl(&reveille, &["listeners"]).contains(&reveille.mqtt().to_string()));
+    let banned = ctl(&reveille, &["ban", "user", "mallory", "--reason", "guesses"]);
+    assert!(ctl(&reveille, &["bans"]).contains("mallory"));
+    assert_eq!(ctl(&reveille, &["unban", banned.trim().strip_prefix("id: ").unwrap()]).trim(), "done");
     assert!(ctl(&reveille, &["shards"]).contains("LAG US"));
     assert!(ctl(&reveille, &["stats"]).contains("counters.connects"));
     let (is_well, text) = ctl_with(&reveille, reveille.admin_key(), &["reload"]);

@@ -2,7 +2,7 @@
 
 use super::admin::Api;
 use super::problem::ProblemBody;
-use super::{program, publish, queues, retained, sessions, status, subscriptions};
+use super::{bans, program, publish, queues, retained, sessions, status, subscriptions};
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -30,6 +30,7 @@ const SCHEME: &str = "key";
         (name = "queues", description = "Messages that are not done"),
         (name = "retained", description = "The newest message of each topic that keeps one"),
         (name = "publish", description = "Messages over HTTP"),
+        (name = "bans", description = "Who may not connect"),
         (name = "broker", description = "What runs, and how it fares"),
         (name = "program", description = "Log, traces, configuration, drain"),
     )
@@ -56,6 +57,8 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(retained::list, retained::delete_all))
         .routes(routes!(retained::show, retained::set, retained::delete))
         .routes(routes!(publish::publish))
+        .routes(routes!(bans::list, bans::add))
+        .routes(routes!(bans::remove))
         .routes(routes!(status::stats))
         .routes(routes!(status::shards))
         .routes(routes!(status::listeners))

@@ -4,11 +4,16 @@ use crate::broker;
 use crate::client::{Client, connect, durable, publish};
 use crate::http::{Http, KEY, sha256, with_keys};
 use reveille_broker::Broker;
-use reveille_broker_store::Memory;
+use reveille_broker_core::change::{Batch, Change, SessionRecord};
+use reveille_broker_core::message::{Seq, SessionKey, Time};
+use reveille_broker_store::{Memory, Store};
+use reveille_proto::ids::{AppId, ClientId, Epoch};
 use reveille_proto::mqtt::{Packet, QoS, Version};
 use reveille_proto::reason::ReasonCode;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const API: &str = "/v1/broker";
 
@@ -310,6 +315,12 @@ fn every_route_answers_as_the_description_says() {
         ("GET", "/log", "/log", None, 501),
         ("PUT", "/log", "/log", Some(&json!({"filter": "info"})), 501),
         ("POST", "/config/reload", "/config/reload", None, 409),
+        ("POST", "/bans", "/bans", Some(&json!({"kind": "client_id", "who": "z", "app": "default"})), 201),
+        ("POST", "/bans", "/bans", Some(&json!({"kind": "address", "who": "nowhere"})), 422),
+        ("POST", "/bans", "/bans", Some(&json!({"kind": "user", "who": ""})), 422),
+        ("GET", "/bans", "/bans", None, 200),
+        ("GET", "/bans", "/bans?after=nonsense", None, 400),
+        ("DELETE", "/bans/{id}", "/bans/nonsense", None, 404),
         ("POST", "/traces", "/traces", Some(&json!({"client_id": "d"})), 201),
         ("POST", "/traces", "/traces", Some(&json!({})), 422),
         ("GET", "/traces", "/traces", None, 200),
@@ -328,4 +339,70 @@ fn every_route_answers_as_the_description_says() {
             assert!(asked.contains(&(method.clone(), path.clone())), "{method} {path} is not tested");
         }
     }
+}
+
+#[test]
+fn a_banned_client_is_sent_away_and_comes_back_when_the_ban_is_lifted() {
+    let (broker, http) = start("");
+    let mut device = Client::connect(broker.mqtt_addr(), durable(Version::V5, "d"));
+    let path = format!("{API}/bans");
+    let ban = http.ask("POST", &path, Some(&json!({"kind": "client_id", "who": "d", "reason": "stolen"})));
+    assert_eq!(ban.status, 201, "{ban:?}");
+    assert!(matches!(device.receive_or_end(), Some(Packet::Disconnect(_))), "who is banned goes at once");
+    let (_, connack) = Client::open(broker.mqtt_addr(), durable(Version::V5, "d"));
+    assert_eq!(connack.reason, ReasonCode::BANNED);
+    let listed = http.all(&format!("{path}?limit=1"));
+    assert_eq!((&listed[0]["who"], &listed[0]["reason"]), (&json!("d"), &json!("stolen")));
+    let id = listed[0]["id"].as_str().unwrap();
+    assert_eq!(http.ask("DELETE", &format!("{path}/{id}"), None).status, 204);
+    assert_eq!(http.ask("DELETE", &format!("{path}/{id}"), None).body["code"], "ban_unknown");
+    Client::connect(broker.mqtt_addr(), durable(Version::V5, "d")).ping();
+}
+
+/// 100,000 sessions that an earlier run left behind.
+fn with_parked_sessions(count: u64) -> Arc<Memory> {
+    let store = Arc::new(Memory::new());
+    let record = |no: u64| SessionRecord {
+        app: AppId::default(),
+        client_id: ClientId::parse(&format!("parked-{no}")).unwrap(),
+        expiry_interval: u32::MAX,
+        epoch: Epoch(no),
+        offline_since: Some(Time(1)),
+        sent_before: Seq(0),
+        will: None,
+    };
+    let put = |no| Change::PutSession { session: SessionKey(no), record: Box::new(record(no)) };
+    drop(store.commit(Batch { changes: (1..=count).map(put).collect() }));
+    store
+}
+
+#[test]
+fn a_walk_through_a_hundred_thousand_sessions_stalls_nobody() {
+    const COUNT: u64 = 100_000;
+    let store = with_parked_sessions(COUNT);
+    let broker = reveille_broker::start_on(crate::config(&with_keys("")), store).unwrap();
+    let http = Http { address: broker.http_addr().unwrap(), key: KEY };
+    let mut client = Client::connect(broker.mqtt_addr(), connect(Version::V5, "alive", true));
+    client.subscribe("t", QoS::AtMostOnce);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let serving = {
+        let is_over = Arc::clone(&is_over);
+        std::thread::spawn(move || {
+            let mut round_trips = 0_u32;
+            while !is_over.load(Ordering::Relaxed) {
+                client.send(&publish("t", b"x", QoS::AtMostOnce, 0));
+                client.receive_publish(); // within the patience of every test
+                round_trips += 1;
+            }
+            round_trips
+        })
+    };
+    let items = http.all(&format!("{API}/sessions?limit=1000"));
+    let rare = http.all(&format!("{API}/sessions?client_id=parked-77777"));
+    is_over.store(true, Ordering::Relaxed);
+    let round_trips = serving.join().unwrap();
+    let ids: HashSet<&str> = items.iter().map(|item| item["client_id"].as_str().unwrap()).collect();
+    assert_eq!((items.len(), ids.len()), (100_001, 100_001), "each once");
+    assert_eq!(rare.len(), 1);
+    assert!(round_trips > 100, "served between the pages: {round_trips}");
 }
