@@ -102,8 +102,9 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// Whether it claims to be somebody. A certificate claims nothing where nobody is asked about certificates.
     fn has_credential(&self) -> bool {
-        self.connect.username.is_some() || self.connect.password.is_some() || self.certificate.is_some()
+        self.connect.username.is_some() || self.connect.password.is_some()
     }
 }
 
@@ -207,7 +208,8 @@ impl Auth {
     async fn client(&self, attempt: &Attempt<'_>) -> Result<Identity, ReasonCode> {
         let admits_anonymous = attempt.listener.allow_anonymous.unwrap_or(self.admits_anonymous);
         let sources = self.sources_of(attempt.listener);
-        if admits_anonymous && (sources.is_empty() || !attempt.has_credential()) {
+        let shows_nothing = !attempt.has_credential() && attempt.certificate.is_none();
+        if admits_anonymous && (sources.is_empty() || shows_nothing) {
             return Ok(self.anonymous(attempt.client_id));
         }
         let user = attempt.connect.username.as_deref();
@@ -222,6 +224,7 @@ impl Auth {
             }
         }
         match (attempt.has_credential(), user, &attempt.connect.password) {
+            (false, ..) if admits_anonymous => Ok(self.anonymous(attempt.client_id)),
             (false, ..) => Err(ReasonCode::NOT_AUTHORIZED),
             (true, Some(_), Some(password)) => {
                 self.pretend(password).await;

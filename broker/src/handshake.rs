@@ -307,7 +307,7 @@ async fn write(stream: &Stream, packet: Packet, size_max: u32) -> Result<(), Fai
     }
 }
 
-/// Until CONNACK a client that uses an authentication method sends AUTH, or leaves. `[MQTT5-4.12.0-6]`
+/// Until CONNACK a client that uses an authentication method sends AUTH, or leaves. `[MQTT5-3.1.2-30]`
 async fn read_auth(host: &Host, stream: &Stream, unread: &mut BytesMut) -> Result<Box<mqtt::Auth>, Failed> {
     loop {
         match mqtt::read(unread, Some(Version::V5), CONNECT_BYTES_MAX) {

@@ -121,7 +121,12 @@ async fn sources_are_asked_in_their_order_until_one_knows_the_client() {
     let certified = Peer { certificate_identity: Some("sensor".into()), ..Peer::at(Door::Public) };
     let got = identify(&file_first, &certified, &connect(None)).await;
     assert_eq!(short(&got), Ok(("certificate", "certified", Some("sensor"))));
-    assert_eq!(short(&identify(&users_first, &certified, &connect(None)).await), BAD, "not asked there");
+    assert_eq!(short(&identify(&users_first, &certified, &connect(None)).await), DENIED, "not asked there");
+    let mut listener = Listener::default();
+    listener.allow_anonymous = Some(true);
+    let open = Peer { listener: Arc::new(listener), ..certified };
+    let got = identify(&users_first, &open, &connect(None)).await;
+    assert_eq!(short(&got), Ok(("anonymous", "default", None)), "showing more is not worth less");
 }
 
 #[tokio::test]
