@@ -5,6 +5,7 @@ mod client;
 mod packets;
 mod received;
 mod stage;
+mod transport;
 mod wire;
 
 #[allow(unused_imports, reason = "each chapter takes what it needs")]

@@ -1,13 +1,14 @@
 //! A broker of its own for each run of a test, and the version and transport in which it is spoken to.
 
-use super::client::{Client, PATIENCE};
+use super::client::Client;
 use super::packets::{Connect, Will};
 use super::received::ConnAck;
+use super::transport::{Listener, TRANSPORTS, Transport, tcp};
 use super::wire::{ToBytes, prop};
 use reveille_broker::{Broker, Config, Place, start_on};
 use reveille_broker_store::{Memory, StoreError};
 use std::fmt;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -49,15 +50,6 @@ impl fmt::Display for Version {
     }
 }
 
-/// What carries the bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    Tcp,
-}
-
-/// All of them: for the few tests of each chapter that run on every listener.
-const TRANSPORTS: [Transport; 1] = [Transport::Tcp];
-
 /// A fresh broker with its data in memory. Says where it was when a test fails on it.
 pub struct Stage {
     broker: Option<Broker>,
@@ -66,6 +58,8 @@ pub struct Stage {
     config: Config,
     pub version: Version,
     transport: Transport,
+    /// For every transport but plain TCP.
+    listener: Option<Listener>,
 }
 
 impl Stage {
@@ -92,12 +86,14 @@ impl Stage {
     }
 
     fn on(transport: Transport, version: Version, config: &str) -> Self {
-        let mut config: Config = toml::from_str(config).unwrap();
+        let listener = (transport != Transport::Tcp).then(|| Listener::new(transport));
+        let more = listener.as_ref().map(Listener::config).unwrap_or_default();
+        let mut config: Config = toml::from_str(&format!("{config}{more}")).unwrap();
         config.listen = config.listen.map(|address| std::net::SocketAddr::new(address.ip(), 0));
         config.shards = 2; // what crosses from one shard to another is part of every test
         let store = Arc::new(Memory::new());
         let broker = start_on(config.clone(), store.clone()).unwrap();
-        Self { broker: Some(broker), dying: Vec::new(), store, config, version, transport }
+        Self { broker: Some(broker), dying: Vec::new(), store, config, version, transport, listener }
     }
 
     /// With a disk that can be slow, see [`Disk`].
@@ -177,13 +173,12 @@ impl Stage {
 
     /// The same for a client of another version.
     pub fn socket_of(&self, version: Version) -> Client {
-        let stream = match self.transport {
-            Transport::Tcp => TcpStream::connect(self.broker.as_ref().unwrap().mqtt_addr()).unwrap(),
+        let broker = self.broker.as_ref().unwrap();
+        let stream = match &self.listener {
+            Some(listener) => listener.connect(broker),
+            None => Box::new(tcp(broker.mqtt_addr())),
         };
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Client::on(Box::new(stream), version)
+        Client::on(stream, version)
     }
 
     /// Sends CONNECT and hears CONNACK, whatever it says.
