@@ -408,3 +408,32 @@ fn a_connect_whose_lengths_lie_is_malformed() {
         }
     }
 }
+
+/// Trap: CONNECT has a deadline
+/// Also: section 3.1.4, a connection that does not get to CONNECT is closed after a reasonable time
+#[test]
+fn a_connection_on_which_no_whole_connect_comes_is_closed() {
+    for version in VERSIONS {
+        let stage = Stage::with(version, "[limits]\nconnect_deadline_ms = 100");
+        let connect = Connect::new("c").to_bytes(version);
+        for sent in [&connect[..0], &connect[..1], &connect[..9], &connect[..connect.len() - 1]] {
+            assert_eq!(stage.refusal(sent), None, "{sent:02x?}");
+        }
+        stage.accepted(Connect::new("c")).expect_nothing();
+    }
+}
+
+/// Trap: max_connections reached: no answer
+/// Covers: MQTT5-3.2.2-7, MQTT3-3.2.2-5
+#[test]
+fn one_connection_too_many_hears_that_there_is_no_room() {
+    const QUOTA_EXCEEDED: u8 = 0x97;
+    for version in VERSIONS {
+        let stage = Stage::with(version, "[limits]\nconnections_max = 2");
+        let mut clients = [stage.connect("one"), stage.connect("two")];
+        stage.expect_refusal(Connect::new("three"), QUOTA_EXCEEDED, Some(3));
+        for client in &mut clients {
+            client.expect_nothing();
+        }
+    }
+}

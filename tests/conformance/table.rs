@@ -263,3 +263,36 @@ fn the_list_of_statements_is_whole() {
         }
     }
 }
+
+/// Chapters about what only 5.0 has.
+const OF_5_0_ALONE: [&str; 6] =
+    ["chapter_3_15", "chapter_4_9", "chapter_4_10", "chapter_4_11", "chapter_4_12", "chapter_4_13"];
+
+/// MQTT 3.1 has no numbered statements, so nothing else would notice that a chapter forgot it.
+#[test]
+fn every_chapter_speaks_mqtt_3_1_too() {
+    let mut chapters: BTreeMap<String, String> = BTreeMap::new();
+    for path in files(&suite(), "rs") {
+        let file = path.strip_prefix(suite()).unwrap().to_str().unwrap().to_owned();
+        if let Some(chapter) = file.split(['/', '.']).next().filter(|name| name.starts_with("chapter_")) {
+            chapters.entry(chapter.to_owned()).or_default().push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+    // All versions, those before 5.0, or this one by its name.
+    let speaks = |source: &str| {
+        let is_named = source
+            .match_indices("Version::V3_1")
+            .any(|(at, name)| !source[at + name.len()..].starts_with("_1"));
+        is_named
+            || source.contains("(&VERSIONS)")
+            || source.contains("in VERSIONS")
+            || source.contains("(&OLD)")
+    };
+    let silent: Vec<&String> = chapters
+        .iter()
+        .filter(|(chapter, source)| !speaks(source) && !OF_5_0_ALONE.contains(&chapter.as_str()))
+        .map(|(chapter, _)| chapter)
+        .collect();
+    assert!(silent.is_empty(), "3.1 has no test in {silent:?}");
+    assert!(chapters.len() > 20, "the chapters were not found: {chapters:?}");
+}

@@ -154,14 +154,21 @@ fn a_suback_that_does_not_fit_ends_the_connection_instead_of_being_forgotten() {
 }
 
 /// Covers: MQTT5-3.1.2-28
+/// Also: MQTT 5.0 section 3.2.2.3.15, response information for those who ask
 #[test]
-fn no_response_information_without_being_asked() {
-    let stage = Stage::new(Version::V5);
+fn response_information_comes_to_those_who_ask_for_it() {
+    let stage = Stage::with(Version::V5, "[control]\nresponse_information = 'reply/%c/'");
     let ask = |value| prop::byte(prop::REQUEST_RESPONSE_INFORMATION, value);
     for connect in [Connect::new("c"), Connect::new("c").property(ask(0))] {
         let (_client, connack) = stage.open(connect);
         assert_eq!(connack.property(prop::RESPONSE_INFORMATION), None);
     }
+    let (_client, connack) = stage.open(Connect::new("c").property(ask(1)));
+    assert_eq!(connack.property(prop::RESPONSE_INFORMATION).unwrap().text(), "reply/c/");
+    // Where there is no room for it, it stays behind, and CONNACK comes all the same.
+    let limit = prop::four(prop::MAXIMUM_PACKET_SIZE, 50);
+    let (_client, connack) = stage.open(Connect::new("c".repeat(100)).property(ask(1)).property(limit));
+    assert_eq!((connack.code, connack.property(prop::RESPONSE_INFORMATION)), (0, None));
 }
 
 /// Everything that a client can be told about, with and without problems.
@@ -193,7 +200,11 @@ fn without_request_problem_information_nothing_is_explained() {
     for properties in answers(Connect::new("c").property(no)) {
         assert_eq!(properties, []);
     }
-    for properties in answers(Connect::new("c")) {
+    let explained = answers(Connect::new("c"));
+    let has_words =
+        |properties: &Vec<Property>| properties.iter().any(|property| property.id() == prop::REASON_STRING);
+    assert!(explained.iter().any(has_words), "those who want to hear why do");
+    for properties in explained {
         for property in properties {
             assert!(matches!(property.id(), prop::REASON_STRING | prop::USER_PROPERTY), "{property:?}");
         }

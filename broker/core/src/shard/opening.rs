@@ -102,6 +102,9 @@ impl Shard {
         connection.open_before = u16::try_from(open_before).unwrap_or(u16::MAX);
         let mut connack = connack(opening, granting.session_present);
         connack.properties.response_information = self.response_information(opening);
+        if !connack_fits(opening, &connack) {
+            connack.properties.response_information = None; // only this may be left out, see `is_answerable`
+        }
         let connack = Packet::ConnAck(Box::new(connack));
         self.put_record(at);
         self.insert_connection(key, connection);
@@ -215,9 +218,13 @@ impl Shard {
 /// Whether the client's maximum packet size has room for the CONNACK that it would get. What does not fit cannot be sent
 /// [MQTT5-3.1.2-24], and a client that does not hear our limits would break them.
 fn is_answerable(opening: &Opening) -> bool {
+    connack_fits(opening, &connack(opening, false))
+}
+
+fn connack_fits(opening: &Opening, connack: &ConnAck) -> bool {
     let mut bytes = BytesMut::new();
-    let connack = Packet::ConnAck(Box::new(connack(opening, false)));
-    connack.write(opening.connect.version, &mut bytes).is_ok() && fits(opening, bytes.len())
+    let packet = Packet::ConnAck(Box::new(connack.clone()));
+    packet.write(opening.connect.version, &mut bytes).is_ok() && fits(opening, bytes.len())
 }
 
 fn fits(opening: &Opening, size: usize) -> bool {
