@@ -8,7 +8,7 @@ use reveille_proto::bridge::{self, Wire};
 use reveille_proto::ids::{AppId, ClientId, MessageId, PacketId};
 use reveille_proto::mqtt::{
     Ack, Connect, ConnectProperties, Packet, Publish, PublishProperties, QoS, Subscribe, SubscriptionOptions,
-    Version,
+    Version, Will,
 };
 use reveille_proto::reason::ReasonCode;
 use reveille_proto::topic::TopicName;
@@ -17,7 +17,14 @@ use std::collections::{BTreeSet, VecDeque};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Publisher,
-    Device { qos: u8, level: u8 },
+    /// Takes its share of `活/#`.
+    Worker,
+    /// Hears wills.
+    Heir,
+    Device {
+        qos: u8,
+        level: u8,
+    },
     Bridge,
 }
 
@@ -25,7 +32,19 @@ pub enum Role {
 pub struct Published {
     pub id: String,
     pub qos: u8,
+    pub to: To,
     pub is_acknowledged: bool,
+}
+
+/// Whom a publish is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum To {
+    /// Every device.
+    Devices,
+    /// One worker or the other.
+    Workers,
+    /// Whoever asks for the topic later.
+    Retained(String),
 }
 
 #[derive(Clone, Debug)]
@@ -65,6 +84,10 @@ pub struct Client {
     acked: BTreeSet<(String, String)>,
     next_id: u16,
     count: usize,
+    /// Publishes that the broker refused.
+    pub refused: usize,
+    /// Counts connections: each has a will of its own.
+    life: usize,
 }
 
 impl Client {
@@ -85,6 +108,8 @@ impl Client {
             acked: BTreeSet::new(),
             next_id: 1,
             count: 0,
+            refused: 0,
+            life: 0,
         }
     }
 
@@ -114,13 +139,14 @@ impl Client {
         if self.at.is_some() {
             return;
         }
+        self.life += 1;
         let expiry = (self.version() == Version::V5).then_some(u32::MAX);
         let connect = Connect {
             version: self.version(),
             clean_start: false,
             keep_alive: 0,
             client_id: self.name.as_str().into(),
-            will: None,
+            will: self.will(),
             username: None,
             password: None,
             properties: ConnectProperties { session_expiry_interval: expiry, ..Default::default() },
@@ -140,6 +166,23 @@ impl Client {
         self.at = Some(world.open(opening));
     }
 
+    /// Every device leaves one.
+    fn will(&self) -> Option<Will> {
+        let topic = TopicName::parse(format!("遗/{}", self.name)).unwrap();
+        matches!(self.role, Role::Device { .. }).then(|| Will {
+            topic,
+            payload: self.last_words().into_bytes().into(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            delay_interval: None,
+            properties: PublishProperties::default(),
+        })
+    }
+
+    fn last_words(&self) -> String {
+        format!("will-{}|{}", self.name, self.life)
+    }
+
     pub fn stay_alive(&mut self, world: &mut World) {
         self.send(world, &Packet::PingReq);
     }
@@ -151,7 +194,8 @@ impl Client {
             // The next connection takes over from one that never ended.
             self.was_cut();
         } else {
-            world.lose(at);
+            let has_will = self.is_connected && self.will().is_some();
+            world.lose(at, has_will.then(|| self.last_words()));
             self.was_cut();
         }
     }
@@ -183,10 +227,12 @@ impl Client {
                 return;
             }
             Role::Device { qos, .. } => QoS::from_u8(qos).unwrap(),
-            Role::Bridge => QoS::AtLeastOnce,
+            Role::Bridge | Role::Worker | Role::Heir => QoS::AtLeastOnce,
         };
         let filters: &[&'static str] = match self.role {
             Role::Bridge => &["$push/v1/queued", "$push/v1/unacked", "$push/v1/acked", "$push/v1/presence"],
+            Role::Worker => &["$share/工人/活/#"],
+            Role::Heir => &["遗/#"],
             _ => &["设备/#"],
         };
         let options = SubscriptionOptions { qos, ..Default::default() };
@@ -206,17 +252,28 @@ impl Client {
         match self.role {
             Role::Publisher => self.publish(world, dice),
             Role::Bridge => self.direct(world, dice),
-            Role::Device { .. } => {}
+            Role::Device { .. } | Role::Worker | Role::Heir => {}
         }
     }
 
     fn publish(&mut self, world: &mut World, dice: &mut Dice) {
         let qos = 1 + dice.below(2) as u8;
-        let topic = format!("设备/{}", dice.below(3));
-        let id = format!("{}|{qos}|{}", self.name, self.count);
+        let number = dice.below(3);
+        let (topic, to, kind) = match dice.below(10) {
+            0 => (format!("$delayed/{}/设备/{number}", 1 + number), To::Devices, "delayed-"),
+            1 | 2 => (format!("活/{number}"), To::Workers, ""),
+            // Of one publisher and QoS alone: only so is there an order, and one that is the last. Section 4.6.
+            3 => {
+                let topic = format!("保/{}/{qos}/{}", self.name, number % 2);
+                (topic.clone(), To::Retained(topic), "")
+            }
+            _ => (format!("设备/{number}"), To::Devices, ""),
+        };
+        let id = format!("{kind}{}|{qos}|{}", self.name, self.count);
         self.count += 1;
-        self.published.push(Published { id: id.clone(), qos, is_acknowledged: false });
-        self.send_publish(world, topic, id.clone().into_bytes(), qos, id);
+        self.published.push(Published { id: id.clone(), qos, to: to.clone(), is_acknowledged: false });
+        let retain = matches!(to, To::Retained(_));
+        self.send_publish(world, topic, id.clone().into_bytes(), (qos, retain), id);
     }
 
     fn direct(&mut self, world: &mut World, dice: &mut Dice) {
@@ -238,14 +295,21 @@ impl Client {
         };
         let send = bridge::Send { message: Some(message), client_ids: targets.clone() };
         self.directed.push(Directed { id: text.clone(), targets, is_acknowledged: false });
-        self.send_publish(world, bridge::SEND.into(), send.encode_to_vec(), 1, text);
+        self.send_publish(world, bridge::SEND.into(), send.encode_to_vec(), (1, false), text);
     }
 
-    fn send_publish(&mut self, world: &mut World, topic: String, payload: Vec<u8>, qos: u8, id: String) {
+    fn send_publish(
+        &mut self,
+        world: &mut World,
+        topic: String,
+        payload: Vec<u8>,
+        (qos, retain): (u8, bool),
+        id: String,
+    ) {
         let publish = Publish {
             dup: false,
             qos: QoS::from_u8(qos).unwrap(),
-            retain: false,
+            retain,
             topic: Some(TopicName::parse(topic).unwrap()),
             packet_id: Some(self.packet_id()),
             properties: PublishProperties::default(),
@@ -296,6 +360,9 @@ impl Client {
     fn take(&mut self, world: &mut World, packet: Packet) {
         self.trace(&("<-", &packet));
         if !self.is_connected {
+            if matches!(packet, Packet::Disconnect(_)) {
+                return; // the store refused what CONNACK had to wait for
+            }
             let Packet::ConnAck(connack) = packet else { panic!("{}: {packet:?} before CONNACK", self.name) };
             assert_eq!(connack.reason, ReasonCode::SUCCESS, "{}", self.name);
             let is_v3_1 = self.version() == Version::V3_1; // has no session present flag
@@ -320,6 +387,9 @@ impl Client {
             Packet::PubAck(ack) => self.acknowledged(ack.packet_id, ack.reason, QoS::AtLeastOnce),
             Packet::PubRec(ack) => {
                 self.acknowledged(ack.packet_id, ack.reason, QoS::ExactlyOnce);
+                if ack.reason.is_failure() {
+                    return;
+                }
                 self.answers.push_back(Packet::PubRel(Ack::new(ack.packet_id, ReasonCode::SUCCESS)));
             }
             Packet::PubComp(ack) => {
@@ -347,8 +417,11 @@ impl Client {
         let is_it =
             |out: &Outgoing| matches!(out, Outgoing::Publish(publish, _) if publish.packet_id == Some(id));
         let Some(at) = self.unfinished.iter().position(is_it) else { return };
-        assert!(!reason.is_failure(), "{}: {reason}", self.name);
         let Outgoing::Publish(publish, text) = self.unfinished.remove(at) else { return };
+        if reason.is_failure() {
+            self.refused += 1; // what it does not know to be safe may come or not
+            return;
+        }
         assert_eq!(publish.qos, qos, "{}: the right kind of acknowledgement", self.name);
         if qos == QoS::ExactlyOnce {
             self.unfinished.push(Outgoing::Release(id));
@@ -390,6 +463,8 @@ impl Client {
         }
         let id = String::from_utf8(publish.payload.to_vec()).unwrap();
         let (publisher, count) = match id.rsplit_once('|') {
+            // What was delayed keeps no order with what was not.
+            Some((publisher, _)) if publisher.starts_with("delayed-") => (publisher.to_owned(), usize::MAX),
             Some((publisher, count)) => (publisher.to_owned(), count.parse().unwrap()),
             None => ("bridge".to_owned(), usize::MAX),
         };

@@ -26,6 +26,9 @@ pub struct Wire {
 pub struct World {
     pub now: u64,
     pub crashes: usize,
+    pub failures: usize,
+    /// Wills that somebody must hear: their connections ended, and nothing was lost since.
+    pub wills: Vec<String>,
     store: Memory,
     shards: Vec<Shard>,
     router: Router,
@@ -44,6 +47,8 @@ impl World {
         let mut world = Self {
             now: 1_000_000,
             crashes: 0,
+            failures: 0,
+            wills: Vec::new(),
             store: Memory::manual(),
             shards: Vec::new(),
             router: Router::new(shards as u16),
@@ -106,6 +111,7 @@ impl World {
     /// Power fails: what is not on disk is gone, and every connection with it.
     pub fn crash(&mut self, at: u64) {
         self.crashes += 1;
+        self.wills.clear(); // they may have been on their way
         self.store = self.store.crash();
         self.commits.clear();
         self.reads.clear();
@@ -138,7 +144,8 @@ impl World {
         self.mail[to.0].push_back(Input::Packet { connection: to.1, packet });
     }
 
-    pub fn lose(&mut self, to: (usize, ConnectionKey)) {
+    pub fn lose(&mut self, to: (usize, ConnectionKey), will: Option<String>) {
+        self.wills.extend(will);
         self.wires.remove(&to);
         self.mail[to.0].push_back(Input::Lost { connection: to.1 });
     }
@@ -168,6 +175,24 @@ impl World {
         for shard in 0..self.mail.len() {
             self.handle(shard, Input::Tick);
         }
+    }
+
+    /// The disk is full for one commit.
+    pub fn fail_one(&mut self) {
+        if self.store.pending() == 0 {
+            return;
+        }
+        self.failures += 1;
+        self.wills.clear(); // a will that the store refuses is not tried again
+        self.store.fail_next(reveille_broker_store::StoreError::Full);
+        self.sync_one();
+    }
+
+    /// The retained message of a topic.
+    pub fn retained(&self, topic: &str) -> Option<Vec<u8>> {
+        let filter = reveille_proto::topic::TopicFilter::parse(topic.to_owned()).unwrap();
+        let (messages, _) = self.router.retained(&Default::default(), &filter, None, 1);
+        messages.first().map(|message| message.payload.to_vec())
     }
 
     /// One commit reaches the disk.

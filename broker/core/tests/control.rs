@@ -470,3 +470,28 @@ fn a_topic_or_a_publisher_keeps_its_worker_while_the_workers_stay() {
         assert_eq!(busy.len(), 4, "{strategy:?}: everybody has something to do");
     }
 }
+
+#[test]
+fn the_store_does_not_remember_the_identifier_of_a_refused_qos_2_publish() {
+    let limits = ConnectionLimits { queue_messages_max: 1, ..Default::default() };
+    let mut bench = Bench::new(Limits::of(limits));
+    let sleeper = bench.online(bench::durable("sleeper"));
+    bench.subscribe(sleeper, "a", 2);
+    bench.lose(sleeper);
+    let publisher = bench.online(bench::durable("publisher"));
+    for (id, wanted) in [(1, ReasonCode::SUCCESS), (2, ReasonCode::QUOTA_EXCEEDED)] {
+        bench.publish(publisher, publish("a", "x", 2, id));
+        let packets = bench.read(publisher);
+        let Some(Packet::PubRec(ack)) = packets.first() else { panic!("{packets:?}") };
+        assert_eq!(ack.reason, wanted, "{id}");
+    }
+    let kept: Vec<u16> = bench
+        .written
+        .iter()
+        .filter_map(|change| match change {
+            Change::Receive { packet_id, .. } => Some(packet_id.get()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(kept, [1]);
+}

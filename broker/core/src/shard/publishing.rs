@@ -415,7 +415,10 @@ impl Shard {
             | Kind::Wanted(_)
             | Kind::Forwarded(_) => None,
         };
-        let receive = received.filter(|(session, _)| self.is_durable(*session));
+        // A failing PUBREC ends it. Were its identifier remembered on disk, the same message sent again after a crash would
+        // pass for a repetition, and be acknowledged without having gone anywhere.
+        let is_refused = publishing.reason().is_failure();
+        let receive = received.filter(|(session, _)| !is_refused && self.is_durable(*session));
         if changes.is_empty() && receive.is_none() {
             return self.publish_ended(ticket, true, now);
         }
