@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use reveille_proto::ids::PacketId;
 use reveille_proto::mqtt::{
-    self, Ack, Connect, ConnectProperties, Packet, Publish, PublishProperties, QoS, Subscribe,
+    self, Ack, Connect, ConnectProperties, Disconnect, Packet, Publish, PublishProperties, QoS, Subscribe,
     SubscriptionOptions, Version,
 };
 use reveille_proto::reason::ReasonCode;
@@ -40,10 +40,12 @@ pub struct Client {
 impl Client {
     /// Connects; a durable session lives for an hour after its connection.
     pub async fn connect(to: SocketAddr, client_id: &str, is_durable: bool) -> Result<Self, LoadError> {
-        let stream = TcpStream::connect(to).await?;
-        stream.set_nodelay(true)?;
-        let mut client = Self { stream, incoming: BytesMut::new(), outgoing: BytesMut::new(), next_id: 1 };
-        let connect = Connect {
+        Self::connect_with(to, Self::options(client_id, is_durable)).await
+    }
+
+    /// A CONNECT, before it is sent.
+    pub fn options(client_id: &str, is_durable: bool) -> Connect {
+        Connect {
             version: Version::V5,
             clean_start: !is_durable,
             keep_alive: 600,
@@ -56,7 +58,14 @@ impl Client {
                 receive_maximum: Some(1000),
                 ..Default::default()
             },
-        };
+        }
+    }
+
+    /// Sends a CONNECT and waits for CONNACK.
+    pub async fn connect_with(to: SocketAddr, connect: Connect) -> Result<Self, LoadError> {
+        let stream = TcpStream::connect(to).await?;
+        stream.set_nodelay(true)?;
+        let mut client = Self { stream, incoming: BytesMut::new(), outgoing: BytesMut::new(), next_id: 1 };
         client.push(&Packet::Connect(Box::new(connect)));
         client.flush().await?;
         match client.next().await? {
@@ -133,6 +142,55 @@ impl Client {
     pub fn ready(&mut self) -> Result<Option<Packet>, LoadError> {
         mqtt::read(&mut self.incoming, Some(Version::V5), u32::MAX)
             .map_err(|malformed| LoadError::Broken(malformed.to_string()))
+    }
+
+    /// The next message, acknowledged as its QoS wants; QoS 2 is finished as its PUBREL comes.
+    pub async fn take(&mut self) -> Result<Publish, LoadError> {
+        loop {
+            match self.next().await? {
+                Packet::Publish(publish) => {
+                    if let Some(id) = publish.packet_id {
+                        let ack = Ack::new(id, ReasonCode::SUCCESS);
+                        let is_twice = publish.qos == QoS::ExactlyOnce;
+                        self.push(&if is_twice { Packet::PubRec(ack) } else { Packet::PubAck(ack) });
+                        self.flush().await?;
+                    }
+                    return Ok(*publish);
+                }
+                Packet::PubRel(ack) => {
+                    self.push(&Packet::PubComp(Ack::new(ack.packet_id, ReasonCode::SUCCESS)));
+                    self.flush().await?;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Publishes one message and waits until it is acknowledged, if its QoS has that.
+    pub async fn publish_one(&mut self, publish: Publish) -> Result<(), LoadError> {
+        let qos = publish.qos;
+        let packet_id = (qos > QoS::AtMostOnce).then(|| self.packet_id());
+        self.push(&Packet::Publish(Box::new(Publish { packet_id, ..publish })));
+        self.flush().await?;
+        if qos == QoS::AtMostOnce {
+            return Ok(());
+        }
+        loop {
+            match self.next().await? {
+                Packet::PubAck(ack) | Packet::PubComp(ack) if !ack.reason.is_failure() => return Ok(()),
+                Packet::PubRec(ack) if !ack.reason.is_failure() => {
+                    self.push(&Packet::PubRel(Ack::new(ack.packet_id, ReasonCode::SUCCESS)));
+                    self.flush().await?;
+                }
+                other => return Err(LoadError::Broken(format!("{other:?}"))),
+            }
+        }
+    }
+
+    /// Says goodbye: no will, and the session stays as CONNECT said.
+    pub async fn disconnect(mut self) -> Result<(), LoadError> {
+        self.push(&Packet::Disconnect(Box::new(Disconnect::new(ReasonCode::SUCCESS))));
+        self.flush().await
     }
 
     /// Receives that many messages, acknowledging each as its QoS wants.

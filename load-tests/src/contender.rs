@@ -22,6 +22,7 @@ pub enum Contender {
 pub struct Running {
     child: Child,
     address: SocketAddr,
+    metrics: SocketAddr,
     _directory: TempDir,
 }
 
@@ -47,13 +48,13 @@ impl Contender {
     /// Starts it on a free port of 127.0.0.1 and waits until it accepts.
     pub async fn start(&self) -> Result<Running, LoadError> {
         let directory = tempfile::tempdir()?;
-        let address = free_address()?;
+        let (address, metrics) = (free_address()?, free_address()?);
         let mut command = match self {
-            Self::Reveille(program) => reveille(program, directory.path(), address),
+            Self::Reveille(program) => reveille(program, directory.path(), address, metrics),
             Self::Mosquitto => mosquitto(directory.path(), address)?,
         };
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let running = Running { child, address, _directory: directory };
+        let running = Running { child, address, metrics, _directory: directory };
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(address).await.is_err() {
             if Instant::now() > deadline {
@@ -69,9 +70,10 @@ fn free_address() -> Result<SocketAddr, LoadError> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-fn reveille(program: &Path, directory: &Path, address: SocketAddr) -> Command {
+fn reveille(program: &Path, directory: &Path, address: SocketAddr, metrics: SocketAddr) -> Command {
     let mut command = Command::new(program);
     command.args(["broker", "--mqtt", &address.to_string(), "--data-dir"]).arg(directory);
+    command.args(["--http", &metrics.to_string(), "--internal", "127.0.0.1:0"]);
     command.env("REVEILLE_INTERNAL_PASSWORD", "no bridge is measured");
     command
 }
@@ -90,6 +92,11 @@ impl Running {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where ours serves its metrics.
+    pub fn metrics(&self) -> SocketAddr {
+        self.metrics
     }
 
     /// Resident bytes.

@@ -41,6 +41,9 @@ struct Arguments {
     /// Bytes of payload.
     #[arg(long, default_value_t = 200)]
     payload: usize,
+    /// Seconds of a soak, without its drain.
+    #[arg(long, default_value_t = 600)]
+    seconds: u64,
     /// Publishes in flight per publisher.
     #[arg(long, default_value_t = 50)]
     window: usize,
@@ -63,6 +66,8 @@ enum Scenario {
     /// The fake APNs of `pushes`, which starts it by itself.
     #[value(hide = true)]
     FakeApns,
+    /// Everything at once on ours for ten minutes, with a verdict: flat memory, nothing lost, nothing stuck.
+    Soak,
 }
 
 fn main() -> ExitCode {
@@ -86,6 +91,10 @@ async fn run(arguments: &Arguments) -> Result<(), client::LoadError> {
     match arguments.scenario {
         Scenario::Pushes => return scenario::pushes(arguments).await,
         Scenario::Vendors => return scenario::vendors(arguments).await,
+        Scenario::Soak => {
+            let running = Contender::reveille(&arguments.reveille).start().await?;
+            return scenario::soak(arguments, &running).await;
+        }
         Scenario::FakeApns => return scenario::fake_apns().await,
         Scenario::PointToPoint | Scenario::FanOut | Scenario::Offline | Scenario::Idle => {}
     }
@@ -112,6 +121,7 @@ async fn measure(arguments: &Arguments, broker: &contender::Running) -> Result<F
         Scenario::FanOut => scenario::fan_out(arguments, broker).await,
         Scenario::Offline => scenario::offline(arguments, broker).await,
         Scenario::Idle => scenario::idle(arguments, broker).await,
-        Scenario::Pushes | Scenario::Vendors | Scenario::FakeApns => Ok(Figures::new()), // have no broker
+        // These print tables of their own.
+        Scenario::Pushes | Scenario::Vendors | Scenario::FakeApns | Scenario::Soak => Ok(Figures::new()),
     }
 }

@@ -5,6 +5,7 @@ mod idle;
 mod offline;
 mod point_to_point;
 mod pushes;
+mod soak;
 mod vendors;
 
 pub use fan_out::fan_out;
@@ -12,6 +13,7 @@ pub use idle::idle;
 pub use offline::offline;
 pub use point_to_point::point_to_point;
 pub use pushes::{fake_apns, pushes};
+pub use soak::soak;
 pub use vendors::vendors;
 
 use crate::client::LoadError;
