@@ -2,6 +2,7 @@
 
 use crate::client::LoadError;
 use crate::process;
+use crate::scenario::{Over, Prepared};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -53,17 +54,36 @@ impl Contender {
             Self::Reveille(program) => reveille(program, directory.path(), address, metrics),
             Self::Mosquitto => mosquitto(directory.path(), address)?,
         };
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let running = Running { child, address, metrics, _directory: directory };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(address).await.is_err() {
-            if Instant::now() > deadline {
-                return Err(LoadError::NotStarted(self.name().to_owned()));
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(running)
+        run(&mut command, (address, metrics), directory, self.name()).await
     }
+}
+
+/// Ours, with one more listener.
+pub async fn start_over(program: &Path, over: Over) -> Result<(Running, Prepared), LoadError> {
+    let directory = tempfile::tempdir()?;
+    let prepared = Prepared::write(directory.path(), over, free_address()?)?;
+    let (address, metrics) = (free_address()?, free_address()?);
+    let mut command = reveille(program, directory.path(), address, metrics);
+    command.arg("--config").arg(directory.path().join("reveille.toml"));
+    Ok((run(&mut command, (address, metrics), directory, "reveille").await?, prepared))
+}
+
+async fn run(
+    command: &mut Command,
+    (address, metrics): (SocketAddr, SocketAddr),
+    directory: TempDir,
+    name: &str,
+) -> Result<Running, LoadError> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let running = Running { child, address, metrics, _directory: directory };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while TcpStream::connect(address).await.is_err() {
+        if Instant::now() > deadline {
+            return Err(LoadError::NotStarted(name.to_owned()));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(running)
 }
 
 fn free_address() -> Result<SocketAddr, LoadError> {

@@ -44,6 +44,9 @@ struct Arguments {
     /// Seconds of a soak, without its drain.
     #[arg(long, default_value_t = 600)]
     seconds: u64,
+    /// What `idle-over` measures.
+    #[arg(long, value_enum, default_value = "tls")]
+    over: scenario::Over,
     /// Publishes in flight per publisher.
     #[arg(long, default_value_t = 50)]
     window: usize,
@@ -68,6 +71,8 @@ enum Scenario {
     FakeApns,
     /// Everything at once on ours for ten minutes, with a verdict: flat memory, nothing lost, nothing stuck.
     Soak,
+    /// The same over TLS or WebSocket, on ours alone.
+    IdleOver,
 }
 
 fn main() -> ExitCode {
@@ -96,6 +101,7 @@ async fn run(arguments: &Arguments) -> Result<(), client::LoadError> {
             return scenario::soak(arguments, &running).await;
         }
         Scenario::FakeApns => return scenario::fake_apns().await,
+        Scenario::IdleOver => return idle_over(arguments).await,
         Scenario::PointToPoint | Scenario::FanOut | Scenario::Offline | Scenario::Idle => {}
     }
     let mut contenders = vec![Contender::reveille(&arguments.reveille)];
@@ -115,12 +121,22 @@ async fn run(arguments: &Arguments) -> Result<(), client::LoadError> {
     Ok(())
 }
 
+async fn idle_over(arguments: &Arguments) -> Result<(), client::LoadError> {
+    let mut row = Row::new("reveille (durable)");
+    for _ in 0..arguments.repetitions {
+        let (running, prepared) = contender::start_over(&arguments.reveille, arguments.over).await?;
+        row.add(scenario::idle_over(arguments, &running, &prepared)?);
+    }
+    report::print(&[row]);
+    Ok(())
+}
+
 async fn measure(arguments: &Arguments, broker: &contender::Running) -> Result<Figures, client::LoadError> {
     match arguments.scenario {
         Scenario::PointToPoint => scenario::point_to_point(arguments, broker).await,
         Scenario::FanOut => scenario::fan_out(arguments, broker).await,
         Scenario::Offline => scenario::offline(arguments, broker).await,
-        Scenario::Idle => scenario::idle(arguments, broker).await,
+        Scenario::Idle | Scenario::IdleOver => scenario::idle(arguments, broker).await,
         // These print tables of their own.
         Scenario::Pushes | Scenario::Vendors | Scenario::FakeApns | Scenario::Soak => Ok(Figures::new()),
     }

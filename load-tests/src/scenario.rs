@@ -2,6 +2,7 @@
 
 mod fan_out;
 mod idle;
+mod idle_over;
 mod offline;
 mod point_to_point;
 mod pushes;
@@ -10,6 +11,7 @@ mod vendors;
 
 pub use fan_out::fan_out;
 pub use idle::idle;
+pub use idle_over::{Over, Prepared, idle_over};
 pub use offline::offline;
 pub use point_to_point::point_to_point;
 pub use pushes::{fake_apns, pushes};

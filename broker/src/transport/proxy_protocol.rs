@@ -220,4 +220,22 @@ mod tests {
             assert!(matches!(parse(bytes), Ok(Parsed::Whole(_))));
         }
     }
+
+    proptest::proptest! {
+        /// Whatever comes: no panic, and a whole header stays one when more follows.
+        #[test]
+        fn more_bytes_do_not_change_a_header(
+            start in 0_usize..4,
+            tail in proptest::collection::vec(0_u8.., 0..60),
+            more in proptest::collection::vec(0_u8.., 0..20),
+        ) {
+            let starts: [&[u8]; 4] =
+                [b"", b"PROXY TCP4 1.2.3.4 5.6.7.8 9 ", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c", b"PROXY UNKNOWN\r"];
+            let bytes = [starts[start], &tail].concat();
+            let first = parse(&bytes);
+            if first != Ok(Parsed::Incomplete) {
+                proptest::prop_assert_eq!(parse(&[bytes, more].concat()), first);
+            }
+        }
+    }
 }

@@ -223,3 +223,102 @@ fn append(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore};
+
+    fn pair() -> (Tls, ClientConnection) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let mut client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        client.enable_secret_extraction = true;
+        let name = "localhost".try_into().unwrap();
+        (Tls::new(Arc::new(server)).unwrap(), ClientConnection::new(Arc::new(client), name).unwrap())
+    }
+
+    /// What the client has to say goes through, and the answer goes back.
+    fn exchange(tls: &mut Tls, client: &mut ClientConnection) -> Vec<u8> {
+        let (mut plain, mut outgoing) = (Vec::new(), BytesMut::new());
+        while client.wants_write() {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).unwrap();
+            let (used, flow) = tls.decode(&mut bytes, &mut outgoing, |part| plain.extend_from_slice(part));
+            assert_eq!((used, flow), (bytes.len(), Flow::Open));
+            while !outgoing.is_empty() {
+                let taken = client.read_tls(&mut &outgoing[..]).unwrap();
+                let _ = outgoing.split_to(taken);
+                client.process_new_packets().unwrap();
+            }
+        }
+        plain
+    }
+
+    /// A record of TLS 1.3 with a piece of a handshake message.
+    fn record(secrets: &(u64, ConnectionTrafficSecrets), count: u64, content: &[u8]) -> Vec<u8> {
+        let (first, ConnectionTrafficSecrets::Aes256Gcm { key, iv }) = secrets else {
+            panic!("another cipher")
+        };
+        let mut nonce: [u8; 12] = iv.as_ref().try_into().unwrap();
+        for (byte, number) in nonce[4..].iter_mut().zip((first + count).to_be_bytes()) {
+            *byte ^= number;
+        }
+        let mut sealed = [content, &[22]].concat();
+        let length = u8::try_from(sealed.len() + AES_256_GCM.tag_len()).unwrap();
+        let header = [23, 3, 3, 0, length];
+        LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_ref()).unwrap())
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(header), &mut sealed)
+            .unwrap();
+        [&header[..], &sealed].concat()
+    }
+
+    #[test]
+    fn we_may_write_while_the_peer_is_in_the_middle_of_a_handshake_message() {
+        const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 1]; // with the wish that we change ours too
+        let (mut tls, mut client) = pair();
+        std::io::Write::write_all(&mut client.writer(), b"hello").unwrap();
+        assert_eq!(exchange(&mut tls, &mut client), b"hello");
+        let secrets = client.dangerous_extract_secrets().unwrap().tx;
+        let mut outgoing = BytesMut::new();
+        let mut incoming = record(&secrets, 0, &KEY_UPDATE[..2]);
+        let (used, flow) = tls.decode(&mut incoming, &mut outgoing, |_| panic!("no plaintext"));
+        assert_eq!(flow, Flow::Open);
+        incoming.drain(..used);
+        assert!(!incoming.is_empty(), "the piece waits for the rest");
+        tls.encrypt(b"meanwhile", &mut incoming, &mut outgoing).unwrap();
+        assert!(outgoing.len() > b"meanwhile".len());
+        outgoing.clear();
+        incoming.extend(record(&secrets, 1, &KEY_UPDATE[2..]));
+        let (used, flow) = tls.decode(&mut incoming, &mut outgoing, |_| panic!("no plaintext"));
+        assert_eq!((used, flow), (incoming.len(), Flow::Open));
+        assert!(tls.encrypt(b"afterwards", &mut [], &mut outgoing).is_ok());
+        tls.say_goodbye(&mut [], &mut outgoing);
+        assert_eq!(tls.encrypt(b"too late", &mut [], &mut outgoing), Err(TlsClosed));
+    }
+
+    #[test]
+    fn what_is_no_tls_is_answered_with_an_alert_and_nothing_is_taken_after_it() {
+        let (mut tls, _) = pair();
+        let mut outgoing = BytesMut::new();
+        let mut bytes = *b"GET / HTTP/1.1\r\n\r\n";
+        assert_eq!(tls.decode(&mut bytes, &mut outgoing, |_| panic!("no plaintext")).1, Flow::Ended);
+        assert_eq!(outgoing.first(), Some(&21));
+        assert_eq!(tls.encrypt(b"x", &mut [], &mut outgoing), Err(TlsClosed));
+    }
+}

@@ -349,4 +349,25 @@ mod tests {
             assert_eq!(header, wanted, "{length}");
         }
     }
+
+    proptest::proptest! {
+        /// What a stranger sends, cut anywhere: no panic, and the same as in one piece.
+        #[test]
+        fn nothing_depends_on_how_bytes_are_cut(
+            frames in proptest::collection::vec((0_usize..9, proptest::collection::vec(0_u8.., 0..200)), 1..6),
+            noise in proptest::collection::vec(0_u8.., 0..20),
+            size in 1_usize..50,
+        ) {
+            let firsts = [0x82, 0x02, 0x00, 0x80, 0x89, 0x8a, 0x88, 0x81, 0xf2];
+            let mut bytes: Vec<u8> = frames.iter().flat_map(|(kind, payload)| frame(firsts[*kind], payload)).collect();
+            bytes.extend(noise);
+            let (whole, result) = decode(&bytes);
+            let (mut frames, mut into) = (Frames::new(1_000), BytesMut::new());
+            let parts = bytes.chunks(size).try_fold(None, |last, part| {
+                frames.decode(part, &mut into).map(|ping| ping.or(last))
+            });
+            proptest::prop_assert_eq!(&into[..], &whole[..]);
+            proptest::prop_assert_eq!(parts, result);
+        }
+    }
 }
