@@ -74,6 +74,10 @@ pub struct Config {
     pub acl: AclConfig,
     /// What makes a message a push candidate without its publisher's help.
     pub push_rules: Vec<PushRule>,
+    /// Seconds between two lines of the log about the same slow consumer; 0: none is looked for.
+    pub slow_consumer_s: u64,
+    /// Seconds between two publications of `$SYS/broker/#`; 0: never.
+    pub sys_interval_s: u64,
     /// How the broker empties itself before a planned stop.
     pub drain: Drain,
     /// Whom to follow for a while.
@@ -112,6 +116,8 @@ impl Default for Config {
             auth: AuthConfig::default(),
             acl: AclConfig::default(),
             push_rules: Vec::new(),
+            slow_consumer_s: 10,
+            sys_interval_s: 10,
             drain: Drain::default(),
             traces: Vec::new(),
             control: ControlConfig::default(),

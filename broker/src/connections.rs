@@ -5,8 +5,10 @@ use crate::transport::Writer;
 use reveille_broker_core::io::ConnectionKey;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::task::{Context, Waker};
+use std::time::Instant;
 use tokio::task::AbortHandle;
 
 /// Whether a connection is read.
@@ -64,7 +66,7 @@ pub(crate) struct Slot {
     pub(crate) gate: Rc<Gate>,
     /// Its bytes are written when the turn ends.
     pub(crate) is_dirty: bool,
-    /// The task that waits until the socket takes bytes again.
+    /// The task that waits until the socket takes bytes again, and since when. See [`Connections::block`].
     pub(crate) blocked: Option<AbortHandle>,
     /// How its client proves who it is, when it uses an authentication method.
     pub(crate) enhanced: Option<Box<Enhanced>>,
@@ -75,6 +77,8 @@ pub(crate) struct Slot {
 pub(crate) struct Connections {
     slots: Slab<Slot>,
     generation: u32,
+    /// Those whose socket takes no bytes: few, whatever the number of connections.
+    blocked: HashMap<ConnectionKey, Instant>,
 }
 
 impl Connections {
@@ -98,10 +102,37 @@ impl Connections {
         (slot.generation == key.generation).then_some(slot)
     }
 
+    /// Its socket takes no bytes; `task` waits until it does.
+    pub(crate) fn block(&mut self, key: ConnectionKey, task: AbortHandle) {
+        if let Some(slot) = self.get_mut(key) {
+            slot.blocked = Some(task);
+            self.blocked.entry(key).or_insert_with(Instant::now);
+        }
+    }
+
+    /// Its socket took all bytes.
+    pub(crate) fn unblock(&mut self, key: ConnectionKey) {
+        if let Some(slot) = self.get_mut(key) {
+            slot.blocked = None;
+        }
+        self.blocked.remove(&key);
+    }
+
+    /// Those whose socket takes no bytes, and since when.
+    pub(crate) fn blocked(&self) -> Vec<(ConnectionKey, Instant)> {
+        self.blocked.iter().map(|(key, since)| (*key, *since)).collect()
+    }
+
+    /// How many sockets take no bytes.
+    pub(crate) fn blocked_count(&self) -> usize {
+        self.blocked.len()
+    }
+
     /// It is closed: its reader hears of it, its waiting task ends.
     pub(crate) fn remove(&mut self, key: ConnectionKey) -> Option<Slot> {
         self.get_mut(key)?;
         let slot = self.slots.try_remove(usize::try_from(key.index).ok()?)?;
+        self.blocked.remove(&key);
         slot.gate.set(Reading::Closed);
         if let Some(task) = &slot.blocked {
             task.abort();

@@ -95,8 +95,13 @@ impl Driver {
             Reading::Open => {}
         }
         let mut scratch = self.host.scratch.borrow_mut();
+        let before = self.unread.len();
         match self.stream.poll_read(context, &mut scratch, &mut self.unread) {
-            Poll::Ready(Ok(Came::Bytes(is_full))) => Poll::Ready(Step::Came(is_full)),
+            Poll::Ready(Ok(Came::Bytes(is_full))) => {
+                let came = self.unread.len().saturating_sub(before);
+                self.host.count(|counters| counters.bytes_received += came as u64);
+                Poll::Ready(Step::Came(is_full))
+            }
             Poll::Ready(Ok(Came::End) | Err(_)) => Poll::Ready(Step::Lost),
             Poll::Pending => {
                 self.gate.park(context);

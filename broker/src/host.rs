@@ -146,8 +146,11 @@ impl Host {
             Command::Bodies(read) => self.bodies(read),
             Command::Drain => drop(spawn_local(drain::empty(Rc::clone(self)))),
             Command::Report(sender) => {
-                let core = self.rules.borrow().shard.counters().clone();
-                let _ = sender.try_send(Report { core, shell: self.counters.get() }); // a late answer is not awaited
+                let rules = self.rules.borrow();
+                let core = rules.shard.counters().clone();
+                let blocked = rules.connections.blocked_count() as u64;
+                let shell = ShellCounters { blocked, ..self.counters.get() };
+                let _ = sender.try_send(Report { core, shell }); // a late answer is not awaited
             }
             Command::Look(look) => {
                 let rules = self.rules.borrow();
@@ -160,6 +163,11 @@ impl Host {
             Command::Stop(sender) => self.stop(sender),
             Command::Serve { .. } | Command::Exit => {}
         }
+    }
+
+    /// A look at the rules.
+    pub(crate) fn with_rules<T>(&self, look: impl FnOnce(&Rules) -> T) -> T {
+        look(&self.rules.borrow())
     }
 
     /// Its clients, those first that were silent for the longest time.
@@ -240,7 +248,9 @@ impl Host {
     }
 
     fn write(self: &Rc<Self>, rules: &mut RefMut<'_, Rules>, connection: ConnectionKey) {
-        match rules.flush(connection) {
+        let flushed = rules.flush(connection);
+        self.count_sent(flushed);
+        match flushed {
             Flushed::All(count) if rules.shard.waited_for_room(connection, count) => {
                 rules.feed(Input::Drained { connection });
             }
@@ -250,21 +260,26 @@ impl Host {
         }
     }
 
+    fn count_sent(&self, flushed: Flushed) {
+        if let Flushed::All(count) | Flushed::Blocked(count) = flushed {
+            self.count(|counters| counters.bytes_sent += count as u64);
+        }
+    }
+
     fn wait_until_writable(self: &Rc<Self>, rules: &mut RefMut<'_, Rules>, connection: ConnectionKey) {
         let Some(slot) = rules.connections.get_mut(connection) else { return };
         let task = spawn_local(write_when_possible(Rc::clone(self), connection, Rc::clone(&slot.writer.0)));
-        slot.blocked = Some(task.abort_handle());
+        rules.connections.block(connection, task.abort_handle());
     }
 
     /// The socket may take bytes again. Says whether to wait once more.
     fn unblock(&self, connection: ConnectionKey) -> bool {
         let mut rules = self.rules.borrow_mut();
         let flushed = rules.flush(connection);
+        self.count_sent(flushed);
         match flushed {
             Flushed::All(_) => {
-                if let Some(slot) = rules.connections.get_mut(connection) {
-                    slot.blocked = None;
-                }
+                rules.connections.unblock(connection);
                 rules.feed(Input::Drained { connection });
             }
             Flushed::Blocked(count) if count > 0 => rules.feed(Input::Drained { connection }),
@@ -282,6 +297,7 @@ impl Host {
         {
             self.commits.set(self.commits.get() + 1);
             self.count(|counters| counters.commits += 1);
+            self.shared.metrics.commit_begins(batch.changes.len());
             let commit = self.shared.store.commit(batch);
             spawn_local(Rc::clone(self).await_commit(number, commit));
         }

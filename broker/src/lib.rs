@@ -31,9 +31,11 @@ mod rules;
 mod server;
 mod shard_thread;
 mod shared;
+mod sys;
 mod tls;
 mod tracer;
 mod transport;
+mod watch;
 
 pub use auth::BRIDGE_USER;
 pub use auth::bans::{Ban, BanError, Banned, NoSubnet, Subnet};

@@ -1,20 +1,26 @@
 //! What the broker counts, as text for Prometheus. The shards count in plain numbers and are asked for them here.
 
+mod process;
+mod text;
+
 use crate::health::Health;
+use crate::listener::Listener;
 use crate::mailbox::{Command, Mailboxes};
+use process::Process;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use reveille_broker_core::counters::Counters;
 use reveille_broker_core::io::ShardNo;
+use reveille_broker_core::router::Router;
 use reveille_proto::reason::ReasonCode;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use text::Row;
 
 /// What stands before every name.
 const PREFIX: &str = "reveille_broker";
@@ -25,16 +31,11 @@ const REPORT_DEADLINE: Duration = Duration::from_secs(2);
 /// Upper ends in seconds: an fdatasync lasts from under a millisecond to seconds on a busy disk.
 const COMMIT_SECONDS: [f64; 11] = [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 1.0, 4.0];
 
-/// The counters of the core that go up and down.
-const GAUGES: [&str; 7] = [
-    "sessions_online",
-    "sessions",
-    "subscriptions",
-    "queued_messages",
-    "queued_bytes",
-    "delayed_messages",
-    "delayed_bytes",
-];
+/// Upper ends: facts in one batch for the store.
+const COMMIT_CHANGES: [f64; 9] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0];
+
+/// Upper ends in seconds: how late a shard's thread came to a timer. Above some milliseconds it is busy all the time.
+const LAG_SECONDS: [f64; 9] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0];
 
 /// What one shard counted.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +83,14 @@ pub(crate) struct ShellCounters {
     pub(crate) refused_failures: u64,
     /// Those whose credential could not be checked: a hook that does not answer, too many hashes.
     pub(crate) unchecked_credentials: u64,
+    /// Bytes of MQTT read.
+    pub(crate) bytes_received: u64,
+    /// Bytes of MQTT written.
+    pub(crate) bytes_sent: u64,
+    /// Gauge: connections whose socket takes no bytes just now.
+    pub(crate) blocked: u64,
+    /// Times that a connection was found to read too slowly.
+    pub(crate) slow_consumers: u64,
     /// Commits handed to the store.
     pub(crate) commits: u64,
 }
@@ -106,10 +115,14 @@ impl ShellCounters {
         }
     }
 
-    fn each(self) -> [(&'static str, &'static str, u64); 18] {
+    fn each(self) -> [(&'static str, &'static str, u64); 21] {
         [
             ("sockets_accepted", "Sockets accepted", self.accepted),
-            ("handshakes_refused", "Sockets closed because too many handshakes ran", self.refused_handshakes),
+            (
+                "refused_too_many_handshakes",
+                "Sockets closed because too many handshakes ran",
+                self.refused_handshakes,
+            ),
             ("refused_rate", "Sockets closed because too many came to their listener", self.refused_rate),
             (
                 "refused_address_rate",
@@ -117,25 +130,25 @@ impl ShellCounters {
                 self.refused_address_rate,
             ),
             (
-                "refused_untrusted_proxies",
+                "refused_untrusted_proxy",
                 "Sockets closed because only proxies may connect there",
                 self.refused_untrusted_proxies,
             ),
             (
-                "handshakes_displaced",
+                "refused_displaced",
                 "Silent handshakes ended for newcomers because too many ran",
                 self.handshakes_displaced,
             ),
             ("handshakes_timed_out", "Handshakes that did not end in time", self.handshakes_timed_out),
             (
-                "failed_proxy_headers",
+                "refused_no_proxy_header",
                 "Sockets without a PROXY header where one is awaited",
                 self.failed_proxy_headers,
             ),
-            ("failed_tls", "Sockets whose TLS handshake failed", self.failed_tls),
-            ("failed_websockets", "Sockets that asked for no WebSocket with MQTT", self.failed_websockets),
-            ("handshakes_failed", "Sockets that sent no whole CONNECT in time", self.failed_handshakes),
-            ("connects_refused", "CONNECTs answered with a refusal", self.refused_connects),
+            ("refused_tls", "Sockets whose TLS handshake failed", self.failed_tls),
+            ("refused_websocket", "Sockets that asked for no WebSocket with MQTT", self.failed_websockets),
+            ("refused_no_connect", "Sockets that sent no whole CONNECT in time", self.failed_handshakes),
+            ("refused_by_connack", "CONNECTs answered with a refusal", self.refused_connects),
             ("refused_draining", "CONNECTs refused because the broker empties itself", self.refused_draining),
             ("connects_refused_banned", "CONNECTs of banned clients", self.refused_banned),
             (
@@ -153,6 +166,9 @@ impl ShellCounters {
                 "CONNECTs whose credential could not be checked: a silent hook, or too many hashes",
                 self.unchecked_credentials,
             ),
+            ("bytes_received", "Bytes of MQTT read", self.bytes_received),
+            ("bytes_sent", "Bytes of MQTT written", self.bytes_sent),
+            ("slow_consumers", "Times that a connection was found to read too slowly", self.slow_consumers),
             ("commits", "Commits handed to the store", self.commits),
         ]
     }
@@ -175,6 +191,10 @@ impl ShellCounters {
         self.refused_credentials += other.refused_credentials;
         self.refused_failures += other.refused_failures;
         self.unchecked_credentials += other.unchecked_credentials;
+        self.bytes_received += other.bytes_received;
+        self.bytes_sent += other.bytes_sent;
+        self.blocked += other.blocked;
+        self.slow_consumers += other.slow_consumers;
         self.commits += other.commits;
     }
 }
@@ -184,13 +204,31 @@ impl ShellCounters {
 pub(crate) struct Metrics {
     mailboxes: Arc<Mailboxes>,
     health: Arc<Health>,
+    router: Arc<RwLock<Router>>,
+    listeners: Arc<OnceLock<Vec<Arc<Listener>>>>,
     commit_seconds: Histogram,
+    commit_changes: Histogram,
+    shard_lag_seconds: Histogram,
 }
 
 impl Metrics {
     /// Nothing measured yet.
-    pub(crate) fn new(mailboxes: Arc<Mailboxes>, health: Arc<Health>) -> Self {
-        Self { mailboxes, health, commit_seconds: Histogram::new(COMMIT_SECONDS) }
+    pub(crate) fn new(mailboxes: Arc<Mailboxes>, health: Arc<Health>, router: Arc<RwLock<Router>>) -> Self {
+        process::started_s();
+        Self {
+            mailboxes,
+            health,
+            router,
+            listeners: Arc::default(),
+            commit_seconds: Histogram::new(COMMIT_SECONDS),
+            commit_changes: Histogram::new(COMMIT_CHANGES),
+            shard_lag_seconds: Histogram::new(LAG_SECONDS),
+        }
+    }
+
+    /// These are served.
+    pub(crate) fn serves(&self, listeners: Vec<Arc<Listener>>) {
+        let _ = self.listeners.set(listeners); // a broker serves once
     }
 
     /// A commit lasted so long.
@@ -198,20 +236,41 @@ impl Metrics {
         self.commit_seconds.observe(length.as_secs_f64());
     }
 
+    /// A batch of so many facts was handed to the store.
+    pub(crate) fn commit_begins(&self, changes: usize) {
+        self.commit_changes.observe(changes as f64);
+    }
+
+    /// A shard's thread came so late to a timer.
+    pub(crate) fn shard_lagged(&self, late: Duration) {
+        self.shard_lag_seconds.observe(late.as_secs_f64());
+    }
+
+    /// Retained messages and their bytes.
+    pub(crate) fn retained(&self) -> (usize, u64) {
+        self.router.read().unwrap_or_else(PoisonError::into_inner).retained_totals()
+    }
+
     /// All of it as text. Blocks for a turn of each shard; never call it on a shard's thread.
     pub(crate) fn text(&self) -> String {
         let mut registry = Registry::with_prefix(PREFIX);
-        let help = "Seconds from handing a batch to the store until it was durable";
-        registry.register("commit_seconds", help, self.commit_seconds.clone());
-        registry.register_collector(Box::new(Gathered {
-            report: self.gather(),
-            health: Arc::clone(&self.health),
-        }));
-        let mut text = String::new();
-        match prometheus_client::encoding::text::encode(&mut text, &registry) {
-            Ok(()) => text,
-            Err(fmt::Error) => String::new(), // a String takes everything
+        for (name, help, histogram) in [
+            (
+                "commit_seconds",
+                "From handing a batch to the store until it was durable",
+                &self.commit_seconds,
+            ),
+            ("commit_changes", "Facts in one batch for the store", &self.commit_changes),
+            ("shard_lag_seconds", "How late a shard came to a timer", &self.shard_lag_seconds),
+        ] {
+            registry.register(name, help, histogram.clone());
         }
+        registry.register_collector(Box::new(Gathered { report: self.gather(), metrics: self.clone() }));
+        let mut system = Registry::default();
+        system.register("reveille_build", "What runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        system.register_collector(Box::new(Process));
+        let own = encode(&registry);
+        format!("{}{}", own.strip_suffix("# EOF\n").unwrap_or(&own), encode(&system))
     }
 
     /// The sum over all shards that answer in time.
@@ -234,61 +293,81 @@ impl Metrics {
     }
 }
 
+fn encode(registry: &Registry) -> String {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, registry) {
+        Ok(()) => text,
+        Err(fmt::Error) => String::new(), // a String takes everything
+    }
+}
+
 #[derive(Debug)]
 struct Gathered {
     report: Report,
-    health: Arc<Health>,
+    metrics: Metrics,
 }
 
 impl Collector for Gathered {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let connections = i64::try_from(self.health.connections()).unwrap_or(i64::MAX);
-        gauge(&mut encoder, "connections", "Network connections, handshakes included", connections)?;
-        let ready = "1 while clients are accepted and commits succeed";
-        gauge(&mut encoder, "ready", ready, i64::from(self.health.is_ready()))?;
-        let overload = &self.health.overload;
-        let step =
-            "What is given up: 0 nothing, 1 accepting, 2 reading publishers, 3 QoS 0, 4 the slowest readers";
-        gauge(&mut encoder, "overload_step", step, overload.step() as i64)?;
-        let lagging = "1 while a shard is so late that nobody is accepted";
-        gauge(&mut encoder, "overload_lagging", lagging, i64::from(overload.is_lagging()))?;
-        let lag = i64::try_from(overload.lag().as_millis()).unwrap_or(i64::MAX);
-        gauge(
-            &mut encoder,
-            "loop_lag_milliseconds",
-            "How late the latest shard was in the last second",
-            lag,
-        )?;
-        let (used, max) = overload.memory();
-        for (name, help, bytes) in [
-            ("memory_used_bytes", "Resident memory and what the shards have for each other", used),
-            ("memory_max_bytes", "The bound of memory_used_bytes; 0: none", max),
-        ] {
-            gauge(&mut encoder, name, help, i64::try_from(bytes).unwrap_or(i64::MAX))?;
+        let is_gauge = |help: &str| help.starts_with("Gauge: ");
+        let core: Vec<_> = self.report.core.described().collect();
+        let shell = self.report.shell.each();
+        let mut up_and_down = self.gauges();
+        for (name, help, value) in core.iter().filter(|(_, help, _)| is_gauge(help)) {
+            up_and_down.push(Row::plain(name, help.trim_start_matches("Gauge: "), *value));
         }
-        for (name, help, value) in self.report.shell.each() {
-            counter(&mut encoder, name, help, value)?;
-        }
-        for (name, value) in self.report.core.each() {
-            let help = name.replace('_', " ");
-            if GAUGES.contains(&name) {
-                gauge(&mut encoder, name, &help, i64::try_from(value).unwrap_or(i64::MAX))?;
-            } else {
-                counter(&mut encoder, name, &help, value)?;
-            }
-        }
-        Ok(())
+        let blocked = self.report.shell.blocked;
+        up_and_down.push(Row::plain(
+            "connections_blocked",
+            "Connections whose socket takes no bytes",
+            blocked,
+        ));
+        text::gauges(&mut encoder, up_and_down)?;
+        let rows = core.iter().filter(|(_, help, _)| !is_gauge(help));
+        let rows = rows.map(|(name, help, value)| Row::of_core(name, help, *value));
+        let shell = shell.into_iter().map(|(name, help, value)| Row::of_shell(name, help, value));
+        text::counters(&mut encoder, rows.chain(shell).collect())
     }
 }
 
-fn gauge(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: i64) -> Result<(), fmt::Error> {
-    let gauge = ConstGauge::new(value);
-    gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
-}
-
-fn counter(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: u64) -> Result<(), fmt::Error> {
-    let counter = ConstCounter::new(value);
-    counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+impl Gathered {
+    fn gauges(&self) -> Vec<Row> {
+        let Metrics { health, listeners, .. } = &self.metrics;
+        let (retained, retained_bytes) = self.metrics.retained();
+        let mut rows = vec![
+            Row::plain(
+                "connections",
+                "Network connections, handshakes included",
+                health.connections() as u64,
+            ),
+            Row::plain("ready", "1 while clients are accepted and commits succeed", health.is_ready().into()),
+            Row::plain("draining", "1 while clients are sent away", health.is_draining().into()),
+            Row::plain("retained_messages", "Retained messages, those of $SYS included", retained as u64),
+            Row::plain("retained_bytes", "Their topics and payloads", retained_bytes),
+        ];
+        let overload = &health.overload;
+        let (used, max) = overload.memory();
+        let step =
+            "What is given up: 0 nothing, 1 accepting, 2 reading publishers, 3 QoS 0, 4 the slowest readers";
+        let lag = u64::try_from(overload.lag().as_millis()).unwrap_or(u64::MAX);
+        rows.extend([
+            Row::plain("overload_step", step, overload.step() as u64),
+            Row::plain(
+                "overload_lagging",
+                "1 while a shard is so late that nobody is accepted",
+                overload.is_lagging().into(),
+            ),
+            Row::plain("loop_lag_milliseconds", "How late the latest shard was in the last second", lag),
+            Row::plain("memory_used_bytes", "Resident memory and what the shards have for each other", used),
+            Row::plain("memory_max_bytes", "The bound of memory_used_bytes; 0: none", max),
+        ]);
+        for listener in listeners.get().into_iter().flatten() {
+            let help = "Network connections of one listener";
+            let count = listener.connections() as u64;
+            rows.push(Row::labelled("listener_connections", help, "listener", &listener.name, count));
+        }
+        rows
+    }
 }
 
 #[cfg(test)]
@@ -299,7 +378,7 @@ mod tests {
     #[test]
     fn the_text_has_the_sum_over_all_shards() {
         let (mailboxes, inboxes) = mailboxes(2);
-        let metrics = Metrics::new(mailboxes, Arc::new(Health::default()));
+        let metrics = Metrics::new(mailboxes, Arc::default(), Arc::new(RwLock::new(Router::new(2))));
         metrics.commit_lasted(Duration::from_millis(3));
         let shards: Vec<_> = inboxes
             .into_iter()
@@ -308,8 +387,9 @@ mod tests {
                     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
                     let mut commands = Vec::new();
                     runtime.block_on(inbox.take(&mut commands));
-                    let core = Counters { connects: 3, sessions: 2, ..Default::default() };
-                    let shell = ShellCounters { accepted: 4, ..Default::default() };
+                    let core =
+                        Counters { connects: 3, sessions: 2, dropped_expired: 1, ..Default::default() };
+                    let shell = ShellCounters { accepted: 4, refused_rate: 2, ..Default::default() };
                     let Some(Command::Report(sender)) = commands.pop() else { panic!("{commands:?}") };
                     sender.send(Report { core, shell }).unwrap();
                 })
@@ -324,18 +404,12 @@ mod tests {
             "reveille_broker_sessions 4",
             "reveille_broker_sockets_accepted_total 8",
             "reveille_broker_connections 0",
+            "reveille_broker_messages_dropped_total{reason=\"expired\"} 2",
+            "reveille_broker_connections_refused_total{reason=\"rate\"} 4",
             "reveille_broker_commit_seconds_count 1",
             "# EOF",
         ] {
             assert!(text.lines().any(|given| given == line), "{line} is missing in\n{text}");
-        }
-    }
-
-    #[test]
-    fn every_gauge_is_a_counter_of_the_core() {
-        let counters = Counters::default();
-        for gauge in GAUGES {
-            assert!(counters.each().any(|(name, _)| name == gauge), "{gauge}");
         }
     }
 }

@@ -83,6 +83,8 @@ impl Operator {
             auth,
             acl,
             push_rules,
+            slow_consumer_s,
+            sys_interval_s,
             drain,
             traces,
             limits,
@@ -123,6 +125,13 @@ impl Operator {
             in_force.push_rules.clone_from(push_rules);
             report.changed.push("broker.push_rules");
         }
+        let intervals = [
+            ("broker.slow_consumer_s", in_force.slow_consumer_s == *slow_consumer_s),
+            ("broker.sys_interval_s", in_force.sys_interval_s == *sys_interval_s),
+        ];
+        report.changed.extend(intervals.iter().filter(|(_, is_same)| !is_same).map(|(key, _)| *key));
+        self.shared.intervals.set(*slow_consumer_s, *sys_interval_s);
+        (in_force.slow_consumer_s, in_force.sys_interval_s) = (*slow_consumer_s, *sys_interval_s);
         if in_force.drain != *drain {
             in_force.drain.clone_from(drain);
             report.changed.push("broker.drain");

@@ -27,9 +27,11 @@ use crate::metrics::Metrics;
 use crate::operator::Operator;
 use crate::shard_thread::{self, Setup};
 use crate::shared::Shared;
+use crate::sys::Sys;
 use crate::tls;
 use crate::tracer::Tracer;
 use crate::transport::tcp::{self, Bound};
+use crate::watch::Intervals;
 use arc_swap::ArcSwap;
 use listeners::{BoundListener, Places};
 use reveille_broker_core::change::Recovered;
@@ -83,6 +85,7 @@ struct Running {
     readers: Readers,
     http: Option<Http>,
     certificates: Option<tls::Watch>,
+    sys: Option<Sys>,
     store: Arc<dyn Store>,
 }
 
@@ -163,17 +166,19 @@ fn serve(
     let shards = config.shard_count();
     let (mailboxes, inboxes) = mailboxes(shards);
     let health = Arc::new(Health::default());
-    let metrics = Metrics::new(Arc::clone(&mailboxes), Arc::clone(&health));
+    let router = Arc::new(RwLock::new(Router::new(shards)));
+    let metrics = Metrics::new(Arc::clone(&mailboxes), Arc::clone(&health), Arc::clone(&router));
     let readers = Readers::start(&store, &mailboxes, &health).map_err(StartError::Thread)?;
     let shared = Shared {
         no: ShardNo(0),
         clock: Clock::start(),
-        router: Arc::new(RwLock::new(Router::new(shards))),
+        router,
         mailboxes: Arc::clone(&mailboxes),
         store: Arc::clone(&store),
         health: Arc::clone(&health),
         metrics: metrics.clone(),
         listeners: bound.listeners(),
+        intervals: Arc::new(Intervals::new(config.slow_consumer_s, config.sys_interval_s)),
         draining: Arc::default(),
         tracer: Arc::new(Tracer::new(Arc::clone(&mailboxes))),
         bans: Arc::new(bans),
@@ -184,7 +189,7 @@ fn serve(
         control: Arc::new(ArcSwap::from_pointee(config.control.core()?)),
     };
     let certificates = tls::Watch::start(&shared.listeners, &health).map_err(StartError::Thread)?;
-    let running = Running { shards: Vec::new(), readers, http: None, certificates, store };
+    let running = Running { shards: Vec::new(), readers, http: None, certificates, sys: None, store };
     let operator = Operator::new(shared.clone(), config.clone());
     // From here on an early return drops the broker, which stops what runs already.
     let places = Places::default();
@@ -197,6 +202,9 @@ fn serve(
     broker.recover(&shared, recovered)?;
     shared.tracer.configure(&config.traces);
     broker.listen(bound)?;
+    if let Some(running) = &mut broker.running {
+        running.sys = Some(Sys::start(shared.clone()).map_err(StartError::Thread)?);
+    }
     tracing::info!(
         mqtt = addresses.mqtt.map(tracing::field::display),
         listeners = broker.places.all.len(),
@@ -345,7 +353,9 @@ impl Broker {
         let mut of_shards: Vec<Vec<(Arc<Listener>, Acceptor)>> = Vec::new();
         of_shards.resize_with(usize::from(self.mailboxes.count()), Vec::new);
         let mut listeners = Vec::new();
-        for listener in [internal].into_iter().chain(mqtt).chain(further) {
+        let all: Vec<BoundListener> = [internal].into_iter().chain(mqtt).chain(further).collect();
+        self.metrics.serves(all.iter().map(BoundListener::listener).collect());
+        for listener in all {
             listeners.push(listener.shown());
             let acceptors = listener.listen(&mut self.places)?;
             for (of_shard, acceptor) in of_shards.iter_mut().zip(acceptors) {
@@ -402,11 +412,14 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        let Some(Running { shards, readers, http, certificates, store }) = self.running.take() else {
+        let Some(Running { shards, readers, http, certificates, sys, store }) = self.running.take() else {
             return;
         };
         self.health.set_serving(false);
         self.health.set_stopping();
+        if let Some(sys) = sys {
+            sys.stop();
+        }
         self.stop_shards();
         for shard in shards {
             let _ = shard.join(); // a panic was reported by its watch

@@ -8,6 +8,7 @@ use crate::mailbox::{Command, Inbox};
 use crate::overload::LOOK;
 use crate::rules::Rules;
 use crate::shared::Shared;
+use crate::watch::watch;
 use reveille_broker_core::change::Recovered;
 use reveille_broker_core::shard::{Shard, ShardConfig};
 use std::io;
@@ -125,6 +126,7 @@ async fn watch_load(host: Rc<Host>) {
 fn begin(host: &Rc<Host>, acceptors: Vec<(Arc<Listener>, Acceptor)>) {
     host.start();
     host.owns_listener(spawn_local(watch_load(Rc::clone(host))).abort_handle());
+    host.owns_listener(spawn_local(watch(Rc::clone(host))).abort_handle());
     for (listener, acceptor) in acceptors {
         host.owns_listener(spawn_local(accept(Rc::clone(host), listener, acceptor)).abort_handle());
     }

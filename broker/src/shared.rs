@@ -12,6 +12,7 @@ use crate::listener::Listener;
 use crate::mailbox::Mailboxes;
 use crate::metrics::Metrics;
 use crate::tracer::Tracer;
+use crate::watch::Intervals;
 use arc_swap::ArcSwap;
 use reveille_broker_core::control::Control;
 use reveille_broker_core::io::ShardNo;
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     /// Who may connect, and what they may do then. Replaced as a whole; whoever is being identified finishes with the
     /// one it began with.
     pub(crate) auth: Arc<ArcSwap<Auth>>,
+    /// How often shards and `$SYS` are looked at.
+    pub(crate) intervals: Arc<Intervals>,
     /// Whether the broker empties itself, and how.
     pub(crate) draining: Arc<Draining>,
     /// Whom an operator follows.

@@ -10,5 +10,6 @@
 mod ctl;
 mod draining;
 mod logs;
+mod metrics;
 mod reloading;
 mod tracing;

@@ -3,17 +3,22 @@
 use reveille_proto::mqtt::Packet;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident;)*) => {
         /// Counts since the start, and a few gauges. Plain numbers: one thread owns them.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Counters {
-            $($(#[$doc])* pub $name: u64,)*
+            $($(#[doc = $doc])* pub $name: u64,)*
         }
 
         impl Counters {
             /// Name and value of each, for metrics.
             pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name)),*].into_iter()
+            }
+
+            /// The same with what it counts, in words. Those of gauges begin with `Gauge: `.
+            pub fn described(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($name), concat!($($doc,)*).trim_ascii(), self.$name)),*].into_iter()
             }
 
             /// Adds another shard's.

@@ -112,11 +112,19 @@ impl Router {
         self.index.release(app, share, shard);
     }
 
+    /// How many retained messages there are, and the bytes of their topics and payloads.
+    pub fn retained_totals(&self) -> (usize, u64) {
+        self.retained
+            .values()
+            .fold((0, 0), |(count, bytes), retained| (count + retained.len(), bytes + retained.bytes()))
+    }
+
     /// The retained message of a topic changed.
     pub fn retain(&mut self, app: &AppId, topic: TopicName, message: Option<Arc<Message>>) {
         match message {
             Some(message) => {
-                self.retained.entry(app.clone()).or_default().set(topic, message);
+                let size = message.size();
+                self.retained.entry(app.clone()).or_default().set_sized(&topic, message, size);
             }
             None => {
                 if let Some(retained) = self.retained.get_mut(app) {

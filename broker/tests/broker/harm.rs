@@ -64,8 +64,9 @@ fn a_reader_that_does_not_read_slows_nobody_down() {
         }
     }
     let text = broker.metrics_text();
-    let dropped =
-        text.lines().find_map(|line| line.strip_prefix("reveille_broker_dropped_slow_reader_total "));
+    let dropped = text.lines().find_map(|line| {
+        line.strip_prefix("reveille_broker_messages_dropped_total{reason=\"slow_reader\"} ")
+    });
     assert!(dropped.unwrap().parse::<u64>().unwrap() > 0, "{text}");
     // Whoever starts to read again gets what was kept, and then what is new.
     let reader = stuck.first_mut().unwrap();

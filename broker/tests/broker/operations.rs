@@ -1,11 +1,12 @@
 //! Health and metrics over HTTP.
 
 use crate::broker;
-use crate::client::{Client, connect};
-use reveille_proto::mqtt::{Packet, Version};
+use crate::client::{Client, PATIENCE, connect, publish};
+use reveille_proto::mqtt::{Packet, QoS, Version};
 use reveille_proto::reason::ReasonCode;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 fn get(address: SocketAddr, path: &str) -> String {
     let mut socket = TcpStream::connect(address).unwrap();
@@ -13,6 +14,20 @@ fn get(address: SocketAddr, path: &str) -> String {
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
     answer
+}
+
+fn value_of(metrics: &str, name: &str) -> u64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} is missing in {metrics}"))
+}
+
+/// For states that nobody announces.
+fn wait_for(mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "waited in vain");
+        std::thread::yield_now();
+    }
 }
 
 #[test]
@@ -83,7 +98,48 @@ fn a_drain_sends_clients_elsewhere_refuses_new_ones_and_ends() {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(broker.operator().drained());
     let metrics = broker.metrics_text();
     assert!(
-        metrics.contains("moved_total 6\n") && metrics.contains("refused_draining_total 2\n"),
+        metrics.contains("moved_total 6\n")
+            && metrics.contains("connections_refused_total{reason=\"draining\"} 2\n"),
         "{metrics}"
     );
+}
+
+#[test]
+fn a_new_subscriber_gets_the_values_of_sys_at_once_and_only_in_the_app_default() {
+    let broker = broker(
+        "allow_anonymous = true\nsys_interval_s = 3600\n[[users]]\nname = 'shop'\npassword = 'x'\napp = 'shop'",
+    );
+    let mut client = Client::connect(broker.mqtt_addr(), connect(Version::V5, "c", true));
+    let (topic, wanted) = ("$SYS/broker/version", concat!("reveille version ", env!("CARGO_PKG_VERSION")));
+    let value = |name: &str| value_of(&broker.metrics_text(), name);
+    wait_for(|| value("reveille_broker_retained_messages") > 40); // the first publication, after the start
+    client.subscribe(topic, QoS::AtMostOnce);
+    let version = client.receive_publish();
+    assert_eq!((&version.payload[..], version.retain), (wanted.as_bytes(), true));
+    let mut shop = connect(Version::V5, "s", true);
+    (shop.username, shop.password) = (Some("shop".into()), Some(b"x"[..].into()));
+    let mut shop = Client::connect(broker.mqtt_addr(), shop);
+    shop.subscribe("$SYS/#", QoS::AtMostOnce);
+    shop.ping();
+    let mut all = Client::connect(broker.mqtt_addr(), connect(Version::V5, "all", true));
+    all.subscribe("#", QoS::AtMostOnce);
+    all.ping();
+    assert_eq!(all.publish("$SYS/broker/version", b"forged", 1), ReasonCode::NOT_AUTHORIZED);
+}
+
+#[test]
+fn a_client_that_does_not_read_is_counted_as_slow() {
+    let broker = broker("slow_consumer_s = 1\n[limits]\nunsent_max_bytes = 65536");
+    let mut slow = Client::connect(broker.mqtt_addr(), connect(Version::V5, "slow", true));
+    slow.subscribe("t", QoS::AtMostOnce);
+    let mut sender = Client::connect(broker.mqtt_addr(), connect(Version::V5, "sender", true));
+    // The kernel buffers some megabytes before the socket takes no more.
+    wait_for(|| {
+        for _ in 0..64 {
+            sender.send(&publish("t", &[0; 60_000], QoS::AtMostOnce, 0));
+        }
+        sender.ping();
+        value_of(&broker.metrics_text(), "reveille_broker_slow_consumers_total") > 0
+    });
+    assert!(broker.metrics_text().contains("reveille_broker_connections_blocked 1\n"));
 }

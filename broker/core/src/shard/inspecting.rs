@@ -8,6 +8,7 @@ use crate::admin::{
 };
 use crate::change::{Granted, Phase};
 use crate::connection::Connection;
+use crate::io::ConnectionKey;
 use crate::message::Seq;
 use crate::queue::{Queue, Slot};
 use crate::session::Session;
@@ -19,7 +20,31 @@ use std::sync::Arc;
 /// Which of a session's subscriptions are wanted.
 type Wants<'a> = dyn Fn(&Subscription) -> bool + 'a;
 
+/// What waits for one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each field is named after what it tells")]
+pub struct Backlog<'a> {
+    pub app: &'a AppId,
+    pub client_id: &'a ClientId,
+    pub unsent_bytes: usize,
+    pub unsent_bytes_max: usize,
+    pub queued_messages: usize,
+}
+
 impl Shard {
+    /// What waits for a connection.
+    pub fn backlog(&self, key: ConnectionKey) -> Option<Backlog<'_>> {
+        let connection = self.connection(key)?;
+        let session = self.session(connection.session)?;
+        Some(Backlog {
+            app: &session.app,
+            client_id: &session.client_id,
+            unsent_bytes: connection.unsent.len(),
+            unsent_bytes_max: connection.limits.unsent_bytes_max,
+            queued_messages: session.queue_len(),
+        })
+    }
+
     /// The next sessions from a place on that a filter lets through, at most `limit`.
     pub fn sessions(&self, filter: &SessionFilter, from: Place, limit: usize) -> Page<SessionView> {
         self.walk(from, limit, |at, session| self.is_wanted(session, filter).then(|| self.view(at, session)))
