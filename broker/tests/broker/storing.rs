@@ -6,7 +6,7 @@ use reveille_broker::Broker;
 use reveille_broker_store::{Memory, Store, StoreError};
 use reveille_proto::mqtt::{Packet, QoS, Version};
 use reveille_proto::reason::ReasonCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 fn start_on(store: &Arc<Memory>) -> Broker {
@@ -29,34 +29,50 @@ fn park_device(broker: &Broker) {
     assert_eq!(device.receive_or_end(), None);
 }
 
+/// Syncs the store while nobody holds `arm`. Whoever holds it knows that no sync runs, not even one that began before.
+fn spin_disk(store: &Arc<Memory>, arm: &Arc<Mutex<()>>) -> std::thread::JoinHandle<()> {
+    let (store, arm) = (Arc::clone(store), Arc::clone(arm));
+    std::thread::spawn(move || {
+        while Arc::strong_count(&arm) > 1 {
+            let free = arm.lock().unwrap();
+            store.sync();
+            drop(free);
+            std::thread::yield_now();
+        }
+    })
+}
+
+/// Stops the disk at a moment at which it has nothing left to write.
+fn hold_idle<'arm>(store: &Memory, arm: &'arm Mutex<()>) -> MutexGuard<'arm, ()> {
+    let started = Instant::now();
+    loop {
+        let held = arm.lock().unwrap();
+        if store.pending() == 0 {
+            return held;
+        }
+        drop(held);
+        assert!(started.elapsed() < PATIENCE, "the store is never idle");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn no_acknowledgement_leaves_before_the_commit_ended() {
     let store = Arc::new(Memory::manual());
-    let syncing = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let arm = Arc::new(Mutex::new(()));
     let broker = start_on(&store);
-    let disk = {
-        let (store, syncing) = (Arc::clone(&store), Arc::clone(&syncing));
-        std::thread::spawn(move || {
-            while Arc::strong_count(&syncing) > 1 {
-                if syncing.load(std::sync::atomic::Ordering::SeqCst) {
-                    store.sync();
-                }
-                std::thread::yield_now();
-            }
-        })
-    };
+    let disk = spin_disk(&store, &arm);
     park_device(&broker);
     let mut sender = Client::connect(broker.mqtt_addr(), connect(Version::V5, "sender", true));
-    wait_for("an idle store", || store.pending() == 0);
-    syncing.store(false, std::sync::atomic::Ordering::SeqCst);
+    let held = hold_idle(&store, &arm);
     sender.send(&publish("t", b"x", QoS::AtLeastOnce, 1));
     wait_for("a commit", || store.pending() > 0);
     sender.ping(); // answered; were the PUBACK on its way, it would have come first
     assert!(store.pending() > 0);
-    syncing.store(true, std::sync::atomic::Ordering::SeqCst);
+    drop(held);
     assert!(matches!(sender.receive(), Packet::PubAck(ack) if ack.reason == ReasonCode::SUCCESS));
     broker.stop();
-    drop(syncing);
+    drop(arm);
     disk.join().unwrap();
 }
 
