@@ -106,6 +106,8 @@ pub(crate) async fn shake_hands(
     let certificate_identity = certificate.and_then(|certificate| listener.identity_of(&certificate));
     let peer = Peer { listener, address: proxied.or(address), certificate_identity };
     let connect = connect.unwrap_or(Err(Failed::Silent));
+    let asked = connect.as_ref().ok().and_then(|connect| connect.properties.maximum_packet_size);
+    let size_max = asked.unwrap_or(u32::MAX);
     let opening = match connect.and_then(|connect| check_rate(&peer, proxied).map(|()| connect)) {
         Ok(connect) => admit(&host, connect, &peer, (&stream, &mut unread)).await,
         Err(failed) => Err(failed),
@@ -128,13 +130,13 @@ pub(crate) async fn shake_hands(
         Err(Failed::Rate) => host.count(|counters| counters.refused_address_rate += 1),
         Err(Failed::Refused(version, reason)) => {
             host.count(|counters| counters.refused(reason));
-            // Read or not, it ends.
-            let _ =
-                timeout(REFUSAL_DEADLINE, refuse(&host, &stream, version, handshake::refusal(reason))).await;
+            let connack = refusal_that_fits(version, handshake::refusal(reason), size_max);
+            let _ = timeout(REFUSAL_DEADLINE, refuse(&host, &stream, connack)).await; // read or not, it ends
         }
         Err(Failed::Draining(version, connack)) => {
             host.count(|counters| counters.refused_draining += 1);
-            let _ = timeout(REFUSAL_DEADLINE, refuse(&host, &stream, version, *connack)).await;
+            let connack = refusal_that_fits(version, *connack, size_max);
+            let _ = timeout(REFUSAL_DEADLINE, refuse(&host, &stream, connack)).await;
         }
     }
 }
@@ -345,12 +347,20 @@ async fn hand_over(host: &Rc<Host>, stream: Stream, newcomer: Newcomer) {
     }
 }
 
-async fn refuse(host: &Host, stream: &Stream, version: Version, connack: ConnAck) {
-    let mut answer = BytesMut::new();
-    let packet = Packet::ConnAck(Box::new(connack));
-    if packet.write(version, &mut answer).is_err() {
-        return; // cannot happen: a refusal is a few bytes
-    }
+/// A refusal as bytes, without its properties where the client has no room for them; nothing where it has no room for
+/// the bare packet. `[MQTT5-3.1.2-24]`, `[MQTT5-3.2.2-19]`
+fn refusal_that_fits(version: Version, connack: ConnAck, size_max: u32) -> BytesMut {
+    let bare = handshake::refusal(connack.reason);
+    let written = [connack, bare].into_iter().map(|connack| {
+        let mut bytes = BytesMut::new();
+        let written = Packet::ConnAck(Box::new(connack)).write(version, &mut bytes);
+        written.map(|()| bytes)
+    });
+    let fits = |bytes: &BytesMut| u32::try_from(bytes.len()).is_ok_and(|size| size <= size_max);
+    written.flatten().find(fits).unwrap_or_default()
+}
+
+async fn refuse(host: &Host, stream: &Stream, mut answer: BytesMut) {
     loop {
         match stream.try_finish(&mut answer) {
             Ok(()) => break,

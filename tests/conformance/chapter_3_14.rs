@@ -14,6 +14,10 @@ const TAKEN_OVER: u8 = 0x8E;
 /// What section 3.14.2.1 lets a client say, without the normal end.
 const OF_CLIENTS: [u8; 13] = [4, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99];
 
+/// What it lets only a server say, and 0x8C, which stands in the table of section 2.4 only.
+const OF_SERVERS: [u8; 16] =
+    [0x87, 0x89, 0x8B, 0x8C, 0x8D, 0x8E, 0x8F, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2];
+
 fn with_will(client_id: &str) -> Connect {
     Connect::new(client_id).will(Will::new("will", client_id))
 }
@@ -101,6 +105,23 @@ fn a_reason_code_of_another_packet_is_an_error() {
         client.send(Packet::new(0xE0).u8(code));
         client.expect_goodbye(PROTOCOL_ERROR);
         watcher.expect_message("will", "c");
+    }
+}
+
+/// Covers: MQTT5-3.14.2-1
+/// Also: MQTT 5.0 section 3.14.2.1, what only a server may say is an abnormal end
+#[test]
+fn a_client_that_says_what_only_a_server_may_say_broke_the_protocol() {
+    let stage = Stage::new(Version::V5);
+    let mut watcher = stage.connect("watcher");
+    watcher.subscribe("will", 0);
+    for code in OF_SERVERS {
+        for form in [Packet::new(0xE0).u8(code), Packet::new(0xE0).u8(code).u8(0)] {
+            let mut client = stage.accepted(with_will("c"));
+            client.send(form);
+            client.expect_goodbye(PROTOCOL_ERROR);
+            watcher.expect_message("will", "c");
+        }
     }
 }
 

@@ -55,6 +55,21 @@ fn a_reference_does_not_outgrow_the_clients_maximum_packet_size() {
     }
 }
 
+/// Covers: MQTT5-3.1.2-24
+/// Also: MQTT 5.0 section 4.11, nor does the reference of a refusal
+#[test]
+fn a_refusal_leaves_the_reference_out_where_the_client_has_no_room_for_it() {
+    let stage = Stage::new(Version::V5);
+    drain(&stage, Some(&"a".repeat(100)), false);
+    let sized = |size| Connect::new("c").property(prop::four(prop::MAXIMUM_PACKET_SIZE, size));
+    for (size, is_referred) in [(5, false), (107, false), (108, true)] {
+        let connack = stage.refusal(sized(size)).unwrap().connack(Version::V5);
+        assert_eq!(connack.code, USE_ANOTHER_SERVER);
+        assert_eq!(connack.property(prop::SERVER_REFERENCE).is_some(), is_referred, "{size}");
+    }
+    assert_eq!(stage.refusal(sized(4)), None, "not even the bare packet fits");
+}
+
 /// Also: MQTT 5.0 section 4.11, older versions have no words for it
 #[test]
 fn older_clients_are_closed_and_refused() {

@@ -226,3 +226,17 @@ fn auth_does_not_outgrow_the_clients_maximum_packet_size() {
         assert!(is_asked || maximum < 150, "room for the data and nothing more");
     }
 }
+
+/// Covers: MQTT5-3.1.2-24
+#[test]
+fn an_auth_without_room_on_an_open_connection_ends_it() {
+    const TOO_LARGE: u8 = 0x95;
+    let stage = stage();
+    let mut watcher = stage.connect("watcher");
+    watcher.subscribe("will", 0);
+    let limit = prop::four(prop::MAXIMUM_PACKET_SIZE, 200);
+    let mut client = log_in(&stage, Connect::new("c").property(limit).will(Will::new("will", "c")));
+    client.send(auth(REAUTHENTICATE, METHOD, &(first() + &"x".repeat(150)))); // the answer repeats the nonce
+    client.expect_goodbye(TOO_LARGE);
+    watcher.expect_message("will", "c");
+}

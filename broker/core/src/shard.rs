@@ -376,17 +376,23 @@ impl Shard {
 
     /// SUBACK and UNSUBACK have a byte for each filter: a client that asks for more than it can be told is closed.
     fn answer_filters(&mut self, key: ConnectionKey, packet: &Packet, now: Time) {
-        let Some(connection) = self.connection_mut(key) else { return };
+        if self.write_or_end(key, packet, now) && matches!(packet, Packet::SubAck(_)) {
+            self.read_retained(key);
+        }
+    }
+
+    /// Writes what a client waits for; one that has no room for it is closed. Whether it was written.
+    fn write_or_end(&mut self, key: ConnectionKey, packet: &Packet, now: Time) -> bool {
+        let Some(connection) = self.connection_mut(key) else { return false };
         if !connection.write(packet) {
-            return self.refuse(key, ReasonCode::PACKET_TOO_LARGE, now);
+            self.refuse(key, ReasonCode::PACKET_TOO_LARGE, now); // [MQTT5-3.1.2-24]
+            return false;
         }
         self.touch(key);
         self.update_reading(key);
         self.trace_sent(key, packet);
         self.counters.count_sent(packet);
-        if matches!(packet, Packet::SubAck(_)) {
-            self.read_retained(key);
-        }
+        true
     }
 
     /// The store refused: whoever waits hears that there is no room. `[MQTT5-4.13.2]`

@@ -140,6 +140,23 @@ fn a_connack_that_does_not_fit_is_not_sent_and_the_client_is_not_left_waiting() 
     stage.accepted(Connect::new("c").property(limit)).expect_nothing();
 }
 
+/// Covers: MQTT5-3.1.2-24, MQTT5-3.2.2-19
+#[test]
+fn a_refusal_that_does_not_fit_is_not_sent() {
+    const NOT_AUTHORIZED: u8 = 0x87;
+    let stage = Stage::with(Version::V5, "allow_anonymous = false\n[[users]]\nname = 'u'\npassword = 'p'");
+    for size in 1..=6 {
+        let limit = prop::four(prop::MAXIMUM_PACKET_SIZE, size);
+        let told = stage.refusal(Connect::new("c").property(limit));
+        let told = told.map(|frame| frame.connack(Version::V5).code);
+        assert_eq!(
+            told,
+            (size >= 5).then_some(NOT_AUTHORIZED),
+            "a bare CONNACK has 5 bytes, the limit is {size}"
+        );
+    }
+}
+
 /// Covers: MQTT5-3.1.2-24, MQTT5-3.9.2-1, MQTT5-3.9.2-2
 #[test]
 fn a_suback_that_does_not_fit_ends_the_connection_instead_of_being_forgotten() {

@@ -38,12 +38,12 @@ impl Shard {
         let Some(connection) = self.connection_mut(key) else { return };
         match outcome {
             Authenticated::Continue(data) => {
-                self.say_auth(key, ReasonCode::CONTINUE_AUTHENTICATION, Some(data));
+                self.say_auth(key, ReasonCode::CONTINUE_AUTHENTICATION, Some(data), now);
             }
             Authenticated::Done(identity, data) => {
                 connection.about.is_authenticating = false;
                 match self.is_same_client(key, &identity) {
-                    true => self.known_again(key, &identity, data),
+                    true => self.known_again(key, &identity, data, now),
                     false => self.refuse_authentication(key, ReasonCode::NOT_AUTHORIZED, now),
                 }
             }
@@ -59,14 +59,14 @@ impl Shard {
         is_app && user == identity.user.as_ref()
     }
 
-    fn known_again(&mut self, key: ConnectionKey, identity: &Identity, data: Option<Bytes>) {
+    fn known_again(&mut self, key: ConnectionKey, identity: &Identity, data: Option<Bytes>, now: Time) {
         let Some(connection) = self.connection_mut(key) else { return };
         connection.permission = Permission::of(identity);
         let due = connection.look_at();
         if let Some(due) = due {
             self.deadlines.arm(Due::Connection(key), due.0);
         }
-        self.say_auth(key, ReasonCode::SUCCESS, data);
+        self.say_auth(key, ReasonCode::SUCCESS, data, now);
         self.revoke_subscriptions(key);
     }
 
@@ -76,11 +76,11 @@ impl Shard {
         self.end_connection(key, reason, true, now);
     }
 
-    /// `[MQTT5-4.12.0-5]`: the method is in every AUTH.
-    fn say_auth(&mut self, key: ConnectionKey, reason: ReasonCode, data: Option<Bytes>) {
+    /// `[MQTT5-4.12.0-5]`: the method is in every AUTH. A client that has no room for it would wait for ever.
+    fn say_auth(&mut self, key: ConnectionKey, reason: ReasonCode, data: Option<Bytes>, now: Time) {
         let Some(connection) = self.connection(key) else { return };
         let method = connection.about.method.clone();
         let auth = Auth { reason, method, data, properties: ReasonProperties::default() };
-        self.write(key, &Packet::Auth(Box::new(auth)));
+        self.write_or_end(key, &Packet::Auth(Box::new(auth)), now);
     }
 }

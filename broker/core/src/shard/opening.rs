@@ -201,6 +201,9 @@ impl Shard {
         disconnect: &reveille_proto::mqtt::Disconnect,
         now: Time,
     ) {
+        if is_servers_word(disconnect.reason) {
+            return self.refuse(key, ReasonCode::PROTOCOL_ERROR, now);
+        }
         if let Some(expiry) = disconnect.session_expiry_interval {
             let Some((_, session)) = self.session_at(key) else { return };
             let limit = if session.is_bridge { u32::MAX } else { session.limits.session_expiry_max };
@@ -212,6 +215,11 @@ impl Shard {
         let publishes_will = disconnect.reason != ReasonCode::SUCCESS; // 0x04 and every failure, [MQTT5-3.14.4-3]
         self.end_connection(key, disconnect.reason, publishes_will, now);
     }
+}
+
+/// Reasons of DISCONNECT that only a server has: the column "sent by" of the table in section 3.14.2.1.
+fn is_servers_word(reason: ReasonCode) -> bool {
+    matches!(reason.get(), 0x87 | 0x89 | 0x8B..=0x8F | 0x9A..=0xA2)
 }
 
 /// What the client may expect of us. Limits that are the standard's own defaults are left out.
