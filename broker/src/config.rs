@@ -25,7 +25,7 @@ pub use listeners::{
     CertificateConfig, ClientCertificate, ClientIdentity, DEFAULT_LISTENER, FileMode, INTERNAL_LISTENER,
     ListenerConfig, ListenerKind, ListenerProblem, Network,
 };
-pub use overrides::LimitsOverride;
+pub use overrides::{LimitsOverride, TotalsConfig};
 pub(crate) use traces::Followed;
 pub use traces::{TraceConfig, TraceError};
 
@@ -96,8 +96,10 @@ pub struct Config {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AppConfig {
-    /// Bounds of the app and of each of its connections.
+    /// Bounds of each of its connections.
     pub limits: LimitsOverride,
+    /// Bounds of all of them together.
+    pub totals: TotalsConfig,
 }
 
 impl Default for Config {

@@ -39,7 +39,11 @@ impl LimitsTable {
             pairs: HashMap::new(),
         };
         table.fill_pairs();
-        let of_app = |app: &AppId| (app.clone(), AppLimits { connection: table.of("", app, None) });
+        let of_app = |app: &AppId| {
+            let totals = config.apps.get(app.as_str()).map(|table| table.totals.core()).unwrap_or_default();
+            let connection = table.of("", app, None);
+            (app.clone(), AppLimits { connection, totals, ..Default::default() })
+        };
         let apps = table.apps.keys().map(of_app).collect();
         table.core = Arc::new(Limits { apps, ..config.limits.core() });
         table

@@ -290,7 +290,7 @@ mod tests {
     #[tokio::test]
     async fn mail_keeps_its_order() {
         let (mailboxes, mut inboxes) = mailboxes(1);
-        let input = |batch| Command::Input(Input::Routed { ticket: batch, parts: 0 });
+        let input = |batch| Command::Input(Input::Routed { ticket: batch, parts: 0, is_refused: false });
         mailboxes.send_all(ShardNo(0), vec![input(1), input(2)]);
         mailboxes.send(ShardNo(0), input(3));
         let mut commands = Vec::new();

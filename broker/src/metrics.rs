@@ -247,7 +247,7 @@ impl Metrics {
     }
 
     /// Retained messages and their bytes.
-    pub(crate) fn retained(&self) -> (usize, u64) {
+    pub(crate) fn retained(&self) -> (u64, u64) {
         self.router.read().unwrap_or_else(PoisonError::into_inner).retained_totals()
     }
 
@@ -342,7 +342,7 @@ impl Gathered {
             ),
             Row::plain("ready", "1 while clients are accepted and commits succeed", health.is_ready().into()),
             Row::plain("draining", "1 while clients are sent away", health.is_draining().into()),
-            Row::plain("retained_messages", "Retained messages, those of $SYS included", retained as u64),
+            Row::plain("retained_messages", "Retained messages, those of $SYS included", retained),
             Row::plain("retained_bytes", "Their topics and payloads", retained_bytes),
         ];
         let overload = &health.overload;

@@ -204,6 +204,7 @@ impl Operator {
         let table = LimitsTable::new(config);
         let core = Arc::clone(&table.core);
         self.shared.health.overload.set_max(&config.limits);
+        self.shared.write_router().set_limits(Arc::clone(&core));
         self.shared.limits.store(Arc::new(table));
         self.tell_shards(|| Input::Limits(Arc::clone(&core)));
     }

@@ -218,12 +218,15 @@ impl Rules {
 
     fn route(&mut self, message: &Arc<Message>, ticket: u64, to: RouteTo) {
         let asker = Ticket { shard: self.shared.no, number: ticket };
-        let parts = self.shared.read_router().route(message, to, asker);
+        let router = self.shared.read_router();
+        let is_refused = router.refuses(message, &to);
+        let parts = if is_refused { Vec::new() } else { router.route(message, to, asker) };
+        drop(router);
         if self.shared.tracer.is_on() {
             self.shared.tracer.routed(message, parts.len());
         }
-        self.follow_ups
-            .push_back(Input::Routed { ticket, parts: u32::try_from(parts.len()).unwrap_or(u32::MAX) });
+        let count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+        self.follow_ups.push_back(Input::Routed { ticket, parts: count, is_refused });
         for (shard, delivery) in parts {
             self.send(shard, Input::Deliver(Box::new(delivery)));
         }
@@ -244,7 +247,7 @@ impl Rules {
         let concerned = (0..).zip(by_shard).filter(|(_, list)| is_for_all || !list.is_empty());
         let concerned: Vec<(u16, Vec<ClientId>)> = concerned.collect();
         let parts = u32::try_from(concerned.len()).unwrap_or(u32::MAX);
-        self.follow_ups.push_back(Input::Routed { ticket: number, parts });
+        self.follow_ups.push_back(Input::Routed { ticket: number, parts, is_refused: false });
         for (no, client_ids) in concerned {
             self.send(ShardNo(no), Input::Withdraw { app: app.clone(), id, client_ids, ticket });
         }

@@ -197,6 +197,7 @@ fn serve(
     let mut broker =
         Broker { addresses, places, mailboxes, health, metrics, operator, api, running: Some(running) };
     shared.health.overload.set_max(&config.limits);
+    shared.write_router().set_limits(Arc::clone(&shared.limits.load().core));
     shared.write_router().set_strategies(shared.control.load().strategies.clone());
     let recovered = broker.start_shards(config, &shared, inboxes)?;
     broker.recover(&shared, recovered)?;

@@ -101,7 +101,7 @@ impl Publisher {
         let Report { core, shell } = report;
         let (retained, retained_bytes) = self.shared.metrics.retained();
         // What is kept for `$SYS` itself is no message of anybody's.
-        let retained = (retained as u64).saturating_sub(self.values.len() as u64);
+        let retained = retained.saturating_sub(self.values.len() as u64);
         let rows = [
             ("clients/connected", core.sessions_online),
             ("clients/disconnected", core.sessions.saturating_sub(core.sessions_online)),

@@ -282,7 +282,7 @@ impl World {
                     let deliveries = self.router.route(&message, to, Ticket { shard: no, number: ticket });
                     let parts = deliveries.len() as u32;
                     if ticket > 0 {
-                        self.mail[shard].push_front(Input::Routed { ticket, parts });
+                        self.mail[shard].push_front(Input::Routed { ticket, parts, is_refused: false });
                     }
                     for (to, delivery) in deliveries {
                         self.mail[usize::from(to.0)].push_back(Input::Deliver(Box::new(delivery)));
@@ -298,7 +298,7 @@ impl World {
                 Output::Trace(_) => {}
                 Output::Withdraw { app, id, client_ids, ticket } => {
                     let count = self.mail.len() as u32;
-                    self.mail[shard].push_front(Input::Routed { ticket, parts: count });
+                    self.mail[shard].push_front(Input::Routed { ticket, parts: count, is_refused: false });
                     for mail in &mut self.mail {
                         let (app, client_ids) = (app.clone(), client_ids.clone());
                         let ticket = Ticket { shard: no, number: ticket };

@@ -80,6 +80,10 @@ counters! {
     refused_rate;
     /// Messages that were put into a queue.
     queued;
+    /// CONNECTs and subscriptions refused because the app has no room for more.
+    refused_app_full;
+    /// Messages refused because no more may be retained.
+    refused_retained;
     /// Messages refused because a queue was full.
     refused_queue_full;
     /// Messages dropped because a queue was full and drops its oldest.

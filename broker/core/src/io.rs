@@ -209,6 +209,8 @@ pub enum Input {
         ticket: u64,
         /// How many.
         parts: u32,
+        /// It would have been retained, and no more may be: it goes nowhere.
+        is_refused: bool,
     },
     /// A shard did its part, durably.
     Settled {

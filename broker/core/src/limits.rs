@@ -1,5 +1,6 @@
 //! Every bound of the broker with its default and its reason. Nothing in the broker grows without one of these.
 
+use crate::usage::AppUsage;
 use reveille_proto::ids::AppId;
 use reveille_proto::mqtt::QoS;
 use std::collections::HashMap;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The bounds of the whole broker, and those that a connection gets for which nothing else was said.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Of a connection for which neither its listener, its app nor its user says anything else.
     pub connection: Arc<ConnectionLimits>,
@@ -23,6 +24,10 @@ pub struct Limits {
     pub wait_ack: Duration,
     /// Retained messages that are read in one go for a subscriber. 256.
     pub retained_page: usize,
+    /// Retained messages, of all apps together: they live in memory. 1,000,000.
+    pub retained_messages_max: u64,
+    /// Their payload and topic bytes. 1 GiB.
+    pub retained_bytes_max: u64,
     /// Delayed messages, of all apps together: they wait in memory too. 100,000.
     pub delayed_messages_max: u64,
     /// Their payload and topic bytes. 64 MiB.
@@ -106,11 +111,45 @@ pub struct Offered {
     pub shared_subscription: bool,
 }
 
-/// What the clients of one app may use together. `None`: no bound.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the clients of one app may use, each and together.
+#[derive(Clone, Debug, Default)]
 pub struct AppLimits {
     /// Of each of its connections.
     pub connection: Arc<ConnectionLimits>,
+    /// Of all of them together.
+    pub totals: AppTotals,
+    /// How much of that is used: counted by the shards from the moment that they hear of these limits.
+    pub usage: Arc<AppUsage>,
+}
+
+/// The bounds of one app. `u64::MAX`: none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppTotals {
+    /// Network connections.
+    pub connections_max: u64,
+    /// Sessions, with a connection or without.
+    pub sessions_max: u64,
+    /// Subscriptions of all its sessions.
+    pub subscriptions_max: u64,
+    /// Payload and topic bytes in all its queues. Two shards that queue at once may go beyond it by a message each.
+    pub queued_bytes_max: u64,
+    /// Retained messages.
+    pub retained_messages_max: u64,
+    /// Their payload and topic bytes.
+    pub retained_bytes_max: u64,
+}
+
+impl Default for AppTotals {
+    fn default() -> Self {
+        Self {
+            connections_max: u64::MAX,
+            sessions_max: u64::MAX,
+            subscriptions_max: u64::MAX,
+            queued_bytes_max: u64::MAX,
+            retained_messages_max: u64::MAX,
+            retained_bytes_max: u64::MAX,
+        }
+    }
 }
 
 /// What happens when a queue is full.
@@ -145,6 +184,8 @@ impl Default for Limits {
             look_ahead_max: 64,
             wait_ack: Duration::from_secs(3),
             retained_page: 256,
+            retained_messages_max: 1_000_000,
+            retained_bytes_max: 1 << 30,
             delayed_messages_max: 100_000,
             delayed_bytes_max: 64 << 20,
             delay_max: Duration::from_secs(7 * 24 * 60 * 60),

@@ -4,6 +4,7 @@ use crate::collections::mix;
 use crate::control::Strategies;
 use crate::global_index::{GlobalIndex, Sent};
 use crate::io::{Delivery, IndexChange, Recipients, RouteTo, ShardNo, Share, Ticket};
+use crate::limits::Limits;
 use crate::message::Message;
 use crate::presence::bridge_app;
 use crate::retained::Retained;
@@ -25,12 +26,21 @@ pub struct Router {
     index: GlobalIndex,
     retained: HashMap<AppId, Retained<Arc<Message>>>,
     shards: u16,
+    limits: Arc<Limits>,
+    /// Retained messages of all apps, and their bytes.
+    retained_total: (u64, u64),
 }
 
 impl Router {
     /// An empty router for that many shards, at most 128.
     pub fn new(shards: u16) -> Self {
-        Self { index: GlobalIndex::default(), retained: HashMap::new(), shards }
+        Self {
+            index: GlobalIndex::default(),
+            retained: HashMap::new(),
+            shards,
+            limits: Arc::default(),
+            retained_total: (0, 0),
+        }
     }
 
     /// A shard's subscriptions changed.
@@ -102,6 +112,38 @@ impl Router {
         ShardNo(u16::try_from(hasher.finish() % u64::from(self.shards.max(1))).unwrap_or(0))
     }
 
+    /// What may be retained from now on. What is retained stays.
+    pub fn set_limits(&mut self, limits: Arc<Limits>) {
+        self.limits = limits;
+    }
+
+    /// Whether this publish would be retained where no more may be: then it goes nowhere. Publishes that are on their way
+    /// between shards are not counted yet, so the bound may be passed by what mailboxes hold.
+    pub fn refuses(&self, message: &Message, to: &RouteTo) -> bool {
+        let is_retained = match to {
+            RouteTo::Subscribers | RouteTo::FromClient(_) | RouteTo::Retained => message.retain,
+            RouteTo::Group(..) | RouteTo::Sessions(_) => false,
+        };
+        if !is_retained || message.payload.is_empty() {
+            return false;
+        }
+        let known = self.retained.get(&message.app);
+        let (count, bytes) = known.map_or((0, 0), |retained| (retained.len() as u64, retained.bytes()));
+        let old = known.and_then(|retained| retained.get(&message.topic));
+        let (more, bytes_more) = (u64::from(old.is_none()), u64::from(message.size()));
+        let freed = old.map_or(0, |old| u64::from(old.size()));
+        let (all, all_bytes) = self.retained_total;
+        let limits = &self.limits;
+        let is_beyond = |used: u64, more: u64, freed: u64, max: u64| {
+            used + more > freed.saturating_add(max) && more > freed
+        };
+        let totals = limits.apps.get(&message.app).map(|app| app.totals).unwrap_or_default();
+        is_beyond(all, more, 0, limits.retained_messages_max)
+            || is_beyond(all_bytes, bytes_more, freed, limits.retained_bytes_max)
+            || is_beyond(count, more, 0, totals.retained_messages_max)
+            || is_beyond(bytes, bytes_more, freed, totals.retained_bytes_max)
+    }
+
     /// How groups of shared subscriptions choose from now on.
     pub fn set_strategies(&mut self, strategies: Strategies) {
         self.index.set_strategies(strategies);
@@ -113,14 +155,22 @@ impl Router {
     }
 
     /// How many retained messages there are, and the bytes of their topics and payloads.
-    pub fn retained_totals(&self) -> (usize, u64) {
-        self.retained
-            .values()
-            .fold((0, 0), |(count, bytes), retained| (count + retained.len(), bytes + retained.bytes()))
+    pub fn retained_totals(&self) -> (u64, u64) {
+        self.retained_total
     }
 
     /// The retained message of a topic changed.
     pub fn retain(&mut self, app: &AppId, topic: TopicName, message: Option<Arc<Message>>) {
+        let of = |router: &Self| {
+            router.retained.get(app).map_or((0, 0), |known| (known.len() as u64, known.bytes()))
+        };
+        let before = of(self);
+        self.replace_retained(app, topic, message);
+        let (after, total) = (of(self), self.retained_total);
+        self.retained_total = (total.0 + after.0 - before.0, total.1 + after.1 - before.1);
+    }
+
+    fn replace_retained(&mut self, app: &AppId, topic: TopicName, message: Option<Arc<Message>>) {
         match message {
             Some(message) => {
                 let size = message.size();

@@ -3,6 +3,7 @@
 //! The files below are the chapters: opening and ending connections, publishing, delivering, acknowledging,
 //! subscribing, directed delivery and announcements, deadlines, recovery.
 
+mod accounting;
 mod acknowledging;
 mod administering;
 mod announcing;
@@ -184,7 +185,7 @@ impl Shard {
             }
             Input::Drained { connection } => self.pump_connection(connection, now),
             Input::Deliver(delivery) => self.deliver(*delivery, now),
-            Input::Routed { ticket, parts } => self.routed(ticket, parts, now),
+            Input::Routed { ticket, parts, is_refused } => self.routed(ticket, parts, is_refused, now),
             Input::Settled { ticket, from, part } => self.settled(ticket, from, part, now),
             Input::Confirmed { message, is_durable } => self.confirmed(message, is_durable, now),
             Input::Withdraw { app, id, client_ids, ticket } => {
@@ -201,7 +202,7 @@ impl Shard {
             Input::Control(control) => self.config.control = control,
             Input::DropQos0(drops) => self.drops_qos0 = drops,
             Input::DisconnectSlowest { count, unsent_min } => self.disconnect_slowest(count, unsent_min, now),
-            Input::Limits(limits) => self.config.limits = limits,
+            Input::Limits(limits) => self.replace_limits(limits),
             Input::PushRules(rules) => self.config.push_rules = rules,
             Input::Traces(rules) => self.traces = Some(rules).filter(|rules| !rules.is_empty()),
             Input::Move { connection, reason, server_reference } => {
@@ -496,6 +497,7 @@ impl Shard {
 
     /// What is counted about a place that is gone.
     fn left_queue(&mut self, app: &AppId, slot: &Slot) {
+        self.count_app(app, |usage| usage.queued_bytes.sub(slot.entry.size.into()));
         self.counters.queued_messages = self.counters.queued_messages.saturating_sub(1);
         self.counters.queued_bytes = self.counters.queued_bytes.saturating_sub(u64::from(slot.entry.size));
         if let Some(group) = &slot.group {

@@ -30,6 +30,19 @@ impl Gauge {
     }
 }
 
+/// What the clients of one app use together. Retained messages are counted by the router.
+#[derive(Debug, Default)]
+pub struct AppUsage {
+    /// Network connections.
+    pub connections: Gauge,
+    /// Sessions.
+    pub sessions: Gauge,
+    /// Subscriptions.
+    pub subscriptions: Gauge,
+    /// Bytes in queues.
+    pub queued_bytes: Gauge,
+}
+
 /// What the shards of one broker use together.
 #[derive(Debug, Default)]
 pub struct Usage {

@@ -63,6 +63,10 @@ pub struct LimitsConfig {
     pub retained_page: usize,
     /// See [`Limits::recent_pushes_max`].
     pub recent_pushes_max: usize,
+    /// See [`Limits::retained_messages_max`].
+    pub retained_messages_max: u64,
+    /// See [`Limits::retained_bytes_max`].
+    pub retained_max_bytes: u64,
     /// See [`Limits::delayed_messages_max`].
     pub delayed_messages_max: u64,
     /// See [`Limits::delayed_bytes_max`].
@@ -140,6 +144,8 @@ impl Default for LimitsConfig {
             wait_ack_ms: u64::try_from(core.wait_ack.as_millis()).unwrap_or(u64::MAX),
             retained_page: core.retained_page,
             recent_pushes_max: core.recent_pushes_max,
+            retained_messages_max: core.retained_messages_max,
+            retained_max_bytes: core.retained_bytes_max,
             delayed_messages_max: core.delayed_messages_max,
             delayed_max_bytes: core.delayed_bytes_max,
             delay_max_s: core.delay_max.as_secs(),
@@ -165,6 +171,8 @@ impl LimitsConfig {
             look_ahead_max: self.look_ahead_max,
             wait_ack: Duration::from_millis(self.wait_ack_ms),
             retained_page: self.retained_page,
+            retained_messages_max: self.retained_messages_max,
+            retained_bytes_max: self.retained_max_bytes,
             delayed_messages_max: self.delayed_messages_max,
             delayed_bytes_max: self.delayed_max_bytes,
             delay_max: Duration::from_secs(self.delay_max_s),

@@ -2,6 +2,7 @@
 //! stays as it was.
 
 use super::{ConfigError, LimitsConfig, QueueFullConfig};
+use reveille_broker_core::limits::AppTotals;
 use serde::Deserialize;
 
 macro_rules! overrides {
@@ -58,5 +59,38 @@ impl LimitsOverride {
     /// The same rules as for `[broker.limits]`.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.over(&LimitsConfig::default()).check()
+    }
+}
+
+/// The table `[broker.apps.NAME.totals]`. What is absent has no bound.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TotalsConfig {
+    /// Network connections.
+    pub connections_max: Option<u64>,
+    /// Sessions, with a connection or without.
+    pub sessions_max: Option<u64>,
+    /// Subscriptions of all sessions.
+    pub subscriptions_max: Option<u64>,
+    /// Bytes in all queues.
+    pub queued_max_bytes: Option<u64>,
+    /// Retained messages.
+    pub retained_messages_max: Option<u64>,
+    /// Their bytes.
+    pub retained_max_bytes: Option<u64>,
+}
+
+impl TotalsConfig {
+    /// The bounds as the core knows them.
+    pub(crate) fn core(&self) -> AppTotals {
+        let bound = |value: Option<u64>| value.unwrap_or(u64::MAX);
+        AppTotals {
+            connections_max: bound(self.connections_max),
+            sessions_max: bound(self.sessions_max),
+            subscriptions_max: bound(self.subscriptions_max),
+            queued_bytes_max: bound(self.queued_max_bytes),
+            retained_messages_max: bound(self.retained_messages_max),
+            retained_bytes_max: bound(self.retained_max_bytes),
+        }
     }
 }

@@ -19,6 +19,7 @@ mod publishing;
 mod rumqttc;
 mod stopping;
 mod storing;
+mod totals;
 
 use reveille_broker::{Broker, Config};
 use reveille_broker_store::Memory;

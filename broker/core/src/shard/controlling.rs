@@ -77,6 +77,10 @@ impl Shard {
                 self.counters.refused_auto_subscriptions += 1;
                 continue;
             }
+            if !self.admits_subscription(&wanted.app) {
+                self.counters.refused_auto_subscriptions += 1;
+                continue;
+            }
             let granted = Granted { options: wanted.options, identifier: 0 };
             self.add_subscription(at, subscription, granted, true);
         }

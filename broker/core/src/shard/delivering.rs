@@ -326,6 +326,9 @@ impl Shard {
         self.counters.queued += 1;
         self.counters.queued_messages += 1;
         self.counters.queued_bytes += u64::from(entry.size);
+        if let Some(limits) = self.config.limits.apps.get(&message.app) {
+            limits.usage.queued_bytes.add(entry.size.into());
+        }
         // A message that nobody may have yet keeps its body: the store does not know it.
         let body = (keeps_body || !is_confirmed).then(|| Arc::clone(&message));
         queue.place(Slot::new(entry, body, is_confirmed, how.group, now));
@@ -379,6 +382,12 @@ impl Shard {
             return true;
         }
         self.drop_expired(at, usize::MAX, now);
+        // Where the queues of others fill the app, emptying this one would only lose its messages as well.
+        let own_bytes =
+            self.session(at).and_then(|session| session.queue.as_ref()).map_or(0, |queue| queue.bytes());
+        if self.beyond_app(at, size) > own_bytes {
+            return false;
+        }
         while !self.has_room(at, size) {
             let Some(session) = self.session(at) else { return false };
             let oldest = match session.limits.queue_full {
@@ -400,6 +409,9 @@ impl Shard {
             true => (limits.bridge_queue_messages_max, limits.bridge_queue_bytes_max),
             false => (session.limits.queue_messages_max, session.limits.queue_bytes_max),
         };
+        if self.beyond_app(at, size) > 0 {
+            return false;
+        }
         let queue = session.queue.as_ref();
         queue.is_none_or(|queue| queue.len() < messages && queue.bytes() + u64::from(size) <= bytes)
     }

@@ -62,6 +62,9 @@ impl Shard {
         let Some(connection) = place.take() else { return };
         self.trace(connection.session, None, || Traced::Disconnected { reason });
         self.counters.sessions_online = self.counters.sessions_online.saturating_sub(1);
+        if let Some(session) = self.session(connection.session) {
+            self.count_app(&session.app, |usage| usage.connections.sub(1));
+        }
         for owed in &connection.owed {
             if let Some(publishing) = self.publishes.get_mut(&owed.ticket) {
                 publishing.connection = None;
@@ -124,6 +127,7 @@ impl Shard {
         self.by_key.remove(&session.key);
         self.counters.sessions = self.counters.sessions.saturating_sub(1);
         self.leave_indexes(at, &session);
+        self.count_app(&session.app, |usage| usage.sessions.sub(1));
         if session.is_durable {
             self.say_expired(&session, now);
         }
@@ -152,6 +156,7 @@ impl Shard {
         }
         let count = session.subscriptions.len() as u64;
         self.counters.subscriptions = self.counters.subscriptions.saturating_sub(count);
+        self.count_app(&session.app, |usage| usage.subscriptions.sub(count));
     }
 
     /// What came through a group goes to its other members, unless its QoS 2 delivery had begun: this client may have it

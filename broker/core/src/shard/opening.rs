@@ -39,6 +39,10 @@ impl Shard {
         let mut granting = Granting { session_present: false, must_wait: false };
         // The take-over ended a session that lives no longer than its connection.
         let known = self.by_client.get(&client).copied();
+        if !self.admits(&opening, known.is_none()) {
+            self.counters.refused_app_full += 1;
+            return self.turn_away(key, &opening, ReasonCode::QUOTA_EXCEEDED);
+        }
         let at = match known {
             Some(at) if !self.must_start_clean(at, &opening.connect, now) => {
                 granting.session_present = true;
@@ -47,6 +51,7 @@ impl Shard {
             Some(at) => {
                 granting.must_wait = self.session(at).is_some_and(|session| session.is_stored);
                 self.end_session(at, now); // [MQTT5-3.1.2-4]
+                self.count_app(&client.0, |usage| usage.sessions.add(1));
                 self.create_session(&opening)
             }
             None => self.create_session(&opening),

@@ -374,10 +374,12 @@ impl Shard {
         }
     }
 
-    pub(super) fn routed(&mut self, ticket: u64, parts: u32, now: Time) {
+    pub(super) fn routed(&mut self, ticket: u64, parts: u32, is_refused: bool, now: Time) {
+        self.counters.refused_retained += u64::from(is_refused);
         let Some(publishing) = self.publishes.get_mut(&ticket) else { return };
         publishing.parts += i64::from(parts);
         publishing.is_routed = true;
+        publishing.is_refused |= is_refused;
         self.check_done(ticket, now);
     }
 

@@ -38,15 +38,22 @@ impl Shard {
             .then(|| Box::new(received.into_iter().map(|id| (id, Received::Done)).collect()));
         session.subscriptions = subscriptions;
         session.subscriptions.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut queued_bytes = 0;
         if !entries.is_empty() {
             self.counters.queued_messages += entries.len() as u64;
             let queue = session.queue.get_or_insert_default();
             for entry in entries {
                 self.counters.queued_bytes += u64::from(entry.size);
+                queued_bytes += u64::from(entry.size);
                 let may_be_sent = was_online || entry.seq < sent_before;
                 queue.place(Slot::recovered(entry, may_be_sent, now));
             }
         }
+        self.count_app(&session.app, |usage| {
+            usage.sessions.add(1);
+            usage.subscriptions.add(session.subscriptions.len() as u64);
+            usage.queued_bytes.add(queued_bytes);
+        });
         self.insert_recovered(session);
     }
 

@@ -89,8 +89,12 @@ impl Shard {
             return Ok(ReasonCode::NOT_AUTHORIZED);
         }
         let Some(session) = self.session(at) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
-        let is_known = session.subscription(&subscription).is_some();
+        let (is_known, app) = (session.subscription(&subscription).is_some(), session.app.clone());
         if !is_known && session.subscriptions.len() >= limits.subscriptions_max {
+            return Ok(ReasonCode::QUOTA_EXCEEDED);
+        }
+        if !is_known && !self.admits_subscription(&app) {
+            self.counters.refused_app_full += 1;
             return Ok(ReasonCode::QUOTA_EXCEEDED);
         }
         granted.options.qos = granted.options.qos.min(limits.offered.maximum_qos); // [MQTT5-3.2.2-10]
@@ -191,6 +195,7 @@ impl Shard {
         let (app, session_key, is_durable) = (session.app.clone(), session.key, session.is_durable);
         self.unindex(at, &app, &subscription);
         self.counters.subscriptions = self.counters.subscriptions.saturating_sub(1);
+        self.count_app(&app, |usage| usage.subscriptions.sub(1));
         if subscription.group.is_some() {
             self.outputs.push_back(Output::Index(IndexChange::Online(app.clone(), subscription.clone(), -1)));
         }

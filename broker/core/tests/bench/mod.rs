@@ -113,12 +113,13 @@ impl Bench {
     pub fn controlled(limits: Limits, control: Control, boot: u64) -> Self {
         let strategies = control.strategies.clone();
         let connection = Arc::clone(&limits.connection);
+        let shared_limits = Arc::new(limits);
         let config = ShardConfig {
             no: ShardNo(0),
             shards: 1,
             boot,
             seed: 7,
-            limits: Arc::new(limits),
+            limits: Arc::clone(&shared_limits),
             push_rules: [].into(),
             usage: Arc::default(),
             control: Arc::new(control),
@@ -128,6 +129,7 @@ impl Bench {
             router: {
                 let mut router = Router::new(1);
                 router.set_strategies(strategies);
+                router.set_limits(Arc::clone(&shared_limits));
                 router
             },
             now: Time(1_000_000),
@@ -320,8 +322,9 @@ impl Bench {
             }
             Output::Route { message, ticket, to } => {
                 let asked = Ticket { shard: ShardNo(0), number: ticket };
-                let deliveries = self.router.route(&message, to, asked);
-                inputs.push_back(Input::Routed { ticket, parts: deliveries.len() as u32 });
+                let is_refused = self.router.refuses(&message, &to);
+                let deliveries = if is_refused { Vec::new() } else { self.router.route(&message, to, asked) };
+                inputs.push_back(Input::Routed { ticket, parts: deliveries.len() as u32, is_refused });
                 for (_, delivery) in deliveries {
                     inputs.push_back(Input::Deliver(Box::new(delivery)));
                 }
@@ -335,7 +338,7 @@ impl Bench {
             Output::Trace(_) => {}
             Output::Withdraw { app, id, client_ids, ticket } => {
                 let asked = Ticket { shard: ShardNo(0), number: ticket };
-                inputs.push_back(Input::Routed { ticket, parts: 1 });
+                inputs.push_back(Input::Routed { ticket, parts: 1, is_refused: false });
                 inputs.push_back(Input::Withdraw { app, id, client_ids, ticket: asked });
             }
             Output::Index(change) => {
