@@ -34,7 +34,7 @@ use reveille_broker_core::shard;
 use reveille_proto::bridge::Strategy;
 use reveille_proto::ids::AppId;
 use reveille_proto::topic::TopicFilter;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -44,7 +44,7 @@ use std::sync::Arc;
 const SHARDS_MAX: u16 = 128;
 
 /// The table `[broker]`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where devices and servers connect with MQTT over plain TCP; `None` (`"off"` in the file): nowhere. Port 0 picks
@@ -93,7 +93,7 @@ pub struct Config {
 }
 
 /// The table `[broker.apps.NAME]`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AppConfig {
     /// Bounds of each of its connections.
@@ -131,7 +131,7 @@ impl Default for Config {
 }
 
 /// A credential.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct User {
     /// The MQTT user name.
@@ -144,7 +144,7 @@ pub struct User {
 }
 
 /// Messages on topics under `filter` are push candidates.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PushRule {
     /// The app whose messages these are.
@@ -166,7 +166,7 @@ fn default_app() -> String {
 }
 
 /// The strategies by their names in configuration files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "each variant is the strategy of the same name in bridge.proto")]
 pub enum StrategyName {
@@ -198,6 +198,12 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
     }
 }
 

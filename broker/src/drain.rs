@@ -15,7 +15,7 @@ use bytestring::ByteString;
 use reveille_broker_core::io::{ConnectionKey, Input, ShardNo};
 use reveille_proto::mqtt::{ConnAck, ConnAckProperties};
 use reveille_proto::reason::ReasonCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +27,7 @@ use tokio::time::sleep;
 const TICK: Duration = Duration::from_millis(50);
 
 /// How the broker empties itself: the table `[broker.drain]`, and what the operations API may say instead.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Drain {
     /// Where clients of 5.0 shall go: names or addresses with ports, separated by spaces. Absent: they are told that the

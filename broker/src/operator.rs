@@ -8,7 +8,7 @@ use crate::shared::Shared;
 use crate::tracer::TraceInfo;
 use reveille_broker_core::io::ShardNo;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A handle to a broker that runs; copies are the same broker. Its calls block for a moment at most.
 #[derive(Clone)]
@@ -75,6 +75,11 @@ impl Operator {
             Err(error) => tracing::error!(%error, "the configuration was not read again, nothing changed"),
         }
         result
+    }
+
+    /// The configuration that the broker follows. Waits for a reload that is under way.
+    pub fn config(&self) -> Config {
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts a ban in force, and ends the connections of whom it means. Blocks until it is on disk.

@@ -164,6 +164,23 @@ enum Command {
         /// In the words of RUST_LOG, as info,reveille_broker=debug
         filter: Option<String>,
     },
+    /// Follow a client or a topic in the broker's log for a while
+    #[command(subcommand)]
+    Trace(Trace),
+    /// Send every client away before a planned stop, and end the program; cannot be taken back
+    Drain {
+        /// Where clients of 5.0 shall go: names or addresses with ports, separated by spaces
+        #[arg(long)]
+        server_reference: Option<String>,
+        /// They shall stay there
+        #[arg(long)]
+        permanent: bool,
+        /// Seconds over which they leave
+        #[arg(long)]
+        over_s: Option<u32>,
+    },
+    /// The configuration in force, without its secrets
+    Config,
     /// Read the configuration file again
     Reload,
     /// Make a key for `[broker.admin]`; needs no broker
@@ -174,6 +191,35 @@ enum Command {
         /// read or admin
         #[arg(long, default_value = "read")]
         role: String,
+    },
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Trace {
+    /// Follow a client, or topics; prints the number of the trace
+    Add {
+        /// This client
+        #[arg(long)]
+        client_id: Option<String>,
+        /// Topics under this filter
+        #[arg(long)]
+        filter: Option<String>,
+        /// Of this app
+        #[arg(long)]
+        app: Option<String>,
+        /// Seconds
+        #[arg(long)]
+        for_s: Option<u32>,
+        /// Lines in one second; more are counted instead
+        #[arg(long)]
+        lines_per_s: Option<u32>,
+    },
+    /// Those that run
+    List,
+    /// End one early
+    Remove {
+        /// Its number, as `list` shows it
+        number: u64,
     },
 }
 
@@ -288,6 +334,15 @@ const BANS: &[Column] = &[
     ("REASON", "/reason"),
     ("ID", "/id"),
 ];
+const TRACES: &[Column] = &[
+    ("NUMBER", "/number"),
+    ("APP", "/app"),
+    ("CLIENT ID", "/client_id"),
+    ("FILTER", "/filter"),
+    ("LEFT S", "/left_s"),
+    ("LINES", "/lines"),
+    ("SUPPRESSED", "/suppressed"),
+];
 const LISTENERS: &[Column] = &[
     ("NAME", "/name"),
     ("KIND", "/kind"),
@@ -367,6 +422,16 @@ async fn carry_out(args: Args) -> Result<(), Failure> {
             ctl.tell(&ctl.api.put(&format!("{API}/log"), &json!({"filter": filter})).await?);
             Ok(())
         }
+        Command::Trace(trace) => ctl.trace(trace).await,
+        Command::Drain { server_reference, permanent, over_s } => {
+            // What is not said stays as the configuration has it.
+            let permanent = permanent.then_some(true);
+            let body =
+                json!({"server_reference": server_reference, "permanent": permanent, "over_s": over_s});
+            ctl.tell(&ctl.api.post(&format!("{API}/drain"), &body).await?);
+            Ok(())
+        }
+        Command::Config => ctl.one(&format!("{API}/config")).await,
         Command::Reload => {
             ctl.tell(&ctl.api.post(&format!("{API}/config/reload"), &json!({})).await?);
             Ok(())
@@ -410,17 +475,33 @@ impl Ctl {
     }
 
     async fn delete(&self, path: &str) -> Result<(), Failure> {
-        match self.api.delete(path).await? {
-            Value::Null => say("done"),
-            answer => self.tell(&answer),
-        }
+        self.tell(&self.api.delete(path).await?);
         Ok(())
     }
 
+    async fn trace(&self, trace: &Trace) -> Result<(), Failure> {
+        let path = format!("{API}/traces");
+        match trace {
+            Trace::Add { client_id, filter, app, for_s, lines_per_s } => {
+                let body = json!({
+                    "client_id": client_id, "filter": filter, "app": app, "for_s": for_s, "lines_per_s": lines_per_s,
+                });
+                self.tell(&self.api.post(&path, &body).await?);
+                Ok(())
+            }
+            Trace::List => {
+                self.items(&self.api.get(&path).await?, TRACES);
+                Ok(())
+            }
+            Trace::Remove { number } => self.delete(&format!("{path}/{number}")).await,
+        }
+    }
+
     fn tell(&self, answer: &Value) {
-        match self.json {
-            true => say(&answer.to_string()),
-            false => table::facts(answer).iter().for_each(|line| say(line)),
+        match (answer, self.json) {
+            (Value::Null, _) => say("done"),
+            (answer, true) => say(&answer.to_string()),
+            (answer, false) => table::facts(answer).iter().for_each(|line| say(line)),
         }
     }
 

@@ -63,6 +63,22 @@ fn an_operator_changes_the_log_and_reads_what_runs() {
 }
 
 #[test]
+fn an_operator_follows_a_client_and_empties_the_broker() {
+    let reveille = Reveille::start();
+    let added = ctl(&reveille, &["trace", "add", "--client-id", "设备", "--for-s", "600"]);
+    let number = added.trim().strip_prefix("number: ").unwrap();
+    assert!(ctl(&reveille, &["trace", "list"]).contains("设备"));
+    assert_eq!(ctl(&reveille, &["trace", "remove", number]).trim(), "done");
+    assert!(!ctl(&reveille, &["trace", "list"]).contains("设备"));
+    assert!(!ctl_with(&reveille, reveille.admin_key(), &["trace", "remove", number]).0);
+    assert!(ctl(&reveille, &["config"]).contains("drain.over_s: 30"));
+    let mut device = Client::connect(reveille.mqtt(), &Options::persistent("device"));
+    let drain = ["drain", "--server-reference", "elsewhere.example:1883", "--over-s", "0"];
+    assert_eq!(ctl(&reveille, &drain).trim(), "done");
+    assert_eq!(device.wait_end(), Some(ReasonCode::USE_ANOTHER_SERVER));
+}
+
+#[test]
 fn a_broker_alone_asks_for_the_keys_of_its_configuration() {
     let output = run_to_end_with(&["ctl", "new-key", "--name", "ops", "--role", "admin"], &[]);
     let text = String::from_utf8(output.stdout).unwrap();

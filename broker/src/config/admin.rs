@@ -1,12 +1,12 @@
 //! `[broker.admin]`: who may use the operations API.
 
 use super::ConfigError;
-use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
 /// The table `[broker.admin]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdminConfig {
     /// Who may ask. Without keys the API is off, and only health and metrics answer.
@@ -17,7 +17,7 @@ pub struct AdminConfig {
 }
 
 /// A key of the operations API. Only its hash is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminKey {
     /// Whose it is, for people.
@@ -26,11 +26,12 @@ pub struct AdminKey {
     #[serde(default)]
     pub role: AdminRole,
     /// SHA-256 of the key, in hexadecimal. The key has 256 random bits, so that no slow hash is needed.
+    #[serde(skip_serializing)]
     pub sha256: Sha256Hex,
 }
 
 /// What a key opens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AdminRole {
     /// Seeing.

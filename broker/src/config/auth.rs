@@ -2,14 +2,14 @@
 
 use super::{ConfigError, Secret};
 use reveille_broker_core::acl::{Action, Effect, OnDenied, Pattern};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use std::path::PathBuf;
 
 /// Rules of one broker: each costs a look at every new topic of a client whom it concerns.
 const RULES_MAX: usize = 10_000;
 
 /// Where credentials are checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceName {
     /// `[[broker.users]]`.
@@ -38,7 +38,7 @@ impl SourceName {
 }
 
 /// The table `[broker.auth]`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthConfig {
     /// Who is asked, in this order; absent: everything that is configured, in the order of [`SourceName`].
@@ -78,7 +78,7 @@ impl Default for AuthConfig {
 }
 
 /// An algorithm of a JSON Web Token. What a token itself says is believed only where it says the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[allow(missing_docs, reason = "each variant is named as in RFC 7518 and RFC 8037")]
 pub enum JwtAlgorithm {
     HS256,
@@ -88,7 +88,7 @@ pub enum JwtAlgorithm {
 }
 
 /// The table `[broker.auth.jwt]`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct JwtConfig {
     /// The algorithm of `secret` or `key_file`; keys of a JWKS say their own.
@@ -127,7 +127,7 @@ pub struct JwtConfig {
 }
 
 /// The table `[broker.auth.certificate]`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CertificateAuthConfig {
     /// The app that clients with a certificate belong to.
@@ -141,10 +141,11 @@ impl Default for CertificateAuthConfig {
 }
 
 /// The table `[broker.auth.http]`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct HookConfig {
     /// Where to ask, `http://` or `https://`.
+    #[serde(serialize_with = "without_credentials")]
     pub url: String,
     /// What the hook gets as `Authorization`.
     pub authorization: Option<Secret>,
@@ -168,7 +169,7 @@ pub struct HookConfig {
 }
 
 /// The table `[broker.acl]`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AclConfig {
     /// A file with more `[[rules]]`, which come after those here.
@@ -190,7 +191,7 @@ pub struct AclFile {
 }
 
 /// What a rule says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "each variant says itself")]
 pub enum EffectName {
@@ -208,7 +209,7 @@ impl From<EffectName> for Effect {
 }
 
 /// What a rule speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "each variant is the action of the same name")]
 pub enum ActionName {
@@ -230,7 +231,7 @@ impl From<ActionName> for Action {
 }
 
 /// How a denied publish without an answer ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeniedPublish {
     /// Acknowledged as usual, dropped, counted.
@@ -250,7 +251,7 @@ impl From<DeniedPublish> for OnDenied {
 }
 
 /// One rule: a client whom it concerns may (not) do these things on these topics.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AclRule {
     /// What it says.
@@ -265,6 +266,15 @@ pub struct AclRule {
     pub client_ids: Option<Vec<String>>,
     /// Apps.
     pub apps: Option<Vec<String>>,
+}
+
+/// A URL as operators may see it: names and passwords, and what stands behind `?`, may be secrets.
+fn without_credentials<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    let shown = url.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = shown.split_once("://").unwrap_or(("", shown));
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    serializer.collect_str(&format_args!("{scheme}://{host}/{path}"))
 }
 
 fn yes() -> bool {

@@ -5,10 +5,10 @@ use reveille_broker_core::control::{AutoSubscription, Control, Strategies, Strat
 use reveille_broker_core::rewrite::{Applies, Rewrite};
 use reveille_proto::mqtt::{QoS, RetainHandling, SubscriptionOptions};
 use reveille_proto::topic::{Subscription, TopicFilter};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// See the module.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ControlConfig {
     /// Response Information for clients that ask for it; `%c` and `%u` stand for client id and user.
@@ -22,7 +22,7 @@ pub struct ControlConfig {
 }
 
 /// A rewrite rule.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RewriteConfig {
     /// Whose topics.
@@ -38,7 +38,7 @@ pub struct RewriteConfig {
 }
 
 /// To what a rule applies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "each is the variant of the same name of `Applies`")]
 pub enum AppliesConfig {
@@ -49,7 +49,7 @@ pub enum AppliesConfig {
 }
 
 /// A subscription that clients have without asking.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AutoSubscriptionConfig {
     /// Whose clients.
@@ -72,7 +72,7 @@ pub struct AutoSubscriptionConfig {
 }
 
 /// How groups choose.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SharedConfig {
     /// Of groups that nothing else is said about.
@@ -82,7 +82,7 @@ pub struct SharedConfig {
 }
 
 /// The strategy of the groups whose name begins so.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SharedGroupConfig {
     /// The beginning.
@@ -92,7 +92,7 @@ pub struct SharedGroupConfig {
 }
 
 /// The strategies by their names in configuration files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "each is the variant of the same name of `Strategy`")]
 pub enum SharedStrategyConfig {

@@ -3,12 +3,12 @@
 use super::ConfigError;
 use reveille_broker_core::limits::{ConnectionLimits, Limits, Offered, PublishRate, QueueFull};
 use reveille_proto::mqtt::QoS;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Every bound that an operator can move.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
     /// Network connections at once, all listeners together. 1,000,000; the file descriptors bound it too.
@@ -92,7 +92,7 @@ pub struct LimitsConfig {
 }
 
 /// What happens when a queue is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QueueFullConfig {
     /// The new message is refused.

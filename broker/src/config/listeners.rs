@@ -1,7 +1,7 @@
 //! The tables `[[broker.listeners]]`: every way in besides `listen`, and what is asked for at it.
 
 use super::{Config, ConfigError, LimitsOverride, SourceName};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,7 +21,7 @@ const LISTENERS_MAX: usize = 64;
 const NAME_MAX: usize = 32;
 
 /// What a listener speaks below MQTT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ListenerKind {
     /// Plain TCP.
@@ -61,7 +61,7 @@ impl fmt::Display for ListenerKind {
 }
 
 /// One way in.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerConfig {
     /// What logs, metrics and sessions call it: unique, 1 to 32 characters out of a-z, 0-9, - and _.
@@ -120,7 +120,7 @@ pub struct ListenerConfig {
 }
 
 /// A certificate for some server names.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateConfig {
     /// PEM file with the certificate and those between it and a root.
@@ -130,7 +130,7 @@ pub struct CertificateConfig {
 }
 
 /// Whether a client must show a certificate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientCertificate {
     /// Without one the TLS handshake fails.
@@ -141,7 +141,7 @@ pub enum ClientCertificate {
 }
 
 /// Which part of a client's certificate says who it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientIdentity {
     /// The common name of its subject.
@@ -175,6 +175,13 @@ impl TryFrom<String> for FileMode {
 
     fn try_from(text: String) -> Result<Self, NoFileMode> {
         u32::from_str_radix(&text, 8).ok().filter(|bits| *bits <= 0o777).map(Self).ok_or(NoFileMode)
+    }
+}
+
+/// As in the file.
+impl Serialize for FileMode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:04o}", self.0))
     }
 }
 
@@ -231,6 +238,13 @@ impl TryFrom<String> for Network {
 
     fn try_from(text: String) -> Result<Self, NoNetwork> {
         text.parse()
+    }
+}
+
+/// As in the file.
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}/{}", self.address, self.bits))
     }
 }
 

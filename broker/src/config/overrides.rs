@@ -3,12 +3,12 @@
 
 use super::{ConfigError, LimitsConfig, QueueFullConfig};
 use reveille_broker_core::limits::AppTotals;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 macro_rules! overrides {
     ($($key:ident: $type:ty;)*) => {
         /// The keys of `[broker.limits]` that may differ by app, listener and user.
-        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
         #[serde(default, deny_unknown_fields)]
         #[allow(missing_docs, reason = "each is the key of the same name in `[broker.limits]`")]
         pub struct LimitsOverride {
@@ -63,7 +63,7 @@ impl LimitsOverride {
 }
 
 /// The table `[broker.apps.NAME.totals]`. What is absent has no bound.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TotalsConfig {
     /// Network connections.

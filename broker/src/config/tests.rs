@@ -182,3 +182,47 @@ fn every_key_is_explained_to_operators() {
     }
     assert!(count > 30, "only {count} keys were found");
 }
+
+#[test]
+fn what_operators_see_of_a_configuration_has_no_secret() {
+    let key = "5ec1".repeat(16);
+    let text = format!(
+        r#"
+        internal_password = "SECRET-1"
+        users = [{{ name = "ann", password = "SECRET-2" }}, {{ name = "bob", password = "$argon2id$SECRET-3" }}]
+        admin.keys = [{{ name = "night-shift", sha256 = "{key}" }}]
+        [auth.jwt]
+        algorithm = "HS256"
+        secret = "SECRET-4"
+        [auth.http]
+        url = "https://SECRET-5:SECRET-6@SECRET-7@hook.example:8443/ask?token=SECRET-8#SECRET-9"
+        authorization = "Bearer SECRET-10"
+        [[listeners]]
+        name = "proxied"
+        kind = "unix"
+        path = "/run/mqtt"
+        mode = "0600"
+        proxy_protocol = true
+        proxy_trusted = ["10.0.0.0/8"]
+        "#
+    );
+    let config: Config = toml::from_str(&text).unwrap();
+    let shown = serde_json::to_value(&config).unwrap();
+    let all = shown.to_string();
+    assert!(!all.contains("SECRET") && !all.contains("5ec1"), "{all}");
+    let rows = [
+        ("/internal_password", "***"),
+        ("/users/0/name", "ann"),
+        ("/users/0/password", "***"),
+        ("/admin/keys/0/name", "night-shift"),
+        ("/auth/jwt/secret", "***"),
+        ("/auth/http/url", "https://hook.example:8443/ask"),
+        ("/auth/http/authorization", "***"),
+        ("/listeners/0/mode", "0600"),
+        ("/listeners/0/proxy_trusted/0", "10.0.0.0/8"),
+        ("/listen", "127.0.0.1:1883"),
+    ];
+    for (pointer, wanted) in rows {
+        assert_eq!(shown.pointer(pointer).and_then(|value| value.as_str()), Some(wanted), "{pointer}");
+    }
+}

@@ -4,7 +4,7 @@ use super::ConfigError;
 use reveille_broker_core::trace::TRACES_MAX;
 use reveille_proto::ids::{AppId, ClientId};
 use reveille_proto::topic::TopicFilter;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The longest trace: a day. Whoever needs more has a log with another level.
 const FOR_S_MAX: u64 = 24 * 60 * 60;
@@ -13,7 +13,7 @@ const FOR_S_MAX: u64 = 24 * 60 * 60;
 const LINES_PER_S_MAX: u32 = 10_000;
 
 /// Follows one client, one topic, or what one client has to do with one topic.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TraceConfig {
     /// The app.

@@ -64,6 +64,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(status::listeners))
         .routes(routes!(status::build))
         .routes(routes!(program::log, program::set_log))
+        .routes(routes!(program::config))
         .routes(routes!(program::reload))
         .routes(routes!(program::traces, program::trace))
         .routes(routes!(program::end_trace))

@@ -4,7 +4,7 @@ use super::admin::Api;
 use super::admin::Listed;
 use super::problem::{Errno, Problem};
 use super::read::{Json, Params};
-use crate::config::{TraceConfig, TraceError};
+use crate::config::{Config, TraceConfig, TraceError};
 use crate::drain::{Drain, DrainError};
 use crate::operator::LogFilterError;
 use crate::reload::ReloadError;
@@ -42,6 +42,21 @@ pub(crate) async fn set_log(
         Err(error @ LogFilterError::Unreadable(_)) => Err(Problem::field("/filter", error.to_string())),
         Err(LogFilterError::NoLog) => Err(Problem::new(Errno::NotOffered)),
     }
+}
+
+/// The table `[broker]` as it is in force, defaults included. Secrets are `***`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = Object)]
+pub(crate) struct InForce(Config);
+
+/// The configuration in force, without its secrets.
+#[utoipa::path(get, path = "/config", tag = "program", responses((status = 200, body = InForce)))]
+pub(crate) async fn config(State(api): State<Api>) -> Result<axum::Json<InForce>, Problem> {
+    let operator = api.operator.clone();
+    // A reload holds it while it reads files.
+    let config = tokio::task::spawn_blocking(move || operator.config()).await;
+    config.map(|config| axum::Json(InForce(config))).map_err(|_| Problem::new(Errno::Stopping))
 }
 
 /// What a reload did, by the keys of the configuration file.

@@ -314,6 +314,7 @@ fn every_route_answers_as_the_description_says() {
         ("GET", "/build", "/build", None, 200),
         ("GET", "/log", "/log", None, 501),
         ("PUT", "/log", "/log", Some(&json!({"filter": "info"})), 501),
+        ("GET", "/config", "/config", None, 200),
         ("POST", "/config/reload", "/config/reload", None, 409),
         ("POST", "/bans", "/bans", Some(&json!({"kind": "client_id", "who": "z", "app": "default"})), 201),
         ("POST", "/bans", "/bans", Some(&json!({"kind": "address", "who": "nowhere"})), 422),
