@@ -28,6 +28,9 @@ const PREFIX: &str = "reveille_broker";
 /// How long a scrape waits for all shards together.
 const REPORT_DEADLINE: Duration = Duration::from_secs(2);
 
+/// Help of a metric that is there without a TLS listener too.
+const CERTIFICATE_EXPIRY: &str = "Unix time at which the first certificate of a listener ends";
+
 /// Upper ends in seconds: an fdatasync lasts from under a millisecond to seconds on a busy disk.
 const COMMIT_SECONDS: [f64; 11] = [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 1.0, 4.0];
 
@@ -323,6 +326,7 @@ impl Collector for Gathered {
             blocked,
         ));
         text::gauges(&mut encoder, up_and_down)?;
+        text::listed_gauge(&mut encoder, "certificate_expiry_seconds", CERTIFICATE_EXPIRY, self.expiries())?;
         let rows = core.iter().filter(|(_, help, _)| !is_gauge(help));
         let rows = rows.map(|(name, help, value)| Row::of_core(name, help, *value));
         let shell = shell.into_iter().map(|(name, help, value)| Row::of_shell(name, help, value));
@@ -331,6 +335,16 @@ impl Collector for Gathered {
 }
 
 impl Gathered {
+    fn expiries(&self) -> Vec<Row> {
+        let listeners = self.metrics.listeners.get().into_iter().flatten();
+        let ends =
+            listeners.filter_map(|listener| Some((&listener.name, listener.tls.as_ref()?.not_after_s()?)));
+        let row = |(name, end): (&bytestring::ByteString, u64)| {
+            Row::labelled("certificate_expiry_seconds", CERTIFICATE_EXPIRY, "listener", name, end)
+        };
+        ends.map(row).collect()
+    }
+
     fn gauges(&self) -> Vec<Row> {
         let Metrics { health, listeners, .. } = &self.metrics;
         let (retained, retained_bytes) = self.metrics.retained();

@@ -51,6 +51,11 @@ impl TlsFiles {
         Arc::clone(&self.in_force.load().server)
     }
 
+    /// Seconds since 1970 at which the first of the certificates in force ends.
+    pub(crate) fn not_after_s(&self) -> Option<u64> {
+        self.in_force.load().loaded.not_after_s
+    }
+
     /// Which part of a client's certificate counts.
     pub(crate) fn listener(&self) -> &ListenerConfig {
         &self.listener

@@ -3,6 +3,7 @@
 use super::admin::{Api, Listed};
 use super::problem::{Errno, Problem};
 use crate::listener::Listener;
+use crate::tls::TlsFiles;
 use axum::extract::State;
 use reveille_broker_core::io::ShardNo;
 use serde::Serialize;
@@ -92,6 +93,9 @@ pub(crate) struct ListenerStatus {
     accepted: u64,
     /// Sockets that were closed before anything was read from them: too many, or from where nobody may come.
     turned_away: u64,
+    /// With TLS: when the first of its certificates ends.
+    #[schema(required)]
+    not_after_ms: Option<u64>,
 }
 
 /// The listeners, that of the bridge included.
@@ -105,6 +109,7 @@ pub(crate) async fn listeners(State(api): State<Api>) -> axum::Json<Listed<Liste
         connections: listener.connections(),
         accepted: listener.accepted.load(Ordering::Relaxed),
         turned_away: listener.turned_away.load(Ordering::Relaxed),
+        not_after_ms: listener.tls.as_ref().and_then(TlsFiles::not_after_s).map(|s| s.saturating_mul(1000)),
     };
     let items: Vec<_> = api.listeners.get().into_iter().flatten().map(status).collect();
     let count = items.len();

@@ -101,6 +101,19 @@ pub(super) fn gauges(encoder: &mut DescriptorEncoder, rows: Vec<Row>) -> Result<
     })
 }
 
+/// Writes a gauge with a label that may have no value at all yet.
+pub(super) fn listed_gauge(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    rows: Vec<Row>,
+) -> Result<(), fmt::Error> {
+    match rows.is_empty() {
+        true => encoder.encode_descriptor(name, help, None, MetricType::Gauge).map(drop),
+        false => gauges(encoder, rows),
+    }
+}
+
 /// Writes one gauge.
 pub(super) fn gauge(encoder: &mut DescriptorEncoder, row: &Row) -> Result<(), fmt::Error> {
     gauges(encoder, vec![row.clone()])

@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// What ALPN calls MQTT. `[IANA, TLS Application-Layer Protocol Negotiation (ALPN) Protocol IDs]`
 const ALPN_MQTT: &[u8] = b"mqtt";
@@ -57,6 +58,14 @@ impl ReadFile {
     }
 }
 
+/// When a server's own certificate ends. Those behind it in the file may end earlier and do no harm: clients have newer
+/// ones.
+fn not_after_s(file: &ReadFile) -> Option<u64> {
+    let own = CertificateDer::pem_slice_iter(&file.bytes).next()?.ok()?;
+    let (_, certificate) = X509Certificate::from_der(&own).ok()?;
+    u64::try_from(certificate.validity().not_after.timestamp()).ok()
+}
+
 fn modified(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
@@ -68,6 +77,8 @@ pub(super) struct Loaded {
     pairs: Vec<(ReadFile, ReadFile)>,
     client_ca: Option<ReadFile>,
     client_crl: Option<ReadFile>,
+    /// Seconds since 1970 at which the first of the certificates ends; `None` where none can be read.
+    pub(super) not_after_s: Option<u64>,
 }
 
 /// Reads all of them.
@@ -84,8 +95,11 @@ pub(super) fn load(listener: &ListenerConfig) -> Result<Loaded, ListenerProblem>
         Ok((ReadFile::read("certificate", &pair.certificate)?, ReadFile::read("key", &pair.key)?))
     };
     let of = |key, path: &Option<PathBuf>| path.as_ref().map(|path| ReadFile::read(key, path)).transpose();
+    let pairs: Vec<_> =
+        [&first].into_iter().chain(&listener.more_certificates).map(read).collect::<Result<_, _>>()?;
     Ok(Loaded {
-        pairs: [&first].into_iter().chain(&listener.more_certificates).map(read).collect::<Result<_, _>>()?,
+        not_after_s: pairs.iter().filter_map(|(certificate, _)| not_after_s(certificate)).min(),
+        pairs,
         client_ca: of("client_ca", &listener.client_ca)?,
         client_crl: of("client_crl", &listener.client_crl)?,
     })

@@ -3,6 +3,7 @@
 use super::certificates::Authority;
 use super::{address, byte_by_byte, counter, said_goodbye, slow_reader, speaks_mqtt, wait_for_counter};
 use crate::client::{Client, connect};
+use crate::http::{Http, KEY, with_keys};
 use crate::{broker, config};
 use reveille_broker::Broker;
 use reveille_proto::mqtt::Version;
@@ -55,6 +56,25 @@ fn mqtt_goes_through_tls_of_both_versions() {
     broker.stop();
     // A stream that ends without close_notify would be an error, not an end.
     said_goodbye(&mut client, ReasonCode::SERVER_SHUTTING_DOWN);
+}
+
+#[test]
+fn operators_see_when_a_certificate_ends() {
+    const ENDS_S: u64 = 4_007_836_800; // see `SERVER_ENDS_YEAR`
+    let authority = Authority::new();
+    authority.server("server", &["localhost"]);
+    let broker = broker(&format!("{}\n{}", with_keys(""), listener(&authority, "tls", "")));
+    let http = Http { address: broker.http_addr().unwrap(), key: KEY };
+    let listeners = http.get("/v1/broker/listeners");
+    let ends = |name: &str| {
+        let items = listeners["items"].as_array().unwrap();
+        items.iter().find(|item| item["name"] == name).unwrap()["not_after_ms"].as_u64()
+    };
+    assert_eq!((ends("l"), ends("default")), (Some(ENDS_S * 1000), None));
+    let lines = broker.metrics_text();
+    let lines: Vec<_> =
+        lines.lines().filter(|line| line.starts_with("reveille_broker_certificate")).collect();
+    assert_eq!(lines, [format!("reveille_broker_certificate_expiry_seconds{{listener=\"l\"}} {ENDS_S}")]);
 }
 
 #[test]
