@@ -42,4 +42,4 @@ mod worker;
 
 pub use config::{Config, ConfigError};
 pub use server::{Bridge, StartError, start};
-pub use shared::{Beside, ExtraMetrics};
+pub use shared::{Beside, ExtraMetrics, IsReady};

@@ -66,9 +66,9 @@ pub struct Bridge {
 /// [`StartError`] for a value out of bounds, a busy port, or a data directory that cannot be used.
 pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> Result<Bridge, StartError> {
     config.validate()?;
-    let (extra_metrics, operations) = match beside {
-        Some(Beside { metrics, operations }) => (Some(metrics), Some(operations)),
-        None => (None, None),
+    let (extra_metrics, is_broker_ready, operations) = match beside {
+        Some(Beside { metrics, is_ready, operations }) => (Some(metrics), Some(is_ready), Some(operations)),
+        None => (None, None, None),
     };
     let (listener, http_addr) = listen(config.http).await?;
     let options = SenderOptions::default();
@@ -82,6 +82,7 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
         metrics: Metrics::default(),
         is_feed_up: AtomicBool::new(false),
         extra_metrics,
+        is_broker_ready,
         calls_at_once: config.calls_at_once,
     });
     let (stop, stopped) = watch::channel(false);

@@ -12,10 +12,15 @@ use crate::store::Store;
 /// Adds the text of another part's metrics to ours.
 pub type ExtraMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 
+/// Whether the other part can work.
+pub type IsReady = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// What the bridge's HTTP listener serves for the broker in the same process.
 pub struct Beside {
     /// The broker's counters, for `/metrics`.
     pub metrics: ExtraMetrics,
+    /// Whether it takes clients: one that drains does not.
+    pub is_ready: IsReady,
     /// Its operations API, served below `/v1/broker` to whoever has the operator's key.
     pub operations: axum::Router,
 }
@@ -36,6 +41,8 @@ pub(crate) struct Shared {
     /// Whether the feed is connected and subscribed.
     pub is_feed_up: AtomicBool,
     pub extra_metrics: Option<ExtraMetrics>,
+    /// The readiness of the broker in the same process.
+    pub is_broker_ready: Option<IsReady>,
     /// Calls of one app to one vendor at once.
     pub calls_at_once: usize,
 }

@@ -49,9 +49,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
     file.bridge.mqtt = broker.internal_addr();
     file.bridge.user = reveille_broker::BRIDGE_USER.to_owned();
     file.bridge.password = reveille_bridge::vendor::Secret::new(password.reveal());
-    let metrics = Arc::clone(&broker);
-    let beside =
-        Beside { metrics: Arc::new(move || metrics.metrics_text()), operations: broker.operations() };
+    let (metrics, ready) = (Arc::clone(&broker), Arc::clone(&broker));
+    let beside = Beside {
+        metrics: Arc::new(move || metrics.metrics_text()),
+        is_ready: Arc::new(move || ready.is_ready()),
+        operations: broker.operations(),
+    };
     let bridge = runtime.block_on(start_bridge(file.bridge, &data_dir, Some(beside)))?;
     tell_listeners(&broker);
     tell(&bridge, &data_dir);

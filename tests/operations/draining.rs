@@ -2,6 +2,8 @@
 
 use reveille_proto::mqtt::{Packet, QoS};
 use reveille_proto::reason::ReasonCode;
+use reveille_tests::PATIENCE;
+use reveille_tests::api::Api;
 use reveille_tests::mqtt::{Client, Options};
 use reveille_tests::program::Reveille;
 
@@ -27,4 +29,24 @@ fn a_drain_ends_the_process_and_neither_session_nor_will_is_lost() {
     assert_eq!(&watcher.take().payload[..], b"gone", "its client did not come back");
     let mortal = Client::connect(reveille.mqtt(), &Options::persistent("mortal"));
     assert!(mortal.session_present());
+}
+
+#[tokio::test]
+async fn a_program_that_drains_is_not_ready_any_more() {
+    let mut reveille = Reveille::start_with("[broker.drain]\nover_s = 600\n");
+    let api = Api::new(reveille.http(), reveille.admin_key());
+    api.get_until("/readyz", |ready| ready["broker"] == true).await;
+    let _client = Client::connect(reveille.mqtt(), &Options::persistent("waits-for-its-turn"));
+    reveille.signal("USR1");
+    let end = std::time::Instant::now() + PATIENCE;
+    loop {
+        let (status, ready) = api.ask(hyper::Method::GET, "/readyz", None).await;
+        if status == 503 {
+            assert_eq!((&ready["broker"], &ready["store"]), (&false.into(), &true.into()), "{ready}");
+            break;
+        }
+        assert!(std::time::Instant::now() < end, "{status} {ready}");
+    }
+    let (status, errors) = reveille.terminate();
+    assert_eq!(status.code(), Some(0), "{errors}");
 }

@@ -18,7 +18,7 @@ pub(super) async fn healthz() -> impl IntoResponse {
     axum::Json(json!({"status": "ok"}))
 }
 
-/// Work can be done: the store takes writes and the feed is connected.
+/// Work can be done: the store takes writes, the feed is connected, and a broker in the same process takes clients.
 pub(super) async fn readyz(State(shared): State<Api>) -> impl IntoResponse {
     let probe = |tx: &mut crate::store::Tx<'_>| {
         // A write, because a store on a full or broken disk still reads.
@@ -27,8 +27,14 @@ pub(super) async fn readyz(State(shared): State<Api>) -> impl IntoResponse {
     };
     let store = shared.store.write(probe).await.is_ok();
     let feed = shared.is_feed_up.load(Ordering::SeqCst);
-    let status = if store && feed { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, axum::Json(json!({"store": store, "feed": feed})))
+    let broker = shared.is_broker_ready.as_ref().map(|is_ready| is_ready());
+    let is_ready = store && feed && broker != Some(false);
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut answer = json!({"store": store, "feed": feed});
+    if let (serde_json::Value::Object(fields), Some(broker)) = (&mut answer, broker) {
+        fields.insert("broker".to_owned(), broker.into());
+    }
+    (status, axum::Json(answer))
 }
 
 /// Counters in the text format of OpenMetrics.

@@ -110,7 +110,7 @@ fn whoever_is_silent_or_speaks_no_tls_is_closed_and_counted() {
     let mut answer = Vec::new();
     let _ = plain.read_to_end(&mut answer);
     assert_eq!(answer.first(), Some(&0x15), "an alert: {answer:?}");
-    wait_for_counter(&broker, "failed_tls", 3);
+    wait_for_counter(&broker, "tls", 3);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_client_without_the_certificate_that_is_asked_for_stays_outside() {
         let mut stream = open(&broker, &config);
         let result = stream.write_all(b"x").and_then(|()| stream.read(&mut [0]));
         assert!(result.is_err(), "{result:?}");
-        wait_for_counter(&broker, "failed_tls", count);
+        wait_for_counter(&broker, "tls", count);
     }
     let known = authority.trusting(&TLS13, Some(authority.client("known", 2)));
     Client::over(open(&broker, &known), connect(Version::V5, "c", true)).0.ping();
@@ -257,7 +257,7 @@ fn damaged_records_end_their_connection_and_no_other() {
         bystander.publish("t", b"x", 1);
         bystander.ping();
     }
-    assert_eq!(counter(&broker, "failed_tls"), 0, "those were past their handshake");
+    assert_eq!(counter(&broker, "tls"), 0, "those were past their handshake");
 }
 
 /// rustls ends a stream that was cut with this.

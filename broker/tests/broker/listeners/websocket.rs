@@ -133,7 +133,7 @@ fn what_is_no_upgrade_to_mqtt_is_answered_and_counted() {
         socket.read_exact(&mut answer).unwrap();
         assert_eq!(String::from_utf8_lossy(&answer), wanted, "{end}");
     }
-    wait_for_counter(&broker, "failed_websockets", 4);
+    wait_for_counter(&broker, "websocket", 4);
     let mut endless = Client::socket(address(&broker), Version::V5).socket;
     let _ = endless.write_all(format!("{START}X: {}", "x".repeat(20_000)).as_bytes());
     let mut answer = Vec::new();
