@@ -21,12 +21,14 @@ pub fn address(broker: &Broker) -> SocketAddr {
     address
 }
 
-/// How many connections were refused for this reason.
-pub fn counter(broker: &Broker, reason: &str) -> u64 {
+/// How many connections were refused for this reason, or what a counter of that name stands at.
+pub fn counter(broker: &Broker, name: &str) -> u64 {
     let text = broker.metrics_text();
-    let name = format!("reveille_broker_connections_refused_total{{reason=\"{reason}\"}} ");
-    let count = text.lines().find_map(|line| line.strip_prefix(&name));
-    count.unwrap_or_else(|| panic!("no reason {reason}")).parse().unwrap()
+    let reason = format!("reveille_broker_connections_refused_total{{reason=\"{name}\"}} ");
+    let plain = format!("reveille_broker_{name}_total ");
+    let count =
+        text.lines().find_map(|line| line.strip_prefix(&reason).or_else(|| line.strip_prefix(&plain)));
+    count.unwrap_or_else(|| panic!("neither reason nor counter {name}")).parse().unwrap()
 }
 
 /// Looks again and again until a counter has got there.
