@@ -73,6 +73,9 @@ RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
 step "the operations API against its description"
 tests/http/schemathesis.sh
 
+step "deployment files"
+deploy/check.sh
+
 step "tests"
 if command -v cargo-nextest >/dev/null; then
     cargo nextest run --workspace
