@@ -97,14 +97,17 @@ impl Operator {
         report.fixed("broker.internal", in_force.internal == *internal);
         report.fixed("broker.http", in_force.http == *http);
         report.fixed("broker.shards", in_force.shards == *shards);
+        // Files come first: one that cannot be used leaves everything else as it was. Those of the listeners that run,
+        // whatever the configuration says about others; certificates that were renewed may stay so. Files of
+        // credentials and rules are read again, whether or not the configuration differs.
+        let has_certificates = read_all_again(&self.shared.listeners)?;
+        self.replace_auth(new)?;
         if in_force.admin != *admin {
             self.shared.admin_keys.store(Arc::new(admin.keys.clone()));
             in_force.admin.clone_from(admin);
             report.changed.push("broker.admin");
         }
         report.fixed("broker.auth.hashes_max", in_force.auth.hashes_max == auth.hashes_max);
-        // Files of credentials and rules are read again, whether or not the configuration differs.
-        self.replace_auth(new)?;
         let has_auth = [
             ("broker.internal_password", in_force.internal_password == *internal_password),
             ("broker.allow_anonymous", in_force.allow_anonymous == *allow_anonymous),
@@ -160,8 +163,7 @@ impl Operator {
             in_force.user_limits.clone_from(user_limits);
             report.changed.extend(changed);
         }
-        // The files of the listeners that run, whatever the file says about others.
-        if read_all_again(&self.shared.listeners)? {
+        if has_certificates {
             report.changed.push("broker.listeners: certificates");
         }
         Ok(report)

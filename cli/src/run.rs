@@ -8,6 +8,7 @@ use reveille_bridge::{Beside, Bridge};
 use reveille_broker::{Broker, Secret};
 use signals::Stop;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::runtime::Runtime;
@@ -86,7 +87,8 @@ pub async fn start_bridge(
 }
 
 fn make_dir(path: PathBuf) -> Result<PathBuf, Failure> {
-    match std::fs::create_dir_all(&path) {
+    // What clients sent is for the service's user alone.
+    match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path) {
         Ok(()) => Ok(path),
         Err(error) => Err(Failure::DataDir { path, error }),
     }
