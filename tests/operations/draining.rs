@@ -36,7 +36,9 @@ async fn a_program_that_drains_is_not_ready_any_more() {
     let mut reveille = Reveille::start_with("[broker.drain]\nover_s = 600\n");
     let api = Api::new(reveille.http(), reveille.admin_key());
     until_ready(&api, 200, true).await; // the feed connects by itself
-    let _client = Client::connect(reveille.mqtt(), &Options::persistent("waits-for-its-turn"));
+    // The first leaves at once, the others over ten minutes.
+    let connect = |number| Client::connect(reveille.mqtt(), &Options::persistent(&format!("waits-{number}")));
+    let _clients: Vec<Client> = (0..20).map(connect).collect();
     reveille.signal("USR1");
     until_ready(&api, 503, false).await;
     let (status, errors) = reveille.terminate();
