@@ -78,12 +78,14 @@ impl Space {
         }
     }
 
-    /// Bytes of its memtable before it is written out. Up to [`SEALED_MAX`] more may wait.
+    /// Bytes of its memtable before it is written out. Up to [`SEALED_MAX`] more may wait. An entry costs some hundred
+    /// bytes of memory besides its own, so small facts cost several times this. Twice to four times
+    /// these sizes were not faster, and memory took ten minutes of a mixed load to find its level (ARCHITECTURE.md).
     fn memtable_size(self) -> u64 {
         match self {
-            Self::Messages => 16 << 20,
-            Self::Entries => 8 << 20,
-            _ => 4 << 20,
+            Self::Messages => 8 << 20,
+            Self::Entries => 2 << 20,
+            _ => 1 << 20,
         }
     }
 }
