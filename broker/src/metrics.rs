@@ -74,18 +74,18 @@ pub(crate) struct ShellCounters {
     pub(crate) failed_websockets: u64,
     /// Sockets that sent no whole CONNECT, or something else.
     pub(crate) failed_handshakes: u64,
-    /// CONNECTs answered with a refusal.
-    pub(crate) refused_connects: u64,
     /// CONNECTs refused because the broker empties itself.
     pub(crate) refused_draining: u64,
-    /// Those of them that are banned.
+    /// CONNECTs of banned clients.
     pub(crate) refused_banned: u64,
-    /// Those whose credential is wrong or missing.
+    /// CONNECTs whose credential is wrong or missing.
     pub(crate) refused_credentials: u64,
-    /// Those that sent too many wrong credentials before.
+    /// CONNECTs after too many wrong credentials.
     pub(crate) refused_failures: u64,
-    /// Those whose credential could not be checked: a hook that does not answer, too many hashes.
-    pub(crate) unchecked_credentials: u64,
+    /// CONNECTs whose credential could not be checked: a hook that does not answer, too many hashes.
+    pub(crate) refused_unchecked: u64,
+    /// CONNECTs answered with any other refusal.
+    pub(crate) refused_connects: u64,
     /// Bytes of MQTT read.
     pub(crate) bytes_received: u64,
     /// Bytes of MQTT written.
@@ -104,18 +104,18 @@ impl ShellCounters {
         self.each().into_iter().map(|(name, _, value)| (name, value))
     }
 
-    /// Counts a CONNECT that was answered with this.
+    /// Counts a CONNECT that was answered with this, under one reason.
     pub(crate) fn refused(&mut self, reason: ReasonCode) {
-        self.refused_connects += 1;
-        match reason {
-            ReasonCode::BANNED => self.refused_banned += 1,
-            ReasonCode::CONNECTION_RATE_EXCEEDED => self.refused_failures += 1,
-            ReasonCode::SERVER_UNAVAILABLE | ReasonCode::SERVER_BUSY => self.unchecked_credentials += 1,
+        let count = match reason {
+            ReasonCode::BANNED => &mut self.refused_banned,
+            ReasonCode::CONNECTION_RATE_EXCEEDED => &mut self.refused_failures,
+            ReasonCode::SERVER_UNAVAILABLE | ReasonCode::SERVER_BUSY => &mut self.refused_unchecked,
             ReasonCode::BAD_USER_NAME_OR_PASSWORD
             | ReasonCode::NOT_AUTHORIZED
-            | ReasonCode::BAD_AUTHENTICATION_METHOD => self.refused_credentials += 1,
-            _ => {}
-        }
+            | ReasonCode::BAD_AUTHENTICATION_METHOD => &mut self.refused_credentials,
+            _ => &mut self.refused_connects,
+        };
+        *count += 1;
     }
 
     fn each(self) -> [(&'static str, &'static str, u64); 21] {
@@ -151,24 +151,16 @@ impl ShellCounters {
             ("refused_tls", "Sockets whose TLS handshake failed", self.failed_tls),
             ("refused_websocket", "Sockets that asked for no WebSocket with MQTT", self.failed_websockets),
             ("refused_no_connect", "Sockets that sent no whole CONNECT in time", self.failed_handshakes),
-            ("refused_by_connack", "CONNECTs answered with a refusal", self.refused_connects),
             ("refused_draining", "CONNECTs refused because the broker empties itself", self.refused_draining),
-            ("connects_refused_banned", "CONNECTs of banned clients", self.refused_banned),
+            ("refused_banned", "CONNECTs of banned clients", self.refused_banned),
             (
-                "connects_refused_credentials",
+                "refused_credentials",
                 "CONNECTs with a wrong or without a credential",
                 self.refused_credentials,
             ),
-            (
-                "connects_refused_failures",
-                "CONNECTs after too many wrong credentials of their address or user name",
-                self.refused_failures,
-            ),
-            (
-                "connects_unchecked",
-                "CONNECTs whose credential could not be checked: a silent hook, or too many hashes",
-                self.unchecked_credentials,
-            ),
+            ("refused_failures", "CONNECTs after too many wrong credentials", self.refused_failures),
+            ("refused_unchecked", "CONNECTs whose credential could not be checked", self.refused_unchecked),
+            ("refused_by_connack", "CONNECTs answered with another refusal", self.refused_connects),
             ("bytes_received", "Bytes of MQTT read", self.bytes_received),
             ("bytes_sent", "Bytes of MQTT written", self.bytes_sent),
             ("slow_consumers", "Times that a connection was found to read too slowly", self.slow_consumers),
@@ -193,7 +185,7 @@ impl ShellCounters {
         self.refused_banned += other.refused_banned;
         self.refused_credentials += other.refused_credentials;
         self.refused_failures += other.refused_failures;
-        self.unchecked_credentials += other.unchecked_credentials;
+        self.refused_unchecked += other.refused_unchecked;
         self.bytes_received += other.bytes_received;
         self.bytes_sent += other.bytes_sent;
         self.blocked += other.blocked;
@@ -363,7 +355,6 @@ impl Gathered {
         let (used, max) = overload.memory();
         let step =
             "What is given up: 0 nothing, 1 accepting, 2 reading publishers, 3 QoS 0, 4 the slowest readers";
-        let lag = u64::try_from(overload.lag().as_millis()).unwrap_or(u64::MAX);
         rows.extend([
             Row::plain("overload_step", step, overload.step() as u64),
             Row::plain(
@@ -371,7 +362,6 @@ impl Gathered {
                 "1 while a shard is so late that nobody is accepted",
                 overload.is_lagging().into(),
             ),
-            Row::plain("loop_lag_milliseconds", "How late the latest shard was in the last second", lag),
             Row::plain("memory_used_bytes", "Resident memory and what the shards have for each other", used),
             Row::plain("memory_max_bytes", "The bound of memory_used_bytes; 0: none", max),
         ]);

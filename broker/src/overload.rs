@@ -63,7 +63,6 @@ pub(crate) struct Overload {
     step: AtomicU8,
     is_lagging: AtomicBool,
     lag_ms: AtomicU64,
-    last_lag_ms: AtomicU64,
     used: AtomicU64,
     max: AtomicU64,
     is_held: AtomicBool,
@@ -124,7 +123,6 @@ impl Overload {
     /// Judges what the loops said since the last look, and forgets it.
     pub(crate) fn judge_lag(&self) {
         let ms = self.lag_ms.swap(0, Ordering::Relaxed);
-        self.last_lag_ms.store(ms, Ordering::Relaxed);
         let was_lagging = self.is_lagging.load(Ordering::Relaxed);
         let is_lagging = ms >= if was_lagging { LAG_OVER_MS } else { LAG_MAX_MS };
         if is_lagging == was_lagging {
@@ -142,11 +140,6 @@ impl Overload {
     /// What is given up now.
     pub(crate) fn step(&self) -> Step {
         STEPS.get(usize::from(self.step.load(Ordering::Relaxed))).copied().unwrap_or_default()
-    }
-
-    /// How late the latest shard was at the last look.
-    pub(crate) fn lag(&self) -> Duration {
-        Duration::from_millis(self.last_lag_ms.load(Ordering::Relaxed))
     }
 
     /// Whether a shard is late.

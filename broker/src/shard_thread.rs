@@ -114,7 +114,9 @@ async fn watch_load(host: Rc<Host>) {
     loop {
         let wanted = Instant::now() + LOOK;
         sleep(LOOK).await;
-        overload.lagged(wanted.elapsed());
+        let late = wanted.elapsed();
+        overload.lagged(late);
+        host.shared.metrics.shard_lagged(late);
         if host.shared.no.0 == 0 {
             overload.look(host.shared.mailboxes.waiting_bytes());
             overload.judge_lag();

@@ -1,11 +1,11 @@
-//! What a shard looks at once a second: how late its thread is, and who reads too slowly.
+//! What a shard looks at once a second: who reads too slowly.
 
 use crate::host::Host;
 use reveille_broker_core::io::ConnectionKey;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::time::{Instant as Timer, sleep_until};
+use tokio::time::sleep;
 
 /// Between two looks.
 const TICK: Duration = Duration::from_secs(1);
@@ -50,9 +50,7 @@ fn seconds(of: &AtomicU64) -> Option<Duration> {
 pub(crate) async fn watch(host: Rc<Host>) {
     let mut looked_at = Instant::now();
     loop {
-        let due = Timer::now() + TICK;
-        sleep_until(due).await;
-        host.shared.metrics.shard_lagged(Timer::now().saturating_duration_since(due));
+        sleep(TICK).await;
         let now = Instant::now();
         if let Some(interval) = host.shared.intervals.slow_consumer()
             && now.duration_since(looked_at) >= interval

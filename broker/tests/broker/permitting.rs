@@ -502,7 +502,7 @@ fn guessing_is_bounded_and_a_secret_stands_in_no_metric() {
     assert_eq!(reason_of(&broker, "ann", "tulip"), ReasonCode::CONNECTION_RATE_EXCEEDED);
     assert_eq!(reason_of(&broker, "bob", "guess"), BAD, "another name is another bucket");
     let metrics = broker.metrics_text();
-    for line in ["connects_refused_credentials_total 4", "connects_refused_failures_total 1"] {
+    for line in ["refused_total{reason=\"credentials\"} 4", "refused_total{reason=\"failures\"} 1"] {
         assert!(metrics.contains(line), "{line} is missing in\n{metrics}");
     }
     assert!(!metrics.contains("tulip"));
