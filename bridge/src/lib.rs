@@ -38,6 +38,7 @@ pub mod store;
 pub mod tokens;
 mod vault;
 pub mod vendor;
+mod wall_clock;
 mod worker;
 
 pub use config::{Config, ConfigError};

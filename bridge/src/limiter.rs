@@ -6,10 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::vendor::VendorName;
+use crate::wall_clock::WallClock;
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-/// Days of the vendors in China begin at midnight there, UTC+8.
-const CHINA_OFFSET_MS: u64 = 8 * 60 * 60 * 1000;
 /// Parts of a push that the bucket counts in.
 const PARTS: u64 = 1_000;
 
@@ -100,35 +98,16 @@ impl Day {
     /// # Errors
     /// The beginning of the next day when this one is used up.
     pub fn use_one(&mut self, vendor: VendorName, per_day: u64, now_ms: u64) -> Result<(), u64> {
-        let offset_ms = offset(vendor);
-        let day = (now_ms + offset_ms) / DAY_MS;
+        let clock = WallClock::of(vendor);
+        let day = clock.day(now_ms);
         if self.day != day {
             *self = Self { day, used: 0 };
         }
         if self.used >= per_day {
-            return Err((day + 1) * DAY_MS - offset_ms);
+            return Err(clock.next_midnight_ms(now_ms));
         }
         self.used += 1;
         Ok(())
-    }
-}
-
-fn offset(vendor: VendorName) -> u64 {
-    match vendor {
-        VendorName::Huawei
-        | VendorName::Harmony
-        | VendorName::Honor
-        | VendorName::Xiaomi
-        | VendorName::Oppo
-        | VendorName::Vivo
-        | VendorName::Meizu
-        | VendorName::Wechat => CHINA_OFFSET_MS,
-        VendorName::Apns
-        | VendorName::Fcm
-        | VendorName::WebPush
-        | VendorName::Wns
-        | VendorName::Webhook
-        | VendorName::Record => 0,
     }
 }
 
@@ -142,14 +121,14 @@ mod tests {
     #[test]
     fn a_day_ends_at_the_vendors_midnight() {
         let mut china = Day::default();
-        let midnight = (NOW + CHINA_OFFSET_MS) / DAY_MS * DAY_MS - CHINA_OFFSET_MS + DAY_MS;
+        let midnight = 1_700_064_000_000; // 16:00 UTC
         assert_eq!(china.use_one(VendorName::Oppo, 2, NOW), Ok(()));
         assert_eq!(china.use_one(VendorName::Oppo, 2, NOW), Ok(()));
         assert_eq!(china.use_one(VendorName::Oppo, 2, NOW), Err(midnight));
         assert_eq!(china.use_one(VendorName::Oppo, 2, midnight - 1), Err(midnight));
         assert_eq!(china.use_one(VendorName::Oppo, 2, midnight), Ok(()));
         let mut utc = Day::default();
-        assert_eq!(utc.use_one(VendorName::Apns, 0, NOW), Err((NOW / DAY_MS + 1) * DAY_MS));
+        assert_eq!(utc.use_one(VendorName::Apns, 0, NOW), Err(1_700_006_400_000));
     }
 
     #[test]

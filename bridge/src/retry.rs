@@ -12,10 +12,7 @@
 use std::time::Duration;
 
 use crate::vendor::{Scope, VendorName, Verdict};
-
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-/// Daily quotas of push vendors end at midnight in China, UTC+8.
-const VENDOR_UTC_OFFSET_MS: u64 = 8 * 60 * 60 * 1000;
+use crate::wall_clock::{DAY_MS, WallClock};
 
 /// The figures behind [`next_attempt`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +137,7 @@ pub fn next_attempt(
             (backed_off(policy, attempt, now_ms, random), end(first_at_ms, policy.give_up_after))
         }
         Verdict::Throttled { scope: Scope::Day, after: None, .. } => {
-            let midnight = next_midnight_ms(now_ms);
+            let midnight = WallClock::CHINA.next_midnight_ms(now_ms); // only vendors there have such quotas
             (midnight.saturating_add(spread(policy.throttle_wait, random)), u64::MAX)
         }
         Verdict::Throttled { after, .. } => {
@@ -169,11 +166,6 @@ fn backed_off(policy: &RetryPolicy, attempt: u32, now_ms: u64, random: u64) -> u
 fn asked(policy: &RetryPolicy, after: Duration, now_ms: u64, random: u64) -> u64 {
     let wait = after.min(policy.vendor_wait_max).max(policy.wait_min);
     now_ms.saturating_add(millis(wait).saturating_add(spread(policy.base, random)).max(1))
-}
-
-fn next_midnight_ms(now_ms: u64) -> u64 {
-    let local = now_ms.saturating_add(VENDOR_UTC_OFFSET_MS);
-    now_ms.saturating_add(DAY_MS - local % DAY_MS)
 }
 
 fn end(first_at_ms: u64, give_up_after: Duration) -> u64 {

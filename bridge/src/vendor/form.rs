@@ -127,13 +127,6 @@ pub(super) fn wait(after: Duration, reason: String) -> Verdict {
     Verdict::Throttled { scope: Scope::Token, after: Some(after), reason }
 }
 
-/// From now to the next midnight in China (UTC+8), where a device's daily bounds end.
-pub(super) fn until_midnight(now_ms: u64) -> Duration {
-    const DAY_MS: u64 = 24 * 3600 * 1000;
-    const UTC_OFFSET_MS: u64 = 8 * 3600 * 1000;
-    Duration::from_millis(DAY_MS - (now_ms + UTC_OFFSET_MS) % DAY_MS)
-}
-
 /// A number from 1 to 2,147,483,647 for the place of the alert in the tray: the same for pushes of one collapse key, or
 /// for repetitions of one push, so that the newer one replaces the older.
 pub(super) fn notify_id(push: &Push) -> u32 {

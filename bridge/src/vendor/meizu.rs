@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 use super::credential::{CredentialError, Secret, check_receipt_secret, check_way, check_word};
 use super::form::{
-    by_status, code, hex, json_body, note, notify_id, post_form, text, throttled, ttl_s, until_midnight,
-    wait, words,
+    by_status, code, hex, json_body, note, notify_id, post_form, text, throttled, ttl_s, wait, words,
 };
 use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{data_text, shortened, texts};
 use super::{Answer, CannotSend, Push, PushKind, Scope, Vendor, Verdict, merge, reason};
+use crate::wall_clock::WallClock;
 
 /// Characters of a title and of a text.
 pub const TITLE_MAX: usize = 32;
@@ -195,7 +195,7 @@ fn one_of(value: &Value, body: &Value, now_ms: u64) -> Verdict {
     match name.parse::<i64>() {
         Ok(110_002 | 110_003 | 110_005) => Verdict::TokenDead { since_ms: None, reason: why },
         Ok(110_010 | 520) => Verdict::Filtered { reason: why },
-        Ok(110_011) => wait(until_midnight(now_ms), why),
+        Ok(110_011) => wait(WallClock::CHINA.until_midnight(now_ms), why),
         Ok(501 | 513 | 519) => Verdict::Retry { after: None, reason: why },
         Ok(201) => Verdict::ConfigError { reason: why },
         Ok(_) | Err(_) => Verdict::PayloadRejected { reason: why },

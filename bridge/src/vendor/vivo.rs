@@ -21,6 +21,7 @@ use super::{
     Account, Answer, CannotSend, Login, LoginStep, Push, PushKind, Scope, Vendor, VendorName, Verdict, merge,
     oauth, reason,
 };
+use crate::wall_clock::WallClock;
 
 /// Characters of a title and of a text.
 pub const TITLE_MAX: usize = 40;
@@ -34,11 +35,8 @@ pub const TTL_S: std::ops::RangeInclusive<u64> = 60..=86_400;
 const BASE: &str = "https://api-push.vivo.com.cn";
 /// A login lives for a day; vivo advises to renew it every hour or two.
 const LOGIN_LIFE_S: u64 = 2 * 3600;
-/// Milliseconds of a day, and where vivo's day begins.
-const DAY_MS: u64 = 24 * 3600 * 1000;
-const UTC_OFFSET_MS: u64 = 8 * 3600 * 1000;
 /// Operational messages are shown from 07:00 to 23:00 in China.
-const MORNING_MS: u64 = 7 * 3600 * 1000;
+const MORNING: Duration = Duration::from_secs(7 * 3600);
 
 /// An app of vivo's open platform.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,7 +220,7 @@ impl Vendor for VivoCredential {
             10_302 => Verdict::TokenDead { since_ms: None, reason: why },
             10_311 => Verdict::Filtered { reason: why },
             10_070 | 10_073 | 10_252 | 10_254 => throttled(Scope::Day, why),
-            10_071 => wait(until_morning(now_ms), why),
+            10_071 => wait(WallClock::CHINA.until(MORNING, now_ms), why),
             10_072 => throttled(Scope::App, why),
             10_040 => Verdict::Retry { after: None, reason: why },
             10_043 | 10_045 | 10_051 | 10_082 | 10_094 | 10_096 | 10_097 | 10_200..=10_207 => {
@@ -252,13 +250,6 @@ fn accepted(body: &Value, why: String) -> Verdict {
 fn user_status(body: &Value) -> Option<i64> {
     let user = body.get("invalidUser").or_else(|| body.get("invalidUsers")?.get(0))?;
     code(user, "status")
-}
-
-/// From now to the next 07:00 in China.
-fn until_morning(now_ms: u64) -> Duration {
-    let of_day = (now_ms + UTC_OFFSET_MS) % DAY_MS;
-    let wait_ms = if of_day < MORNING_MS { MORNING_MS - of_day } else { DAY_MS - of_day + MORNING_MS };
-    Duration::from_millis(wait_ms)
 }
 
 /// The older form has no `ackType`: it is sent for arrivals only.

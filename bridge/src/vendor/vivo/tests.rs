@@ -123,7 +123,7 @@ fn every_code_of_vivos_table_has_its_verdict() {
 #[test]
 fn an_operational_message_at_night_waits_for_seven_in_china() {
     const HOUR: u64 = 3_600_000;
-    let midnight = NOW_MS - (NOW_MS + UTC_OFFSET_MS) % DAY_MS; // in China
+    let midnight = WallClock::CHINA.next_midnight_ms(NOW_MS);
     for (at, hours) in [(midnight, 7), (midnight + 6 * HOUR, 1), (midnight + 23 * HOUR + HOUR / 2, 8)] {
         let answer =
             Answer { status: 200, body: Bytes::from_static(b"{\"result\":10071}"), ..Answer::default() };
@@ -133,7 +133,8 @@ fn an_operational_message_at_night_waits_for_seven_in_china() {
             panic!("no wait");
         };
         assert_eq!(after.as_secs().div_ceil(3600), hours, "{at}");
-        assert_eq!((at + after.as_millis() as u64 + UTC_OFFSET_MS) % DAY_MS, 7 * HOUR);
+        let just_before = at + after.as_millis() as u64 - 1;
+        assert_eq!(WallClock::CHINA.until(MORNING, just_before), Duration::from_millis(1), "{at}");
     }
 }
 
