@@ -7,6 +7,8 @@ use crate::network::NetworkState;
 use crate::options::{ConnectError, Options};
 use crate::outbox::Kind;
 use crate::payload::{EVENT_TOPIC, EventKind, REGISTER_TOPIC, Registration, event_json};
+use crate::post_file::PostFile;
+use crate::poster::{OutboxState, PostError, Poster};
 use crate::publisher::{PublishError, PushHints, packet};
 use crate::recorder::Recorder;
 use crate::seen_file::SeenFile;
@@ -185,6 +187,29 @@ impl Client {
         self.handle.publish(packet(topic, payload.into(), qos, hints)?).await
     }
 
+    /// Puts a message into the outbox and returns when it is on disk: it goes out with QoS 1 whenever the network allows,
+    /// in the order of posting, also after the app was killed and started again with the same
+    /// [`Options::outbox_file`].
+    ///
+    /// It carries the returned id as `push-id`, so that a receiver with this library drops a repetition. A repetition
+    /// happens when the app dies between the broker's acknowledgement and the note of it.
+    ///
+    /// # Errors
+    /// [`PostError`] when it is not in the outbox. What becomes of it later shows in [`Client::outbox`].
+    pub async fn post(
+        &self,
+        topic: &str,
+        payload: impl Into<Bytes>,
+        hints: &PushHints,
+    ) -> Result<MessageId, PostError> {
+        self.handle.poster.post(topic, payload.into(), hints).await
+    }
+
+    /// What the outbox holds, now and from now on.
+    pub fn outbox(&self) -> watch::Receiver<OutboxState> {
+        self.handle.poster.state.clone()
+    }
+
     /// A vendor's push brought the message with this id (`mid` in its data): may it be shown?
     ///
     /// After `Show` the app owes [`Client::handled`], also when it decides against showing: until then the socket's
@@ -242,11 +267,12 @@ pub(crate) struct Handle {
     control: mpsc::Sender<Control>,
     network: watch::Receiver<NetworkState>,
     dropped: Arc<AtomicU64>,
-    /// Taken by `close`, and held for that instant only.
-    task: Mutex<Option<Task>>,
+    pub poster: Poster,
+    /// The driver and the poster; taken by `close`, and held for that instant only.
+    tasks: Mutex<Option<(Task, Task)>>,
 }
 
-/// The driver's task, which does not outlive its owner.
+/// A task that does not outlive its owner.
 #[derive(Debug)]
 struct Task(JoinHandle<()>);
 
@@ -264,6 +290,9 @@ impl Handle {
         options.check()?;
         let runtime = runtime::Handle::try_current().map_err(|_| ConnectError::NoRuntime)?;
         let (inbox, recorder) = open_inbox(&options)?;
+        let post_file = options.outbox_file.as_deref().map(PostFile::open).transpose();
+        let post_file = post_file.map_err(ConnectError::Outbox)?;
+        let (outbox_limits, refused_pause) = (options.outbox_limits, options.backoff.cap);
         let (requests, requests_end) = mpsc::channel(REQUESTS_MAX);
         let (control, control_end) = mpsc::channel(CONTROL_MAX);
         // Messages in the channel, and those of two sessions in the app's hands.
@@ -281,8 +310,10 @@ impl Handle {
             dropped: dropped.clone(),
         };
         let (driver, event_loop) = Driver::new(options, ends, inbox, recorder);
-        let task = Mutex::new(Some(Task(runtime.spawn(driver.run(event_loop)))));
-        Ok(Self { requests, control, network, dropped, task })
+        let (poster, posting) =
+            Poster::new(post_file, outbox_limits, refused_pause, requests.clone(), network.clone());
+        let tasks = (Task(runtime.spawn(driver.run(event_loop))), Task(runtime.spawn(posting)));
+        Ok(Self { requests, control, network, dropped, poster, tasks: Mutex::new(Some(tasks)) })
     }
 
     pub fn network(&self) -> watch::Receiver<NetworkState> {
@@ -304,12 +335,14 @@ impl Handle {
     }
 
     pub async fn close(&self) {
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut task) = task else {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((mut driver, mut poster)) = tasks else {
             return;
         };
         if self.control.send(Control::Close).await.is_ok() {
-            let _ = (&mut task.0).await; // a panic in the task is reported by the runtime
+            // A panic in a task is reported by the runtime.
+            let _ = (&mut driver.0).await;
+            let _ = (&mut poster.0).await; // it ends with the driver, after what it is writing
         }
     }
 }
@@ -319,7 +352,7 @@ fn open_inbox(options: &Options) -> Result<(Inbox, Recorder), ConnectError> {
     let Some(path) = &options.inbox_file else {
         return Ok((inbox, Recorder::new(None)));
     };
-    let (file, records) = SeenFile::open(path)?;
+    let (file, records) = SeenFile::open(path).map_err(ConnectError::Inbox)?;
     records.into_iter().for_each(|(id, at)| inbox.handled(id, at));
     Ok((inbox, Recorder::new(Some(file))))
 }

@@ -21,6 +21,7 @@
 //! [`Options::transport`] then takes a `Transport::Tls` whose configuration the app builds with its own provider.
 
 mod client;
+mod disk;
 mod driver;
 mod inbox;
 mod liveness;
@@ -29,6 +30,8 @@ mod network;
 mod options;
 mod outbox;
 mod payload;
+mod post_file;
+mod poster;
 mod publisher;
 mod received;
 mod reconnect;
@@ -36,14 +39,15 @@ mod recorder;
 mod seen_file;
 
 pub use client::{Client, ClosedError, HandledError, SubscribeError, VendorPush};
+pub use disk::FileError;
 pub use inbox::{Acceptance, Inbox, InboxLimits, Source, UnixMillis};
 pub use message::{Message, Messages};
 pub use network::{LossReason, NetworkState};
 pub use options::{ConnectError, Options};
 pub use payload::Registration;
+pub use poster::{OutboxLimits, OutboxState, PostError};
 pub use publisher::{PublishError, Publisher, PushHints, Strategy};
 pub use reconnect::Backoff;
-pub use seen_file::InboxError;
 
 pub use reveille_proto::ids::MessageId;
 pub use reveille_proto::reason::ReasonCode;

@@ -1,8 +1,9 @@
 //! What a connection is told once, with the defaults and bounds in one place.
 
+use crate::disk::FileError;
 use crate::inbox::InboxLimits;
+use crate::poster::OutboxLimits;
 use crate::reconnect::Backoff;
-use crate::seen_file::InboxError;
 use reveille_proto::ids::{ClientId, IdError};
 use rumqttc::Transport;
 use rumqttc::v5::MqttOptions;
@@ -39,6 +40,8 @@ pub struct Options {
     pub(crate) backoff: Backoff,
     pub(crate) inbox_file: Option<PathBuf>,
     pub(crate) inbox_limits: InboxLimits,
+    pub(crate) outbox_file: Option<PathBuf>,
+    pub(crate) outbox_limits: OutboxLimits,
 }
 
 /// Why a client cannot even begin. Network trouble is not among it: that is retried for ever.
@@ -57,8 +60,11 @@ pub enum ConnectError {
     #[error("{0} is between 1 and 1,000,000")]
     Bound(&'static str),
     /// The file of handled messages.
-    #[error(transparent)]
-    Inbox(#[from] InboxError),
+    #[error("inbox: {0}")]
+    Inbox(#[source] FileError),
+    /// The file of posted messages.
+    #[error("outbox: {0}")]
+    Outbox(#[source] FileError),
     /// There is no tokio runtime to run in.
     #[error("connect is called inside a tokio runtime")]
     NoRuntime,
@@ -89,6 +95,8 @@ impl Options {
             backoff: Backoff::default(),
             inbox_file: None,
             inbox_limits: InboxLimits::default(),
+            outbox_file: None,
+            outbox_limits: OutboxLimits::default(),
         }
     }
 
@@ -182,6 +190,18 @@ impl Options {
         self
     }
 
+    /// Where posted messages are kept until the broker has them. Without it they live in memory only.
+    pub fn outbox_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.outbox_file = Some(path.into());
+        self
+    }
+
+    /// How many posted messages are kept, and how large they may be together.
+    pub fn outbox_limits(mut self, limits: OutboxLimits) -> Self {
+        self.outbox_limits = limits;
+        self
+    }
+
     pub(crate) fn check(&self) -> Result<(), ConnectError> {
         ClientId::parse(&self.client_id)?;
         if !(KEEP_ALIVE_MIN..=KEEP_ALIVE_MAX).contains(&self.keep_alive) {
@@ -242,6 +262,7 @@ impl fmt::Debug for Options {
             .field("in_flight_max", &self.in_flight_max)
             .field("backoff", &self.backoff)
             .field("inbox_file", &self.inbox_file)
+            .field("outbox_file", &self.outbox_file)
             .finish_non_exhaustive()
     }
 }

@@ -4,7 +4,9 @@ use crate::client::{ClosedError, Handle};
 use crate::network::NetworkState;
 use crate::options::{ConnectError, Options};
 use crate::payload::{BODY_PROPERTY, COLLAPSE_PROPERTY, STRATEGY_PROPERTY, TITLE_PROPERTY};
+use crate::poster::{OutboxState, PostError};
 use bytes::Bytes;
+use reveille_proto::ids::MessageId;
 use reveille_proto::reason::ReasonCode;
 use reveille_proto::topic::{TopicError, TopicName};
 use rumqttc::v5::mqttbytes::QoS;
@@ -66,6 +68,11 @@ impl Strategy {
             Self::VendorFirst => "vendor_first",
             Self::BothDedup => "both_dedup",
         }
+    }
+
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        let all = [Self::OnlineFirst, Self::VendorOnly, Self::OnlineOnly, Self::VendorFirst, Self::BothDedup];
+        all.into_iter().find(|strategy| strategy.as_str() == word)
     }
 }
 
@@ -151,6 +158,24 @@ impl Publisher {
     ) -> Result<(), PublishError> {
         let publish = packet(topic, payload.into(), qos, &PushHints::default())?;
         self.handle.publish(Publish { retain: true, ..publish }).await
+    }
+
+    /// As [`crate::Client::post`].
+    ///
+    /// # Errors
+    /// As [`crate::Client::post`].
+    pub async fn post(
+        &self,
+        topic: &str,
+        payload: impl Into<Bytes>,
+        hints: &PushHints,
+    ) -> Result<MessageId, PostError> {
+        self.handle.poster.post(topic, payload.into(), hints).await
+    }
+
+    /// What the outbox holds, now and from now on.
+    pub fn outbox(&self) -> watch::Receiver<OutboxState> {
+        self.handle.poster.state.clone()
     }
 
     /// Where the connection stands, now and from now on.

@@ -1,8 +1,9 @@
 //! Writes handled ids to disk, many with one sync, without holding up the connection.
 
 use crate::client::HandledError;
+use crate::disk::FileError;
 use crate::inbox::{Inbox, UnixMillis};
-use crate::seen_file::{InboxError, Record, SeenFile};
+use crate::seen_file::{Record, SeenFile};
 use reveille_proto::ids::MessageId;
 use std::future;
 use std::io;
@@ -32,7 +33,7 @@ enum Disk {
     /// The app wants no file.
     None,
     Idle(SeenFile),
-    Writing(JoinHandle<(SeenFile, Result<(), InboxError>)>),
+    Writing(JoinHandle<(SeenFile, Result<(), FileError>)>),
     /// The writing task died; nothing can be recorded any more.
     Broken,
 }
@@ -84,7 +85,7 @@ impl Recorder {
         self.disk = Disk::Writing(tokio::task::spawn_blocking(move || {
             let result = match shortened {
                 Some(all) => file.replace(&all),
-                None => file.append(&records).map_err(InboxError::Io),
+                None => file.append(&records).map_err(FileError::Io),
             };
             (file, result)
         }));
@@ -96,7 +97,7 @@ impl Recorder {
             Disk::Writing(task) => match task.await {
                 Ok((file, result)) => {
                     self.disk = Disk::Idle(file);
-                    result.map_err(|error| kind(&error))
+                    result.map_err(|error| error.kind())
                 }
                 Err(_) => {
                     self.disk = Disk::Broken;
@@ -113,12 +114,5 @@ impl Recorder {
             Disk::None | Disk::Broken | Disk::Idle(_) => future::pending().await,
         };
         Finished { jobs: std::mem::take(&mut self.writing), result }
-    }
-}
-
-fn kind(error: &InboxError) -> io::ErrorKind {
-    match error {
-        InboxError::Io(error) => error.kind(),
-        InboxError::InUse => io::ErrorKind::ResourceBusy,
     }
 }

@@ -7,25 +7,15 @@
 //! A record whose checksum is wrong and a cut last record are what power loss leaves: they are skipped, the file goes
 //! on. A file that is no such file at all is set aside as `<name>.unreadable`, and a new one begins.
 
+use crate::disk::{FileError, crc32, open_locked, sync_directory, with_suffix};
 use crate::inbox::UnixMillis;
 use reveille_proto::ids::MessageId;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 const HEADER: &[u8; 8] = b"RVLSEEN\x01";
 const RECORD_LEN: usize = 28;
-
-/// Why the file of handled ids cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum InboxError {
-    /// Another client has the file open; two clients would hide messages from each other.
-    #[error("the inbox file is in use by another client")]
-    InUse,
-    /// The disk refused.
-    #[error("the inbox file cannot be read or written")]
-    Io(#[from] io::Error),
-}
 
 /// One handled id.
 pub type Record = (MessageId, UnixMillis);
@@ -44,8 +34,8 @@ impl SeenFile {
     /// Opens or creates the file and reads its valid records, oldest first.
     ///
     /// # Errors
-    /// [`InboxError`] when another client holds it or the disk refuses; never because of its contents.
-    pub fn open(path: &Path) -> Result<(Self, Vec<Record>), InboxError> {
+    /// [`FileError`] when another client holds it or the disk refuses; never because of its contents.
+    pub fn open(path: &Path) -> Result<(Self, Vec<Record>), FileError> {
         let mut file = open_locked(path)?;
         let mut content = Vec::new();
         file.read_to_end(&mut content)?;
@@ -85,7 +75,7 @@ impl SeenFile {
     ///
     /// # Errors
     /// The disk's answer; the old file then stays in use.
-    pub fn replace(&mut self, records: &[Record]) -> Result<(), InboxError> {
+    pub fn replace(&mut self, records: &[Record]) -> Result<(), FileError> {
         let beside = with_suffix(&self.path, ".new");
         let mut file = open_locked(&beside)?;
         let mut bytes = HEADER.to_vec();
@@ -100,7 +90,7 @@ impl SeenFile {
         Ok(sync_directory(&self.path)?)
     }
 
-    fn start_anew(path: &Path, mut file: File, content: &[u8]) -> Result<Self, InboxError> {
+    fn start_anew(path: &Path, mut file: File, content: &[u8]) -> Result<Self, FileError> {
         // A new file whose header was cut by power loss holds nothing worth keeping.
         if !HEADER.starts_with(content) {
             tracing::warn!("the inbox file is unreadable; it is set aside and a new one begins");
@@ -113,31 +103,6 @@ impl SeenFile {
         sync_directory(path)?;
         Ok(Self { path: path.to_owned(), file, end: HEADER.len() as u64, records: 0 })
     }
-}
-
-fn open_locked(path: &Path) -> Result<File, InboxError> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(InboxError::InUse),
-        // A file system without locks is no reason to stop an app.
-        Err(TryLockError::Error(_)) => Ok(file),
-    }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// Makes a created or renamed name durable; needed on Unix, not possible elsewhere.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    if cfg!(unix) {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
-    }
-    Ok(())
 }
 
 fn encode((id, at): Record) -> Vec<u8> {
@@ -157,13 +122,6 @@ fn decode(bytes: &[u8]) -> Option<Record> {
     Some((MessageId::from_bytes(id).ok()?, UnixMillis(u64::from_be_bytes(*at))))
 }
 
-/// CRC-32 as in IEEE 802.3, bit by bit: records are 24 bytes and rare, a table would not pay.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |sum, byte| {
-        (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (0xEDB8_8320 * (sum & 1)))
-    })
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot prepare its files must fail")]
 mod tests {
@@ -180,11 +138,6 @@ mod tests {
     }
 
     #[test]
-    fn the_checksum_is_the_common_crc_32() {
-        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
-    }
-
-    #[test]
     fn what_was_appended_is_read_again_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("seen");
@@ -198,7 +151,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("seen");
         let first = SeenFile::open(&path).unwrap();
-        assert!(matches!(SeenFile::open(&path), Err(InboxError::InUse)));
+        assert!(matches!(SeenFile::open(&path), Err(FileError::InUse)));
         drop(first);
         assert!(SeenFile::open(&path).is_ok());
     }
