@@ -187,6 +187,7 @@ impl Agent {
     /// A Python program of `clients/`.
     pub fn python(script: &str) -> Self {
         let mut command = Command::new(installed::python());
+        command.arg("-B"); // its byte code would stay beside the program
         command.arg(installed::script(script));
         Self::program(command)
     }

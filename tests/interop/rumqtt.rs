@@ -14,6 +14,43 @@ fn payload(n: usize) -> String {
     format!("消息 {n}")
 }
 
+/// What the clients of both versions do alike, with types that only their names make equal.
+macro_rules! steps {
+    ($publisher:literal) => {
+        pub async fn until(events: &mut EventLoop, mut is_wanted: impl FnMut(&Packet) -> bool) {
+            let wait = async {
+                loop {
+                    if let Event::Incoming(packet) = events.poll().await.unwrap()
+                        && is_wanted(&packet)
+                    {
+                        return;
+                    }
+                }
+            };
+            tokio::time::timeout(PATIENCE, wait).await.expect("the packet comes in time");
+        }
+
+        pub async fn subscribe(client: &AsyncClient, events: &mut EventLoop, filter: &str) {
+            client.subscribe(filter, QoS::ExactlyOnce).await.unwrap();
+            until(events, |packet| matches!(packet, Packet::SubAck(_))).await;
+        }
+
+        pub async fn send_all(broker: SocketAddr) {
+            let (client, mut events) = connect(broker, $publisher, true);
+            for n in 0..COUNT {
+                let qos = [QoS::AtLeastOnce, QoS::ExactlyOnce][n % 2];
+                client.publish(format!("对话/{}", n % 2), qos, false, payload(n)).await.unwrap();
+            }
+            let mut done = 0;
+            until(&mut events, |packet| {
+                done += usize::from(matches!(packet, Packet::PubAck(_) | Packet::PubComp(_)));
+                done == COUNT
+            })
+            .await;
+        }
+    };
+}
+
 mod v4 {
     use super::*;
     use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
@@ -24,37 +61,7 @@ mod v4 {
         AsyncClient::new(options, REQUESTS)
     }
 
-    pub async fn until(events: &mut EventLoop, mut is_wanted: impl FnMut(&Packet) -> bool) {
-        let wait = async {
-            loop {
-                if let Event::Incoming(packet) = events.poll().await.unwrap()
-                    && is_wanted(&packet)
-                {
-                    return;
-                }
-            }
-        };
-        tokio::time::timeout(PATIENCE, wait).await.expect("the packet comes in time");
-    }
-
-    pub async fn subscribe(client: &AsyncClient, events: &mut EventLoop, filter: &str) {
-        client.subscribe(filter, QoS::ExactlyOnce).await.unwrap();
-        until(events, |packet| matches!(packet, Packet::SubAck(_))).await;
-    }
-
-    pub async fn send_all(broker: SocketAddr) {
-        let (client, mut events) = connect(broker, "v4-publisher", true);
-        for n in 0..COUNT {
-            let qos = [QoS::AtLeastOnce, QoS::ExactlyOnce][n % 2];
-            client.publish(format!("对话/{}", n % 2), qos, false, payload(n)).await.unwrap();
-        }
-        let mut done = 0;
-        until(&mut events, |packet| {
-            done += usize::from(matches!(packet, Packet::PubAck(_) | Packet::PubComp(_)));
-            done == COUNT
-        })
-        .await;
-    }
+    steps!("v4-publisher");
 
     pub async fn take_all(events: &mut EventLoop) -> Vec<(String, String)> {
         let mut taken = Vec::new();
@@ -84,37 +91,7 @@ mod v5 {
         AsyncClient::new(options, REQUESTS)
     }
 
-    pub async fn until(events: &mut EventLoop, mut is_wanted: impl FnMut(&Packet) -> bool) {
-        let wait = async {
-            loop {
-                if let Event::Incoming(packet) = events.poll().await.unwrap()
-                    && is_wanted(&packet)
-                {
-                    return;
-                }
-            }
-        };
-        tokio::time::timeout(PATIENCE, wait).await.expect("the packet comes in time");
-    }
-
-    pub async fn subscribe(client: &AsyncClient, events: &mut EventLoop, filter: &str) {
-        client.subscribe(filter, QoS::ExactlyOnce).await.unwrap();
-        until(events, |packet| matches!(packet, Packet::SubAck(_))).await;
-    }
-
-    pub async fn send_all(broker: SocketAddr) {
-        let (client, mut events) = connect(broker, "v5-publisher", true);
-        for n in 0..COUNT {
-            let qos = [QoS::AtLeastOnce, QoS::ExactlyOnce][n % 2];
-            client.publish(format!("对话/{}", n % 2), qos, false, payload(n)).await.unwrap();
-        }
-        let mut done = 0;
-        until(&mut events, |packet| {
-            done += usize::from(matches!(packet, Packet::PubAck(_) | Packet::PubComp(_)));
-            done == COUNT
-        })
-        .await;
-    }
+    steps!("v5-publisher");
 
     pub async fn take_all(events: &mut EventLoop) -> Vec<(String, String)> {
         let mut taken = Vec::new();

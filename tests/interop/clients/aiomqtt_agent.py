@@ -13,11 +13,9 @@ import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from agent import publish_properties, say, shown_properties
+
 PATIENCE_S = 60
-
-
-def say(answer):
-    print(json.dumps(answer), flush=True)
 
 
 class Device:
@@ -70,14 +68,7 @@ class Device:
         return {"granted": getattr(granted[0], "value", granted[0])}
 
     async def publish(self, order):
-        properties = None
-        if order["properties"]:
-            wanted = order["properties"]
-            properties = Properties(PacketTypes.PUBLISH)
-            properties.UserProperty = [tuple(pair) for pair in wanted["user"]]
-            properties.ContentType = wanted["content_type"]
-            properties.ResponseTopic = wanted["response_topic"]
-            properties.CorrelationData = base64.b64decode(wanted["correlation"])
+        properties = publish_properties(order["properties"])
         payload = base64.b64decode(order["payload"])
         await self.client.publish(order["topic"], payload, order["qos"], order["retain"], properties)
         return {}
@@ -102,17 +93,6 @@ class Device:
             "retain": message.retain,
             "properties": shown_properties(message.properties),
         }
-
-
-def shown_properties(properties):
-    if properties is None or not hasattr(properties, "ContentType"):
-        return None
-    return {
-        "user": [list(pair) for pair in properties.UserProperty],
-        "content_type": properties.ContentType,
-        "response_topic": properties.ResponseTopic,
-        "correlation": base64.b64encode(properties.CorrelationData).decode(),
-    }
 
 
 async def main():

@@ -8,19 +8,14 @@ import json
 import queue
 import socket
 import sys
-import threading
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from agent import publish_properties, say, shown_properties
+
 PATIENCE_S = 60
-printing = threading.Lock()
-
-
-def say(answer):
-    with printing:  # messages come on the clients' own threads
-        print(json.dumps(answer), flush=True)
 
 
 class Device:
@@ -75,14 +70,7 @@ class Device:
         return {"granted": self.answer()[0].value}
 
     def publish(self, order):
-        properties = None
-        if order["properties"]:
-            wanted = order["properties"]
-            properties = Properties(PacketTypes.PUBLISH)
-            properties.UserProperty = [tuple(pair) for pair in wanted["user"]]
-            properties.ContentType = wanted["content_type"]
-            properties.ResponseTopic = wanted["response_topic"]
-            properties.CorrelationData = base64.b64decode(wanted["correlation"])
+        properties = publish_properties(order["properties"])
         payload = base64.b64decode(order["payload"])
         sent = self.client.publish(order["topic"], payload, order["qos"], order["retain"], properties)
         sent.wait_for_publish(PATIENCE_S)
@@ -111,17 +99,6 @@ class Device:
             "retain": message.retain,
             "properties": shown_properties(properties),
         }
-
-
-def shown_properties(properties):
-    if properties is None or not hasattr(properties, "ContentType"):
-        return None
-    return {
-        "user": [list(pair) for pair in properties.UserProperty],
-        "content_type": properties.ContentType,
-        "response_topic": properties.ResponseTopic,
-        "correlation": base64.b64encode(properties.CorrelationData).decode(),
-    }
 
 
 def main():
