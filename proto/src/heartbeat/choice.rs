@@ -202,7 +202,7 @@ mod tests {
         };
         assert!(probe(Radio::G4, 30.0 * DAY_S).is_some_and(|gap| gap > Gap(300)));
         assert_eq!(probe(Radio::G4, 60.0), None);
-        assert_eq!(probe(Radio::Wifi, DAY_S / 24.0), None);
+        assert_eq!(probe(Radio::Wifi, 60.0), None);
     }
 
     #[test]
