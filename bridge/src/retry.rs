@@ -4,6 +4,7 @@
 //! verdict            next
 //! Accepted           Done
 //! Retry, NewConnection, LoginExpired   back-off with full jitter, or what the vendor asked for
+//! SendAlone          at once, without its batch
 //! Throttled          what the vendor asked for, else a minute; the day's quota: the vendor's next midnight
 //! TokenDead, TokenMismatch, PayloadRejected, Filtered, ConfigError   give up
 //! ```
@@ -126,6 +127,7 @@ pub fn next_attempt(
 ) -> Next {
     let (at_ms, end_ms) = match verdict {
         Verdict::Accepted { .. } => return Next::Done,
+        Verdict::SendAlone { .. } => (now_ms, u64::MAX),
         Verdict::TokenDead { .. } | Verdict::TokenMismatch { .. } => return Next::GiveUp(GiveUp::Token),
         Verdict::PayloadRejected { .. } => return Next::GiveUp(GiveUp::Payload),
         Verdict::Filtered { .. } => return Next::GiveUp(GiveUp::Filtered),

@@ -2,6 +2,7 @@
 
 mod apns_connection;
 mod apns_pool;
+mod deposits;
 mod https;
 mod recorder;
 pub(crate) mod tasks;
@@ -25,6 +26,7 @@ use crate::vendor::{
 };
 
 use apns_pool::ApnsPools;
+use deposits::Deposits;
 use https::HttpsClients;
 use recorder::Recorder;
 pub use recorder::{RECORDED_MAX, RecordedPush};
@@ -108,6 +110,13 @@ pub struct Sent {
     pub shortened: Option<Shortened>,
 }
 
+impl Sent {
+    /// What is known without any call.
+    fn without_call(verdict: Verdict) -> Self {
+        Self { verdict, outcome_known: true, was_answered: false, took: Duration::ZERO, shortened: None }
+    }
+}
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Lost {
@@ -124,6 +133,7 @@ pub struct Sender {
     apns: ApnsPools,
     https: Arc<HttpsClients>,
     recorder: Recorder,
+    deposits: Deposits,
     tasks: Tasks,
     is_closed: AtomicBool,
 }
@@ -141,9 +151,9 @@ impl fmt::Debug for Sender {
     }
 }
 
-/// One try: the verdict, whether the outcome is known, and what was left out.
+/// One try: the verdicts, one for each device token or one for all, whether the outcome is known, and what was left out.
 struct Tried {
-    verdict: Verdict,
+    verdicts: Verdicts,
     outcome_known: bool,
     was_answered: bool,
     shortened: Option<Shortened>,
@@ -152,12 +162,45 @@ struct Tried {
 impl Tried {
     /// Without a call.
     fn known(verdict: Verdict) -> Self {
-        Self { verdict, outcome_known: true, was_answered: false, shortened: None }
+        Self { verdicts: Verdicts::Same(verdict), outcome_known: true, was_answered: false, shortened: None }
     }
 
-    /// What the vendor said.
+    /// What the vendor said of all.
     fn answered(verdict: Verdict) -> Self {
         Self { was_answered: true, ..Self::known(verdict) }
+    }
+
+    /// What the vendor said of each.
+    fn answered_each(verdicts: Vec<Verdict>) -> Self {
+        let nothing = Self::known(Verdict::Accepted { vendor_id: None });
+        Self { was_answered: true, verdicts: Verdicts::Each(verdicts), ..nothing }
+    }
+}
+
+/// What each push of a batch is told.
+enum Verdicts {
+    Same(Verdict),
+    Each(Vec<Verdict>),
+}
+
+impl Verdicts {
+    /// The word about the whole request; `None` when each push has its own.
+    fn whole(&self) -> Option<&Verdict> {
+        match self {
+            Self::Same(verdict) => Some(verdict),
+            Self::Each(verdicts) => {
+                let first = verdicts.first()?;
+                verdicts.iter().all(|verdict| verdict == first).then_some(first)
+            }
+        }
+    }
+
+    fn has_accepted(&self) -> bool {
+        let is_accepted = |verdict: &Verdict| matches!(verdict, Verdict::Accepted { .. });
+        match self {
+            Self::Same(verdict) => is_accepted(verdict),
+            Self::Each(verdicts) => verdicts.iter().any(is_accepted),
+        }
     }
 }
 
@@ -170,6 +213,7 @@ impl Sender {
             apns: ApnsPools::default(),
             https: Arc::new(HttpsClients::new(options.connect_deadline, tasks.clone())),
             recorder: Recorder::default(),
+            deposits: Deposits::default(),
             options,
             tasks,
             is_closed: AtomicBool::new(false),
@@ -179,16 +223,54 @@ impl Sender {
     /// Hands one push to its vendor. Repeats it once after a refused login, with a new one, and once after a
     /// refused connection, over a new one; every other repeat is the caller's.
     pub async fn send(&self, key: &CredentialKey, credential: &Arc<Credential>, push: &Push) -> Sent {
+        let closed = Verdict::Retry { after: None, reason: "nothing was sent".to_owned() };
+        let nothing = || Sent::without_call(closed);
+        self.send_batch(key, credential, push).await.into_iter().next().unwrap_or_else(nothing)
+    }
+
+    /// The same for a batch: what became of it for each device token, in their order.
+    pub async fn send_batch(
+        &self,
+        key: &CredentialKey,
+        credential: &Arc<Credential>,
+        push: &Push,
+    ) -> Vec<Sent> {
         let started = Instant::now();
-        let tried = if self.is_closed.load(Ordering::SeqCst) {
-            Tried::known(Verdict::Retry { after: None, reason: "the sender was closed".to_owned() })
-        } else {
-            self.try_with_login(credential, push).await
+        let vendor = credential.vendor();
+        let checks: Vec<_> = push.tokens().map(|token| vendor.check_token(token).err()).collect();
+        let good: Vec<_> =
+            push.tokens().zip(&checks).filter(|(_, bad)| bad.is_none()).map(|(token, _)| token).collect();
+        let tried = match good.split_first() {
+            Some(_) if good.len() == push.token_count() => self.try_open(credential, push).await,
+            Some((first, others)) => {
+                let others = others.iter().copied().cloned().collect();
+                let push = Push { token: (*first).clone(), others, ..push.clone() };
+                self.try_open(credential, &push).await
+            }
+            None => Tried::answered_each(Vec::new()),
         };
         let took = started.elapsed();
-        let Tried { verdict, outcome_known, was_answered, shortened } = tried;
-        tracing::debug!(credential = %key, message = %push.id, verdict = verdict.name(), reason = verdict.reason(), ?took, "push");
-        Sent { verdict, outcome_known, was_answered, took, shortened }
+        let mut verdicts = match tried.verdicts {
+            Verdicts::Same(verdict) => vec![verdict; good.len()],
+            Verdicts::Each(verdicts) => verdicts,
+        }
+        .into_iter();
+        let one = |bad: Option<CannotSend>| match bad {
+            Some(error) => Sent { took, ..Sent::without_call(unsendable(&error)) },
+            None => Sent {
+                verdict: verdicts.next().unwrap_or_else(unsaid),
+                outcome_known: tried.outcome_known,
+                was_answered: tried.was_answered,
+                took,
+                shortened: tried.shortened,
+            },
+        };
+        let sent: Vec<Sent> = checks.into_iter().map(one).collect();
+        for sent in sent.iter().take(1) {
+            let (verdict, reason) = (sent.verdict.name(), sent.verdict.reason());
+            tracing::debug!(credential = %key, message = %push.id, devices = push.token_count(), verdict, reason, ?took, "push");
+        }
+        sent
     }
 
     /// What the record vendor got for this app, oldest first; at most [`RECORDED_MAX`].
@@ -219,6 +301,13 @@ impl Sender {
         self.tasks.end().await;
     }
 
+    async fn try_open(&self, credential: &Arc<Credential>, push: &Push) -> Tried {
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Tried::known(Verdict::Retry { after: None, reason: "the sender was closed".to_owned() });
+        }
+        self.try_with_login(credential, push).await
+    }
+
     async fn try_with_login(&self, credential: &Arc<Credential>, push: &Push) -> Tried {
         let now_ms = (self.options.clock)();
         let login = self.logins.current(credential, &self.tasks, now_ms, || self.ask_login(credential));
@@ -227,11 +316,13 @@ impl Sender {
             Err(verdict) => return Tried::known(verdict),
         };
         let first = self.try_once(credential, push, login.as_ref()).await;
-        match (&first.verdict, login) {
-            (Verdict::LoginExpired, Some(refused)) => {
+        match (first.verdicts.whole(), login) {
+            (Some(Verdict::LoginExpired), Some(refused)) => {
                 self.try_with_new_login(credential, push, &refused, first).await
             }
-            (Verdict::NewConnection { .. }, login) => self.try_once(credential, push, login.as_ref()).await,
+            (Some(Verdict::NewConnection { .. }), login) => {
+                self.try_once(credential, push, login.as_ref()).await
+            }
             _ => first,
         }
     }
@@ -255,13 +346,55 @@ impl Sender {
     async fn try_once(&self, credential: &Credential, push: &Push, login: Option<&Login>) -> Tried {
         let now_ms = (self.options.clock)();
         let token = login.map(|login| login.token.reveal());
+        let deposited;
+        let push = match self.deposit(credential, push, token, now_ms).await {
+            Ok(None) => push,
+            Ok(deposit) => {
+                deposited = Push { deposited_as: deposit, ..push.clone() };
+                &deposited
+            }
+            Err(tried) => return tried,
+        };
         let request = match credential.vendor().request(push, token, now_ms) {
             Ok(request) => request,
             Err(error) => return Tried::known(unsendable(&error)),
         };
         let shortened = request.extensions().get::<Shortened>().copied();
         let tried = self.exchange(credential, push, request).await;
+        if push.deposited_as.is_some() && !tried.verdicts.has_accepted() {
+            self.deposits.forget(credential, push.id); // it may be what is wrong
+        }
         Tried { shortened, ..tried }
+    }
+
+    /// Hands the message in where the vendor wants that first; its name there.
+    async fn deposit(
+        &self,
+        credential: &Credential,
+        push: &Push,
+        login: Option<&str>,
+        now_ms: u64,
+    ) -> Result<Option<String>, Tried> {
+        let vendor = credential.vendor();
+        let request = match vendor.deposit(push, login, now_ms) {
+            Ok(Some(request)) => request,
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(Tried::known(unsendable(&error))),
+        };
+        if let Some(name) = self.deposits.current(credential, push.id, now_ms) {
+            return Ok(Some(name));
+        }
+        let client =
+            self.https.client(vendor.ca_pem()).map_err(|problem| Tried::known(config_error(problem)))?;
+        let deadline = Instant::now() + self.options.answer_deadline;
+        // A message that is handed in shows nothing, so its loss is no unknown outcome.
+        let answer = https::exchange(&client, request, deadline).await;
+        let answer = answer.map_err(|(Lost::NotSent(why) | Lost::Unknown(why))| {
+            Tried::known(Verdict::Retry { after: None, reason: reason(&why) })
+        })?;
+        let name = vendor.read_deposit(&answer, now_ms).map_err(Tried::answered)?;
+        self.deposits.keep(credential, push.id, &name, now_ms);
+        Ok(Some(name))
     }
 
     async fn exchange(&self, credential: &Credential, push: &Push, request: Request<Bytes>) -> Tried {
@@ -279,7 +412,9 @@ impl Sender {
             },
         };
         match answer {
-            Ok(answer) => Tried::answered(credential.vendor().verdict(&answer, (self.options.clock)())),
+            Ok(answer) => {
+                Tried::answered_each(credential.vendor().verdicts(push, &answer, (self.options.clock)()))
+            }
             Err(lost) => lost.into(),
         }
     }
@@ -359,6 +494,11 @@ impl From<Lost> for Tried {
         let verdict = Verdict::Retry { after: None, reason: reason(&why) };
         Self { outcome_known, ..Self::known(verdict) }
     }
+}
+
+/// A verdict that a vendor's file does not give is no success.
+fn unsaid() -> Verdict {
+    Verdict::Retry { after: None, reason: "the answer says nothing of it".to_owned() }
 }
 
 fn unsendable(error: &CannotSend) -> Verdict {

@@ -1,6 +1,7 @@
 //! Push services: what we ask them to show, and how we read what they answer. Pure; the I/O is in `sender`.
 
 pub mod apns;
+mod batch;
 pub mod credential;
 pub mod fcm;
 mod form;
@@ -215,6 +216,10 @@ pub struct Push {
     pub app: AppId,
     /// Where to.
     pub token: DeviceToken,
+    /// Where else to, with the same request: the rest of a batch, for vendors that have them.
+    pub others: Vec<DeviceToken>,
+    /// The vendor's name for this message, where it was handed in before; see [`Vendor::deposit`].
+    pub deposited_as: Option<String>,
     /// Who shows it.
     pub kind: PushKind,
     /// First line of the alert.
@@ -253,6 +258,8 @@ impl Push {
             id,
             app,
             token,
+            others: Vec::new(),
+            deposited_as: None,
             kind: PushKind::default(),
             title: None,
             body: None,
@@ -268,6 +275,16 @@ impl Push {
             priority: Priority::default(),
             overrides: Value::Null,
         }
+    }
+
+    /// Every device token that it goes to, in the order of the verdicts.
+    pub fn tokens(&self) -> impl Iterator<Item = &DeviceToken> {
+        std::iter::once(&self.token).chain(&self.others)
+    }
+
+    /// How many device tokens it goes to.
+    pub fn token_count(&self) -> usize {
+        1 + self.others.len()
     }
 }
 
@@ -328,6 +345,12 @@ pub enum Verdict {
         /// The vendor's words, or ours.
         reason: String,
     },
+    /// The vendor refuses a batch for the sake of some device token in it and does not say which: each push is to be
+    /// sent alone.
+    SendAlone {
+        /// The vendor's words.
+        reason: String,
+    },
     /// This push is wrong; the device token is fine.
     PayloadRejected {
         /// The vendor's words, or ours.
@@ -360,6 +383,7 @@ impl Verdict {
             Self::NewConnection { .. } => "new_connection",
             Self::Throttled { .. } => "throttled",
             Self::Retry { .. } => "retry",
+            Self::SendAlone { .. } => "send_alone",
             Self::PayloadRejected { .. } => "payload_rejected",
             Self::Filtered { .. } => "filtered",
             Self::ConfigError { .. } => "config_error",
@@ -376,6 +400,7 @@ impl Verdict {
             | Self::NewConnection { reason }
             | Self::Throttled { reason, .. }
             | Self::Retry { reason, .. }
+            | Self::SendAlone { reason }
             | Self::PayloadRejected { reason }
             | Self::Filtered { reason }
             | Self::ConfigError { reason } => reason,
@@ -472,7 +497,42 @@ pub trait Vendor: Send + Sync {
         None
     }
 
-    /// The HTTP request for one push.
+    /// Device tokens in one request at most; 1 for a vendor without batches.
+    fn batch_max(&self) -> usize {
+        1
+    }
+
+    /// Whether a device token can be one of this credential's at all. A batch leaves the others out.
+    ///
+    /// # Errors
+    /// [`CannotSend::Token`] when it cannot.
+    fn check_token(&self, _token: &DeviceToken) -> Result<(), CannotSend> {
+        Ok(())
+    }
+
+    /// The request that hands a message in, for a vendor that wants this before it is told for whom, with
+    /// [`Push::deposited_as`]; `None` where the push can be sent as it is.
+    ///
+    /// # Errors
+    /// [`CannotSend`] when the push cannot be put into the vendor's form or bounds.
+    fn deposit(
+        &self,
+        _push: &Push,
+        _login: Option<&str>,
+        _now_ms: u64,
+    ) -> Result<Option<http::Request<Bytes>>, CannotSend> {
+        Ok(None)
+    }
+
+    /// Reads the answer to [`Vendor::deposit`]: the vendor's name for the message.
+    ///
+    /// # Errors
+    /// The verdict for every push that waited for it.
+    fn read_deposit(&self, _answer: &Answer, _now_ms: u64) -> Result<String, Verdict> {
+        Err(Verdict::ConfigError { reason: "this vendor takes no message before its devices".to_owned() })
+    }
+
+    /// The HTTP request for one push, or for the pushes of one batch.
     ///
     /// # Errors
     /// [`CannotSend`] when the push cannot be put into the vendor's form or bounds.
@@ -483,8 +543,13 @@ pub trait Vendor: Send + Sync {
         now_ms: u64,
     ) -> Result<http::Request<Bytes>, CannotSend>;
 
-    /// Reads the vendor's answer to one push.
+    /// Reads the vendor's answer to one push; of a batch, what it says of the request as a whole.
     fn verdict(&self, answer: &Answer, now_ms: u64) -> Verdict;
+
+    /// Reads the vendor's answer for each device token of a push, in their order.
+    fn verdicts(&self, push: &Push, answer: &Answer, now_ms: u64) -> Vec<Verdict> {
+        batch::all(push, &self.verdict(answer, now_ms))
+    }
 
     /// Verifies and reads a call of the vendor about pushes that it took before.
     ///

@@ -256,6 +256,7 @@ fn is_failure(sent: &Sent) -> Option<bool> {
         Verdict::Accepted { .. }
         | Verdict::TokenDead { .. }
         | Verdict::TokenMismatch { .. }
+        | Verdict::SendAlone { .. }
         | Verdict::PayloadRejected { .. }
         | Verdict::Filtered { .. } => sent.was_answered.then_some(false),
     }

@@ -176,3 +176,75 @@ async fn an_ill_vendor_is_retried_and_says_whether_the_push_may_have_arrived() {
         assert_eq!(bench.send(vendor, &bench.push(vendor, 1)).await.verdict.name(), "accepted", "{vendor}");
     }
 }
+
+/// Vendors that take several device tokens in one request, and how many.
+const WITH_BATCHES: [(&str, usize); 7] = [
+    ("huawei", 1000),
+    ("harmony", 1000),
+    ("honor", 1000),
+    ("xiaomi", 1000),
+    ("oppo", 100),
+    ("vivo", 1000),
+    ("meizu", 100),
+];
+
+#[tokio::test]
+async fn a_full_batch_goes_out_in_one_request_and_each_token_has_its_own_verdict() {
+    let bench = Bench::new().await;
+    for (vendor, max) in WITH_BATCHES {
+        let token = |number| DeviceToken::parse(&bench.fake.token(vendor, number)).unwrap();
+        let credential = bench.credential(vendor);
+        assert_eq!(credential.vendor().batch_max(), max, "{vendor}");
+        let push = Push { others: (2..=max).map(token).collect(), ..bench.push(vendor, 1) };
+        let key = CredentialKey { app: AppId::default(), vendor: credential.vendor_name() };
+        bench.fake.refuse_in_batches(token(max / 2).as_str());
+        let sent = bench.sender.send_batch(&key, &credential, &push).await;
+        assert_eq!(sent.len(), max, "{vendor}");
+        for (sent, token) in sent.iter().zip(push.tokens()) {
+            let is_dead = token.as_str() == bench.fake.token(vendor, max / 2);
+            let wanted = match (vendor, is_dead) {
+                ("xiaomi", _) => "send_alone", // it never says which
+                (_, true) => "token_dead",
+                (_, false) => "accepted",
+            };
+            assert_eq!(sent.verdict.name(), wanted, "{vendor} {token:?} {:?}", bench.fake.broken());
+        }
+        let calls: Vec<_> = bench.fake.calls().into_iter().filter(|call| call.vendor == vendor).collect();
+        assert_eq!((calls.len(), calls[0].batch), (max, max), "{vendor}");
+        assert!(calls.iter().all(|call| call.mid == push.id.to_string()), "{vendor}");
+    }
+    assert_eq!(bench.fake.broken(), []);
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_the_vendors_does_not_spoil_its_batch() {
+    let bench = Bench::new().await;
+    for (vendor, bad) in [("xiaomi", "a,b"), ("meizu", "a,b"), ("oppo", "US_1")] {
+        let token = |text: &str| DeviceToken::parse(text).unwrap();
+        let others = vec![token(bad), token(&bench.fake.token(vendor, 2))];
+        let push = Push { others, ..bench.push(vendor, 1) };
+        let key = CredentialKey { app: AppId::default(), vendor: bench.credential(vendor).vendor_name() };
+        let sent = bench.sender.send_batch(&key, &bench.credential(vendor), &push).await;
+        let names: Vec<_> = sent.iter().map(|sent| sent.verdict.name()).collect();
+        assert_eq!(names, ["accepted", "token_mismatch", "accepted"], "{vendor}");
+    }
+    assert_eq!(bench.fake.broken(), []);
+}
+
+#[tokio::test]
+async fn a_message_for_a_list_is_handed_in_once_and_anew_when_the_vendor_forgot_it() {
+    let bench = Bench::new().await;
+    let credential = bench.credential("vivo");
+    let key = CredentialKey { app: AppId::default(), vendor: credential.vendor_name() };
+    let token = |number| DeviceToken::parse(&bench.fake.token("vivo", number)).unwrap();
+    let list = |from| Push { token: token(from), others: vec![token(from + 1)], ..bench.push("vivo", 1) };
+    for from in [1, 3, 5] {
+        let sent = bench.sender.send_batch(&key, &credential, &list(from)).await;
+        assert!(sent.iter().all(|sent| sent.verdict.name() == "accepted"), "{sent:?}");
+    }
+    assert_eq!(bench.fake.deposits(), 1);
+    bench.fake.forget_deposits();
+    let names = |sent: Vec<Sent>| sent.iter().map(|sent| sent.verdict.name()).collect::<Vec<_>>();
+    assert_eq!(names(bench.sender.send_batch(&key, &credential, &list(7)).await), ["retry", "retry"]);
+    assert_eq!(names(bench.sender.send_batch(&key, &credential, &list(7)).await), ["accepted", "accepted"]);
+}

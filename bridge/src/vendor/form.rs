@@ -9,7 +9,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
 use super::shorten::Shortened;
-use super::{Answer, CannotSend, Push, Scope, Verdict, reason, retry_after};
+use super::{Answer, CannotSend, DeviceToken, Push, Scope, Verdict, reason, retry_after};
 
 /// A POST with a form, every value escaped.
 pub(super) fn post_form(uri: &str, fields: &[(&str, &str)]) -> Result<Request<Bytes>, CannotSend> {
@@ -134,6 +134,19 @@ pub(super) fn notify_id(push: &Push) -> u32 {
     let hash = digest(&SHA256, name.as_bytes());
     let number = hash.as_ref().iter().take(4).fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
     (number >> 1).max(1)
+}
+
+/// Every device token of a push, separated by commas.
+pub(super) fn joined(push: &Push) -> String {
+    push.tokens().map(DeviceToken::as_str).collect::<Vec<_>>().join(",")
+}
+
+/// Refuses a device token that a list separated by commas would tear apart.
+pub(super) fn no_comma(token: &DeviceToken) -> Result<(), CannotSend> {
+    match token.as_str().contains(',') {
+        true => Err(CannotSend::Token("the device token has a comma")),
+        false => Ok(()),
+    }
 }
 
 /// Lower-case hexadecimal.

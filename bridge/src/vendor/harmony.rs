@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 
 use super::credential::{CredentialError, Secret, check_way, check_word};
 use super::form::{bearer, note, notify_id, post_json, put, ttl_s};
-use super::huawei::{MESSAGE_MAX, ReceiptKey, TTL_MAX_S, read_answer, read_receipts};
+use super::huawei::{
+    BATCH_MAX, MESSAGE_MAX, ReceiptKey, TTL_MAX_S, read_answer, read_answers, read_receipts, tokens,
+};
 use super::receipt::{Receipt, ReceiptCall, ReceiptRefused};
 use super::shorten::{Parts, data_fields, fit};
 use super::{
@@ -168,7 +170,7 @@ impl Vendor for HarmonyCredential {
         let (mut body, shortened) = fit(push, MESSAGE_MAX, |parts| self.body(push, parts, ttl_s))
             .ok_or(CannotSend::Payload("message is too large"))?;
         if let Value::Object(fields) = &mut body {
-            fields.insert("target".to_owned(), json!({"token": [push.token.as_str()]}));
+            fields.insert("target".to_owned(), json!({ "token": tokens(push) }));
         }
         let mut request = post_json(&format!("{}/v3/{}/messages:send", self.base(), self.project_id), &body)?;
         let push_type = if push.kind == PushKind::Alert { ALERT } else { BACKGROUND };
@@ -178,8 +180,16 @@ impl Vendor for HarmonyCredential {
         Ok(request)
     }
 
+    fn batch_max(&self) -> usize {
+        BATCH_MAX
+    }
+
     fn verdict(&self, answer: &Answer, now_ms: u64) -> Verdict {
         read_answer(answer, now_ms)
+    }
+
+    fn verdicts(&self, push: &Push, answer: &Answer, now_ms: u64) -> Vec<Verdict> {
+        read_answers(push, answer, now_ms)
     }
 
     fn receipts(&self, call: &ReceiptCall<'_>) -> Result<Vec<Receipt>, ReceiptRefused> {

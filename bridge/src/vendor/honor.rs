@@ -14,11 +14,12 @@ use super::form::{
     bearer, by_status, code, json_body, note, notify_id, post_form, post_json, put, text, throttled, ttl_s,
     words,
 };
+use super::huawei::{BATCH_MAX, tokens};
 use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{Parts, data_fields, fit};
 use super::{
     Account, Answer, CannotSend, Login, LoginStep, Priority, Push, PushKind, Scope, Vendor, VendorName,
-    Verdict, merge, oauth, reason,
+    Verdict, batch, merge, oauth, reason,
 };
 
 /// Largest body without the device tokens, in bytes.
@@ -166,7 +167,7 @@ impl Vendor for HonorCredential {
         let (mut body, shortened) = fit(push, MESSAGE_MAX, |parts| self.body(push, parts, ttl_s))
             .ok_or(CannotSend::Payload("message is too large"))?;
         if let Value::Object(fields) = &mut body {
-            fields.insert("token".to_owned(), json!([push.token.as_str()]));
+            fields.insert("token".to_owned(), tokens(push));
         }
         let mut request = post_json(&format!("{}/api/v1/{}/sendMessage", self.base(), self.app_id), &body)?;
         request.headers_mut().insert(HeaderName::from_static("timestamp"), HeaderValue::from(now_ms));
@@ -181,6 +182,24 @@ impl Vendor for HonorCredential {
             Some(code) => read_code(code, &body),
             None if answer.status == 403 => Verdict::LoginExpired,
             None => by_status(answer, now_ms),
+        }
+    }
+
+    fn batch_max(&self) -> usize {
+        BATCH_MAX
+    }
+
+    fn verdicts(&self, push: &Push, answer: &Answer, now_ms: u64) -> Vec<Verdict> {
+        let whole = self.verdict(answer, now_ms);
+        let body = json_body(answer);
+        match code(&body, "code") {
+            Some(200 | 80_100_000) if push.token_count() > 1 => {
+                let why = words(200, text(&body, "message"));
+                let data = body.get("data").unwrap_or(&Value::Null);
+                batch::each(push, |token| one_of_many(data, token, &why))
+            }
+            Some(80_300_007) => vec![whole; push.token_count()], // "all tokens invalid" is no guess
+            _ => batch::all(push, &whole),
         }
     }
 
@@ -205,6 +224,22 @@ fn read_code(code: i64, body: &Value) -> Verdict {
         404 | 10_205 | 80_200_020 | 80_200_022 | 10_001 | 10_207 => Verdict::ConfigError { reason: why },
         _ => Verdict::PayloadRejected { reason: why },
     }
+}
+
+/// What the answer to a batch says of one of its device tokens.
+fn one_of_many(data: &Value, token: &str, why: &str) -> Verdict {
+    let list = |name: &str| data.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let (expired, failed) = (list("expireTokens"), list("failTokens"));
+    if expired.iter().any(|known| known == token) {
+        return Verdict::TokenDead { since_ms: None, reason: reason(&format!("{why} expireTokens")) };
+    }
+    // `sendResult` is about the whole batch: where lists say who failed, the others did not.
+    let all_failed =
+        data.get("sendResult") == Some(&Value::Bool(false)) && expired.is_empty() && failed.is_empty();
+    if all_failed || failed.iter().any(|known| known == token) {
+        return Verdict::Retry { after: None, reason: reason(&format!("{why} failTokens")) };
+    }
+    Verdict::Accepted { vendor_id: text(data, "requestId") }
 }
 
 /// We sent one token, so whatever is listed is ours.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::Request;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::credential::{CredentialError, Secret, check_url, check_way, check_word};
 use super::form::{
@@ -21,13 +21,15 @@ use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{Parts, data_fields, fit};
 use super::{
     Account, Answer, CannotSend, Login, LoginStep, Priority, Push, PushKind, Scope, Vendor, VendorName,
-    Verdict, merge, oauth, reason,
+    Verdict, batch, merge, oauth, reason,
 };
 
 /// Largest body without the device tokens, in bytes.
 pub const MESSAGE_MAX: usize = 4096;
 /// Longest time that a push is kept, in seconds: 15 days.
 pub const TTL_MAX_S: u64 = 1_296_000;
+/// Device tokens in one request.
+pub const BATCH_MAX: usize = 1000;
 
 const BASE: &str = "https://push-api.cloud.huawei.com";
 /// The header with the signature of a receipt.
@@ -201,7 +203,7 @@ impl Vendor for HuaweiCredential {
         let (mut message, shortened) = fit(push, MESSAGE_MAX, |parts| self.message(push, parts, ttl_s))
             .ok_or(CannotSend::Payload("message is too large"))?;
         if let Value::Object(fields) = &mut message {
-            fields.insert("token".to_owned(), json!([push.token.as_str()]));
+            fields.insert("token".to_owned(), tokens(push));
         }
         let uri = format!("{}/v1/{}/messages:send", self.base(), self.app_id);
         let mut request = post_json(&uri, &json!({"validate_only": false, "message": message}))?;
@@ -210,8 +212,16 @@ impl Vendor for HuaweiCredential {
         Ok(request)
     }
 
+    fn batch_max(&self) -> usize {
+        BATCH_MAX
+    }
+
     fn verdict(&self, answer: &Answer, now_ms: u64) -> Verdict {
         read_answer(answer, now_ms)
+    }
+
+    fn verdicts(&self, push: &Push, answer: &Answer, now_ms: u64) -> Vec<Verdict> {
+        read_answers(push, answer, now_ms)
     }
 
     fn receipts(&self, call: &ReceiptCall<'_>) -> Result<Vec<Receipt>, ReceiptRefused> {
@@ -296,24 +306,76 @@ pub(super) fn read_answer(answer: &Answer, now_ms: u64) -> Verdict {
     }
 }
 
-/// 80100000, "some tokens are illegal": the text is JSON that lists them, in v1 as `illegal_tokens`, in v3 under the
-/// cause. We sent one token, so whatever is listed is ours.
+/// The device tokens of a request, as the list that Huawei and HONOR ask for.
+pub(super) fn tokens(push: &Push) -> Value {
+    push.tokens().map(super::DeviceToken::as_str).collect()
+}
+
+/// Huawei's answer for each device token of a request; the same for both generations.
+pub(super) fn read_answers(push: &Push, answer: &Answer, now_ms: u64) -> Vec<Verdict> {
+    let whole = read_answer(answer, now_ms);
+    let body = json_body(answer);
+    match code(&body, "code") {
+        Some(80_100_000) if push.token_count() > 1 => {
+            let listed = Illegal::read(body.get("msg").and_then(Value::as_str).unwrap_or_default());
+            if listed.is_empty() {
+                return batch::all(
+                    push,
+                    &Verdict::TokenDead { since_ms: None, reason: whole.reason().to_owned() },
+                );
+            }
+            let accepted = Verdict::Accepted { vendor_id: text(&body, "requestId") };
+            batch::each(push, |token| listed.of(token).map_or_else(|| accepted.clone(), of_cause))
+        }
+        Some(80_300_007) => vec![whole; push.token_count()], // "all tokens invalid" is no guess
+        _ => batch::all(push, &whole),
+    }
+}
+
+/// The list of 80100000, "some tokens are illegal": the answer's text is JSON that names them, in v1 as
+/// `illegal_tokens`, in v3 under the cause.
+struct Illegal(Map<String, Value>);
+
+impl Illegal {
+    fn read(message: &str) -> Self {
+        let Ok(Value::Object(mut listed)) = serde_json::from_str(message) else { return Self(Map::new()) };
+        let mut causes = match listed.remove("illegalTokens") {
+            Some(Value::Object(causes)) => causes,
+            _ => listed,
+        };
+        causes.retain(|_, list| list.as_array().is_some_and(|list| !list.is_empty()));
+        Self(causes)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Why this device token is listed.
+    fn of(&self, token: &str) -> Option<&str> {
+        let has = |list: &Value| list.as_array().is_some_and(|list| list.iter().any(|known| known == token));
+        self.0.iter().find(|(_, list)| has(list)).map(|(cause, _)| cause.as_str())
+    }
+}
+
+fn of_cause(cause: &str) -> Verdict {
+    let reason = reason(&format!("80100000 {cause}"));
+    match cause {
+        "illegal_tokens" | "tokenFormatError" | "noRight" => Verdict::TokenDead { since_ms: None, reason },
+        "disableSendHuaweiMsgBecauseOfPenalty" | "noPushTypeRight" => Verdict::ConfigError { reason },
+        _ => Verdict::Filtered { reason },
+    }
+}
+
+/// 80100000 for the one token that we sent: whatever is listed is ours.
 fn partly(message: &str, why: String) -> Verdict {
-    let listed: Value = serde_json::from_str(message).unwrap_or_default();
-    let has = |list: Option<&Value>| list.and_then(Value::as_array).is_some_and(|list| !list.is_empty());
-    let causes = listed.get("illegalTokens").unwrap_or(&listed);
-    if has(listed.get("illegal_tokens")) || has(causes.get("tokenFormatError")) || has(causes.get("noRight"))
-    {
+    let Illegal(causes) = Illegal::read(message);
+    let is_dead =
+        |cause: &&String| matches!(cause.as_str(), "illegal_tokens" | "tokenFormatError" | "noRight");
+    if causes.keys().any(|cause| is_dead(&cause)) {
         return Verdict::TokenDead { since_ms: None, reason: why };
     }
-    let cause = causes.as_object().into_iter().flatten().find(|(_, list)| has(Some(list)));
-    match cause {
-        Some((name, _)) if name == "disableSendHuaweiMsgBecauseOfPenalty" || name == "noPushTypeRight" => {
-            Verdict::ConfigError { reason: reason(&format!("80100000 {name}")) }
-        }
-        Some((name, _)) => Verdict::Filtered { reason: reason(&format!("80100000 {name}")) },
-        None => Verdict::PayloadRejected { reason: why },
-    }
+    causes.keys().next().map_or(Verdict::PayloadRejected { reason: why }, |cause| of_cause(cause))
 }
 
 #[cfg(test)]

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 
 use super::credential::{CredentialError, Secret, check_receipt_secret, check_way, check_word};
 use super::form::{
-    by_status, code, hex, json_body, note, notify_id, post_form, text, throttled, ttl_s, wait, words,
+    by_status, code, hex, joined, json_body, no_comma, note, notify_id, post_form, text, throttled, ttl_s,
+    wait, words,
 };
 use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{data_text, shortened, texts};
-use super::{Answer, CannotSend, Push, PushKind, Scope, Vendor, Verdict, merge, reason};
+use super::{Answer, CannotSend, DeviceToken, Push, PushKind, Scope, Vendor, Verdict, batch, merge, reason};
 use crate::wall_clock::WallClock;
 
 /// Characters of a title and of a text.
@@ -25,6 +26,8 @@ pub const CONTENT_MAX: usize = 100;
 pub const DATA_MAX: usize = 2048;
 /// Longest time that a push is kept, in hours.
 pub const TTL_MAX_H: u64 = 72;
+/// Push ids in one request.
+pub const BATCH_MAX: usize = 100;
 
 const BASE: &str = "https://server-api-push.meizu.com";
 
@@ -141,17 +144,25 @@ impl Vendor for MeizuCredential {
         self.ca_pem.as_deref()
     }
 
+    fn batch_max(&self) -> usize {
+        BATCH_MAX
+    }
+
+    fn check_token(&self, token: &DeviceToken) -> Result<(), CannotSend> {
+        no_comma(token)
+    }
+
     fn request(&self, push: &Push, _login: Option<&str>, now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
         if push.kind == PushKind::Data {
             return Err(CannotSend::Payload(
                 "Meizu shows alerts only; data waits for the device's connection",
             ));
         }
+        push.tokens().try_for_each(no_comma)?;
         let ttl_s = ttl_s(push, now_ms, TTL_MAX_H * 3600)?;
         let (message, is_text_cut, is_data_cut) = self.message(push, ttl_s)?;
-        let (app_id, message) = (self.app_id.to_string(), message.to_string());
-        let signed =
-            [("appId", app_id.as_str()), ("messageJson", &message), ("pushIds", push.token.as_str())];
+        let (app_id, message, push_ids) = (self.app_id.to_string(), message.to_string(), joined(push));
+        let signed = [("appId", app_id.as_str()), ("messageJson", &message), ("pushIds", &push_ids)];
         let sign = sign(&signed, self.app_secret.reveal());
         let mut fields = signed.to_vec();
         fields.push(("sign", &sign));
@@ -177,6 +188,19 @@ impl Vendor for MeizuCredential {
         }
     }
 
+    fn verdicts(&self, push: &Push, answer: &Answer, now_ms: u64) -> Vec<Verdict> {
+        let whole = self.verdict(answer, now_ms);
+        let body = json_body(answer);
+        if code(&body, "code") != Some(200) || push.token_count() == 1 {
+            return batch::all(push, &whole);
+        }
+        let value = body.get("value").unwrap_or(&Value::Null);
+        batch::each(push, |token| match listed_under(value, token) {
+            Some(name) => of_listed(name, now_ms),
+            None => Verdict::Accepted { vendor_id: text(&body, "msgId") },
+        })
+    }
+
     fn receipts(&self, call: &ReceiptCall<'_>) -> Result<Vec<Receipt>, ReceiptRefused> {
         receipt::check_secret(self.receipt_secret.as_ref(), call)?;
         let body = receipt::json_or_form(call, "cb")?;
@@ -191,6 +215,16 @@ fn one_of(value: &Value, body: &Value, now_ms: u64) -> Verdict {
     let has_some = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
     let listed = value.as_object().into_iter().flatten().find(|(_, list)| has_some(list));
     let Some((name, _)) = listed else { return Verdict::Accepted { vendor_id: text(body, "msgId") } };
+    of_listed(name, now_ms)
+}
+
+/// The code under which an answer lists a push id.
+fn listed_under<'v>(value: &'v Value, token: &str) -> Option<&'v str> {
+    let has = |list: &Value| list.as_array().is_some_and(|list| list.iter().any(|known| known == token));
+    value.as_object()?.iter().find(|(_, list)| has(list)).map(|(name, _)| name.as_str())
+}
+
+fn of_listed(name: &str, now_ms: u64) -> Verdict {
     let why = reason(name);
     match name.parse::<i64>() {
         Ok(110_002 | 110_003 | 110_005) => Verdict::TokenDead { since_ms: None, reason: why },

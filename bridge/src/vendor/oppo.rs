@@ -17,8 +17,8 @@ use super::form::{
 use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{data_text, shortened, texts};
 use super::{
-    Account, Answer, CannotSend, Login, LoginStep, Push, PushKind, Scope, Vendor, VendorName, Verdict, merge,
-    oauth,
+    Account, Answer, CannotSend, DeviceToken, Login, LoginStep, Push, PushKind, Scope, Vendor, VendorName,
+    Verdict, batch, merge, oauth,
 };
 
 /// Characters of a title, and of a text in the usual style.
@@ -29,6 +29,9 @@ pub const CONTENT_MAX: usize = 128;
 pub const DATA_MAX: usize = 4000;
 /// Longest time that a push is kept, in seconds: ten days.
 pub const TTL_MAX_S: u64 = 864_000;
+/// Messages in one request. OPPO takes 1,000; each carries the whole content again, so ours keeps a request below some
+/// hundred kilobytes.
+pub const BATCH_MAX: usize = 100;
 
 /// A login lives for 24 hours; we take a new one earlier, so that a clock a little off does no harm.
 const LOGIN_LIFE_S: u64 = 20 * 3600;
@@ -203,28 +206,43 @@ impl Vendor for OppoCredential {
         self.ca_pem.as_deref()
     }
 
+    fn batch_max(&self) -> usize {
+        BATCH_MAX
+    }
+
+    fn check_token(&self, token: &DeviceToken) -> Result<(), CannotSend> {
+        match Region::of(token.as_str()) == self.region {
+            true => Ok(()),
+            false => {
+                Err(CannotSend::Token("the device is registered in another region than the credential's"))
+            }
+        }
+    }
+
     fn request(&self, push: &Push, login: Option<&str>, now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
         if push.kind == PushKind::Data {
             return Err(CannotSend::Payload(
                 "OPPO shows alerts only; data waits for the device's connection",
             ));
         }
-        if Region::of(push.token.as_str()) != self.region {
-            return Err(CannotSend::Token(
-                "the device is registered in another region than the credential's",
-            ));
-        }
+        push.tokens().try_for_each(|token| self.check_token(token))?;
         let login = login.ok_or(CannotSend::Config("no auth token"))?;
         let ttl_s = ttl_s(push, now_ms, TTL_MAX_S)?;
         let (notification, is_text_cut, is_data_cut) = self.notification(push, ttl_s)?;
-        let message = json!({
-            "target_type": 2, // a registration id
-            "target_value": push.token.as_str(),
-            "verify_registration_id": false,
-            "notification": notification,
-        });
-        let uri = format!("{}/server/v1/message/notification/unicast", self.base());
-        let mut request = post_form(&uri, &[("auth_token", login), ("message", &message.to_string())])?;
+        let message = |token: &DeviceToken| {
+            json!({
+                "target_type": 2, // a registration id
+                "target_value": token.as_str(),
+                "verify_registration_id": false,
+                "notification": notification,
+            })
+        };
+        let (call, field, value) = match push.others.is_empty() {
+            true => ("unicast", "message", message(&push.token)),
+            false => ("unicast_batch", "messages", push.tokens().map(message).collect()),
+        };
+        let uri = format!("{}/server/v1/message/notification/{call}", self.base());
+        let mut request = post_form(&uri, &[("auth_token", login), (field, &value.to_string())])?;
         note(&mut request, shortened(is_text_cut, is_data_cut));
         Ok(request)
     }
@@ -232,16 +250,15 @@ impl Vendor for OppoCredential {
     fn verdict(&self, answer: &Answer, now_ms: u64) -> Verdict {
         let body = json_body(answer);
         let Some(code) = code(&body, "code") else { return by_status(answer, now_ms) };
-        let reason = words(code, text(&body, "message"));
-        match code {
-            0 => Verdict::Accepted { vendor_id: body.get("data").and_then(|data| text(data, "messageId")) },
-            11 => Verdict::LoginExpired,
-            10_000 => Verdict::TokenDead { since_ms: None, reason },
-            -2 | 13 | 55 | 69 => throttled(Scope::App, reason),
-            33 | 34 | 42 => throttled(Scope::Day, reason),
-            -1 => Verdict::Retry { after: None, reason },
-            14..=19 | 26..=28 | 30 | 59 | 67 => Verdict::ConfigError { reason },
-            _ => Verdict::PayloadRejected { reason },
+        let vendor_id = body.get("data").and_then(|data| text(data, "messageId"));
+        read_code(code, text(&body, "message"), vendor_id)
+    }
+
+    fn verdicts(&self, push: &Push, answer: &Answer, now_ms: u64) -> Vec<Verdict> {
+        let body = json_body(answer);
+        match (code(&body, "code"), body.get("data").and_then(Value::as_array)) {
+            (Some(0), Some(told)) => batch::each(push, |token| one_of_many(told, token)),
+            _ => batch::all(push, &self.verdict(answer, now_ms)),
         }
     }
 
@@ -251,6 +268,32 @@ impl Vendor for OppoCredential {
         let events = body.as_array().ok_or(ReceiptRefused::Malformed)?;
         receipt::bounded(events.iter().flat_map(read_event).collect())
     }
+}
+
+/// OPPO's codes, row by row; see the table in `docs/vendors/oppo.md`.
+fn read_code(code: i64, message: Option<String>, vendor_id: Option<String>) -> Verdict {
+    let reason = words(code, message);
+    match code {
+        0 => Verdict::Accepted { vendor_id },
+        11 => Verdict::LoginExpired,
+        10_000 => Verdict::TokenDead { since_ms: None, reason },
+        -2 | 13 | 55 | 69 => throttled(Scope::App, reason),
+        33 | 34 | 42 => throttled(Scope::Day, reason),
+        -1 => Verdict::Retry { after: None, reason },
+        14..=19 | 26..=28 | 30 | 59 | 67 => Verdict::ConfigError { reason },
+        _ => Verdict::PayloadRejected { reason },
+    }
+}
+
+/// What the answer to a batch says of one registration id. One that it leaves out is asked for again: OPPO delivers a
+/// message once, however often it is sent.
+fn one_of_many(told: &[Value], token: &str) -> Verdict {
+    let is_it = |entry: &&Value| entry.get("registrationId").and_then(Value::as_str) == Some(token);
+    let Some(entry) = told.iter().find(is_it) else {
+        return Verdict::Retry { after: None, reason: "the answer leaves it out".to_owned() };
+    };
+    let code = code(entry, "errorCode").unwrap_or(0);
+    read_code(code, text(entry, "errorMessage"), text(entry, "messageId"))
 }
 
 fn read_event(event: &Value) -> Vec<Receipt> {

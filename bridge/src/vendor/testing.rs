@@ -27,6 +27,18 @@ pub fn alert(token: &str) -> Push {
     }
 }
 
+/// The same alert for several device tokens.
+pub fn batch(tokens: &[&str]) -> Push {
+    let mut all = tokens.iter().map(|token| DeviceToken::parse(token).unwrap());
+    Push { token: all.next().unwrap(), others: all.collect(), ..alert("T") }
+}
+
+/// What each push of a batch is told by an answer with status 200.
+pub fn verdicts(vendor: &dyn Vendor, tokens: &[&str], body: &Value) -> Vec<&'static str> {
+    let answer = Answer { status: 200, body: body.to_string().into(), ..Answer::default() };
+    vendor.verdicts(&batch(tokens), &answer, NOW_MS).iter().map(Verdict::name).collect()
+}
+
 /// The fields of a form.
 pub fn form(request: &Request<Bytes>) -> BTreeMap<String, String> {
     form_urlencoded::parse(request.body()).into_owned().collect()

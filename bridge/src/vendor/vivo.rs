@@ -18,8 +18,8 @@ use super::form::{
 use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{data_text, shortened, texts};
 use super::{
-    Account, Answer, CannotSend, Login, LoginStep, Push, PushKind, Scope, Vendor, VendorName, Verdict, merge,
-    oauth, reason,
+    Account, Answer, CannotSend, DeviceToken, Login, LoginStep, Push, PushKind, Scope, Vendor, VendorName,
+    Verdict, batch, merge, oauth, reason,
 };
 use crate::wall_clock::WallClock;
 
@@ -31,12 +31,16 @@ pub const CONTENT_MAX: usize = 100;
 pub const DATA_MAX: usize = 1024;
 /// Seconds that a push is kept: a minute to a day.
 pub const TTL_S: std::ops::RangeInclusive<u64> = 60..=86_400;
+/// Registration ids in one request, which has at least two.
+pub const BATCH_MAX: usize = 1000;
 
 const BASE: &str = "https://api-push.vivo.com.cn";
 /// A login lives for a day; vivo advises to renew it every hour or two.
 const LOGIN_LIFE_S: u64 = 2 * 3600;
 /// Operational messages are shown from 07:00 to 23:00 in China.
 const MORNING: Duration = Duration::from_secs(7 * 3600);
+/// "The task has expired".
+const TASK_EXPIRED: i64 = 10_155;
 
 /// An app of vivo's open platform.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +101,22 @@ impl VivoCredential {
         hex(&Md5::digest(format!("{}{key}{timestamp}{secret}", self.app_id)))
     }
 
+    fn post(&self, call: &str, login: Option<&str>, body: &Value) -> Result<Request<Bytes>, CannotSend> {
+        let login = login.ok_or(CannotSend::Config("no auth token"))?;
+        let mut request = post_json(&format!("{}/message/{call}", self.base()), body)?;
+        secret_header(&mut request, HeaderName::from_static("authtoken"), login)?;
+        Ok(request)
+    }
+
+    fn checked_body(&self, push: &Push, now_ms: u64) -> Result<(Value, bool, bool), CannotSend> {
+        if push.kind == PushKind::Data {
+            return Err(CannotSend::Payload(
+                "vivo shows alerts only; data waits for the device's connection",
+            ));
+        }
+        self.body(push, ttl_s(push, now_ms, *TTL_S.end())?)
+    }
+
     fn body(&self, push: &Push, ttl_s: Option<u64>) -> Result<(Value, bool, bool), CannotSend> {
         let texts = texts(push, TITLE_MAX, CONTENT_MAX)
             .ok_or(CannotSend::Payload("an alert needs a title or a body"))?;
@@ -147,6 +167,21 @@ impl VivoCredential {
     }
 }
 
+/// At most the 64 characters that vivo takes for a request's name.
+fn cut(request_id: &str) -> &str {
+    request_id.get(..64).unwrap_or(request_id)
+}
+
+/// What the answer to a list says of one registration id.
+fn one_of_many(users: &[Value], token: &str, task: Option<&str>) -> Verdict {
+    let is_it = |user: &&Value| user.get("userid").and_then(Value::as_str) == Some(token);
+    match users.iter().find(is_it).and_then(|user| code(user, "status")) {
+        Some(1 | 2) => Verdict::TokenDead { since_ms: None, reason: "invalidUser".to_owned() },
+        Some(4) => Verdict::ConfigError { reason: "not a test device".to_owned() },
+        Some(_) | None => Verdict::Accepted { vendor_id: task.map(str::to_owned) },
+    }
+}
+
 /// vivo refuses a class that does not fit the category: 1 is the system's, 0 is operational.
 fn classification(category: &str) -> u8 {
     u8::from(matches!(category, "IM" | "ACCOUNT" | "TODO" | "DEVICE_REMINDER" | "ORDER" | "SUBSCRIPTION"))
@@ -194,17 +229,50 @@ impl Vendor for VivoCredential {
         self.ca_pem.as_deref()
     }
 
-    fn request(&self, push: &Push, login: Option<&str>, now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
-        if push.kind == PushKind::Data {
-            return Err(CannotSend::Payload(
-                "vivo shows alerts only; data waits for the device's connection",
-            ));
+    fn batch_max(&self) -> usize {
+        BATCH_MAX
+    }
+
+    /// vivo keeps a message that goes to a list, and is then told who is on it.
+    fn deposit(
+        &self,
+        push: &Push,
+        login: Option<&str>,
+        now_ms: u64,
+    ) -> Result<Option<Request<Bytes>>, CannotSend> {
+        if push.others.is_empty() {
+            return Ok(None);
         }
-        let login = login.ok_or(CannotSend::Config("no auth token"))?;
-        let ttl_s = ttl_s(push, now_ms, *TTL_S.end())?;
-        let (body, is_text_cut, is_data_cut) = self.body(push, ttl_s)?;
-        let mut request = post_json(&format!("{}/message/send", self.base()), &body)?;
-        secret_header(&mut request, HeaderName::from_static("authtoken"), login)?;
+        let (mut body, is_text_cut, is_data_cut) = self.checked_body(push, now_ms)?;
+        if let Value::Object(fields) = &mut body {
+            fields.remove("regId");
+        }
+        let mut request = self.post("saveListPayload", login, &body)?;
+        note(&mut request, shortened(is_text_cut, is_data_cut));
+        Ok(Some(request))
+    }
+
+    fn read_deposit(&self, answer: &Answer, now_ms: u64) -> Result<String, Verdict> {
+        match self.verdict(answer, now_ms) {
+            Verdict::Accepted { vendor_id: Some(task) } => Ok(task),
+            Verdict::Accepted { vendor_id: None } => {
+                Err(Verdict::Retry { after: None, reason: "the answer has no taskId".to_owned() })
+            }
+            refused => Err(refused),
+        }
+    }
+
+    fn request(&self, push: &Push, login: Option<&str>, now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
+        if !push.others.is_empty() {
+            let task = push.deposited_as.as_deref().ok_or(CannotSend::Config("no taskId"))?;
+            let ids: Vec<_> = push.tokens().map(DeviceToken::as_str).collect();
+            let request_id = format!("{}-{}", push.id, hex(&Md5::digest(ids.concat()))); // one for each list
+            let body =
+                json!({"appId": self.app_id, "regIds": ids, "taskId": task, "requestId": cut(&request_id)});
+            return self.post("pushToList", login, &body);
+        }
+        let (body, is_text_cut, is_data_cut) = self.checked_body(push, now_ms)?;
+        let mut request = self.post("send", login, &body)?;
         note(&mut request, shortened(is_text_cut, is_data_cut));
         Ok(request)
     }
@@ -227,6 +295,23 @@ impl Vendor for VivoCredential {
                 Verdict::ConfigError { reason: why }
             }
             _ => Verdict::PayloadRejected { reason: why },
+        }
+    }
+
+    fn verdicts(&self, push: &Push, answer: &Answer, now_ms: u64) -> Vec<Verdict> {
+        let body = json_body(answer);
+        match code(&body, "result") {
+            Some(0) if push.token_count() > 1 => {
+                let users = body.get("invalidUsers").and_then(Value::as_array);
+                let users = users.map_or(&[][..], Vec::as_slice);
+                batch::each(push, |token| one_of_many(users, token, push.deposited_as.as_deref()))
+            }
+            // The list that the request named is kept no longer, so it is handed in anew.
+            Some(TASK_EXPIRED) => {
+                let reason = words(TASK_EXPIRED, text(&body, "desc"));
+                vec![Verdict::Retry { after: None, reason }; push.token_count()]
+            }
+            _ => batch::all(push, &self.verdict(answer, now_ms)),
         }
     }
 

@@ -10,11 +10,12 @@ use serde_json::Value;
 
 use super::credential::{CredentialError, Secret, check_receipt_secret, check_way, check_word};
 use super::form::{
-    by_status, code, json_body, note, notify_id, post_form, secret_header, text, throttled, ttl_s, words,
+    by_status, code, joined, json_body, no_comma, note, notify_id, post_form, secret_header, text, throttled,
+    ttl_s, words,
 };
 use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{data_text, shortened, texts};
-use super::{Answer, CannotSend, Push, PushKind, Scope, Vendor, Verdict};
+use super::{Answer, CannotSend, DeviceToken, Push, PushKind, Scope, Vendor, Verdict};
 
 /// Characters of a title and of a description, whatever their script: fewer than 50 and 128.
 pub const TITLE_MAX: usize = 49;
@@ -24,6 +25,8 @@ pub const DESCRIPTION_MAX: usize = 127;
 pub const PAYLOAD_MAX: usize = 4095;
 /// Longest time that a push is kept, in seconds: ten days for private messages; Xiaomi shortens that of public ones.
 pub const TTL_MAX_S: u64 = 864_000;
+/// Registration ids in one request.
+pub const BATCH_MAX: usize = 1000;
 
 /// Shows, sounds and vibrates as the device is set.
 const NOTIFY_TYPE_ALL: &str = "-1";
@@ -160,11 +163,20 @@ impl Vendor for XiaomiCredential {
         self.ca_pem.as_deref()
     }
 
+    fn batch_max(&self) -> usize {
+        BATCH_MAX
+    }
+
+    fn check_token(&self, token: &DeviceToken) -> Result<(), CannotSend> {
+        no_comma(token)
+    }
+
     fn request(&self, push: &Push, _login: Option<&str>, now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
+        push.tokens().try_for_each(no_comma)?;
         let ttl_s = ttl_s(push, now_ms, TTL_MAX_S)?;
         let (payload, is_data_cut) = data_text(push, PAYLOAD_MAX);
         let mut fields = vec![
-            ("registration_id".to_owned(), push.token.as_str().to_owned()),
+            ("registration_id".to_owned(), joined(push)),
             ("restricted_package_name".to_owned(), self.package.clone()),
             ("payload".to_owned(), payload),
         ];

@@ -23,8 +23,8 @@ use crate::FakeError;
 use crate::log::{CallLog, lock};
 pub use web_push::Browser;
 
-/// The longest body that is read; more than any request may have.
-const BODY_MAX: usize = 256 * 1024;
+/// The longest body that is read; more than any request may have, batches of a hundred whole messages included.
+const BODY_MAX: usize = 4 * 1024 * 1024;
 
 /// The vendors that this fake knows, by their names in the bridge.
 pub const VENDORS: [&str; 11] =
@@ -43,6 +43,8 @@ pub struct VendorCall {
     pub message: Value,
     /// Whether the answer was the vendor's success.
     pub is_accepted: bool,
+    /// How many device tokens the request had; each is a call of its own here.
+    pub batch: usize,
     /// When it came.
     pub at: Instant,
 }
@@ -77,6 +79,10 @@ struct Shared {
 struct Script {
     /// By device token: status and body instead of the success.
     answers: HashMap<String, (u16, Value)>,
+    /// Device tokens that are refused in a batch, each by itself.
+    refused: HashSet<String>,
+    /// Messages that were handed in, by vendor and the name given: the id of ours and the message.
+    deposits: HashMap<(&'static str, String), (String, Value)>,
     faults: HashMap<&'static str, Fault>,
     logins: HashMap<&'static str, usize>,
     access_tokens: HashSet<(&'static str, String)>,
@@ -97,6 +103,8 @@ struct Asked<'a> {
 enum Understood {
     /// A login with the right secrets: the answer, given the token to hand out.
     Login(fn(&str) -> Value),
+    /// A message for a list that is named later.
+    Deposit(Pushed),
     /// A push.
     Push(Pushed),
 }
@@ -105,14 +113,21 @@ enum Understood {
 struct Pushed {
     /// The login that it came with; `None` for vendors without one.
     login: Option<String>,
-    token: String,
+    tokens: Vec<String>,
     mid: String,
     message: Value,
+    /// The name of a message that was handed in before.
+    deposit: Option<String>,
     /// Status and body of the vendor's success.
     success: (u16, Value),
+    /// The body of a success of a batch, given which device tokens are refused.
+    partly: Partly,
     /// Status and body for a login that is unknown or too old.
     login_expired: (u16, Value),
 }
+
+/// Makes the body of a batch's answer of its device tokens and of those that are refused.
+type Partly = fn(&[String], &HashSet<String>) -> Value;
 
 impl FakeVendors {
     /// Starts on a free port of 127.0.0.1, without TLS.
@@ -155,6 +170,11 @@ impl FakeVendors {
         lock(&self.shared.script).answers.insert(token.to_owned(), (status, body));
     }
 
+    /// From now on this device token is refused as dead in every batch; the rest of the batch is taken.
+    pub fn refuse_in_batches(&self, token: &str) {
+        lock(&self.shared.script).refused.insert(token.to_owned());
+    }
+
     /// Makes a vendor ill, or well again with `None`.
     pub fn fault(&self, vendor: &str, fault: Option<Fault>) {
         let Some(vendor) = VENDORS.into_iter().find(|known| *known == vendor) else { return };
@@ -173,6 +193,16 @@ impl FakeVendors {
     /// How often a vendor was signed in to.
     pub fn logins(&self, vendor: &str) -> usize {
         lock(&self.shared.script).logins.get(vendor).copied().unwrap_or_default()
+    }
+
+    /// How many messages were handed in before their devices were named, and are not forgotten.
+    pub fn deposits(&self) -> usize {
+        lock(&self.shared.script).deposits.len()
+    }
+
+    /// Forgets them.
+    pub fn forget_deposits(&self) {
+        lock(&self.shared.script).deposits.clear();
     }
 
     /// Requests that broke a rule, with the rule.
@@ -245,6 +275,7 @@ impl Shared {
                 script.access_tokens.insert((vendor, token.clone()));
                 (200, answer(&token))
             }
+            Ok(Understood::Deposit(pushed)) => self.deposit(vendor, pushed),
             Ok(Understood::Push(pushed)) => self.push(vendor, pushed),
             Err((status, why)) => {
                 lock(&self.script).broken.push((vendor, why.clone()));
@@ -253,24 +284,49 @@ impl Shared {
         }
     }
 
+    fn deposit(&self, vendor: &'static str, pushed: Pushed) -> (u16, Value) {
+        let mut script = lock(&self.script);
+        if pushed.login.is_some_and(|login| !script.access_tokens.contains(&(vendor, login))) {
+            return pushed.login_expired;
+        }
+        let name = format!("kept-{}", script.deposits.len());
+        script.deposits.insert((vendor, name.clone()), (pushed.mid, pushed.message));
+        (200, json!({"result": 0, "desc": "ok", "taskId": name}))
+    }
+
     fn push(&self, vendor: &'static str, pushed: Pushed) -> (u16, Value) {
-        let Pushed { login, token, mid, message, success, login_expired } = pushed;
+        let Pushed { login, tokens, mut mid, mut message, deposit, success, partly, login_expired } = pushed;
         let mut script = lock(&self.script);
         if login.is_some_and(|login| !script.access_tokens.contains(&(vendor, login))) {
             return login_expired;
         }
+        if let Some(name) = deposit {
+            let Some(kept) = script.deposits.get(&(vendor, name)) else {
+                return (200, json!({"result": 10155, "desc": "the task has expired"}));
+            };
+            (mid, message) = kept.clone();
+        }
         script.sent += 1;
-        let told = script.answers.get(&token).cloned();
+        let told = tokens.iter().find_map(|token| script.answers.get(token).cloned());
+        let is_refused = |token: &&String| tokens.len() > 1 && script.refused.contains(*token);
+        let refused: HashSet<String> = tokens.iter().filter(is_refused).cloned().collect();
         drop(script);
-        self.log.add(VendorCall {
-            vendor,
-            token,
-            mid,
-            message,
-            is_accepted: told.is_none(),
-            at: Instant::now(),
-        });
-        told.unwrap_or(success)
+        for token in &tokens {
+            self.log.add(VendorCall {
+                vendor,
+                token: token.clone(),
+                mid: mid.clone(),
+                message: message.clone(),
+                is_accepted: told.is_none() && !refused.contains(token),
+                batch: tokens.len(),
+                at: Instant::now(),
+            });
+        }
+        match told {
+            Some(told) => told,
+            None if tokens.len() > 1 => (200, partly(&tokens, &refused)),
+            None => success,
+        }
     }
 }
 

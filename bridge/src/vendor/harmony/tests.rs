@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::vendor::Credential;
-use crate::vendor::testing::{NOW_MS, alert, header, json as body, mid, verdict};
+use crate::vendor::testing::{NOW_MS, alert, batch, header, json, json as body, mid, verdict, verdicts};
 use jsonwebtoken::{DecodingKey, Validation};
 
 const PRIVATE: &str = include_str!("../../../../tests/fakes/fixtures/service_account_private.pem");
@@ -80,4 +80,13 @@ fn a_key_that_cannot_sign_is_named() {
     let wrong = HarmonyCredential { private_key: Secret::new("key"), ..credential() };
     assert_eq!(wrong.validate().unwrap_err().field, "private_key");
     assert!(!credential().summary().contains("BEGIN"));
+}
+
+#[test]
+fn a_batch_names_every_token_and_each_gets_its_own_verdict() {
+    let request = credential().request(&batch(&["T0", "T1"]), Some("token"), NOW_MS).unwrap();
+    assert_eq!(json(&request)["target"]["token"], json!(["T0", "T1"]));
+    let listed = json!({"illegalTokens": {"tokenFormatError": ["T1"]}, "success": 1, "failure": 1});
+    let body = json!({"code": "80100000", "msg": listed.to_string()});
+    assert_eq!(verdicts(&credential(), &["T0", "T1"], &body), ["accepted", "token_dead"]);
 }

@@ -3,8 +3,8 @@
 use super::*;
 use crate::vendor::Credential;
 use crate::vendor::testing::{
-    NOW_MS, alert, check_codes, check_secret, check_verdicts, header, json as body, mid, receipts, row, told,
-    verdict,
+    NOW_MS, alert, batch, check_codes, check_secret, check_verdicts, header, json, json as body, mid,
+    receipts, row, told, verdict, verdicts,
 };
 
 fn credential() -> HonorCredential {
@@ -95,5 +95,26 @@ fn receipts_are_believed_by_their_secret_and_unknown_numbers_cost_no_token() {
             [row("T0", wanted)]
         );
         check_secret(&credential(), &body);
+    }
+}
+
+#[test]
+fn a_batch_names_every_token_and_each_gets_its_own_verdict() {
+    let request = credential().request(&batch(&["T0", "T1"]), Some("token"), NOW_MS).unwrap();
+    assert_eq!(json(&request)["token"], json!(["T0", "T1"]));
+    let told = |data: Value| json!({"code": 200, "message": "", "data": data});
+    let table = [
+        (told(json!({"sendResult": true, "requestId": "r"})), ["accepted", "accepted"]),
+        (told(json!({"sendResult": false, "expireTokens": ["T1"]})), ["accepted", "token_dead"]),
+        (
+            told(json!({"sendResult": false, "failTokens": ["T0"], "expireTokens": ["T1"]})),
+            ["retry", "token_dead"],
+        ),
+        (told(json!({"sendResult": false})), ["retry", "retry"]),
+        (json!({"code": 80300007}), ["token_dead", "token_dead"]),
+        (json!({"code": 503}), ["throttled", "throttled"]),
+    ];
+    for (body, wanted) in table {
+        assert_eq!(verdicts(&credential(), &["T0", "T1"], &body), wanted, "{body}");
     }
 }

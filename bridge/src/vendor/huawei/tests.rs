@@ -4,7 +4,8 @@ use super::*;
 use crate::vendor::Credential;
 use crate::vendor::shorten::Shortened;
 use crate::vendor::testing::{
-    NOW_MS, alert, check_codes, check_verdicts, header, json as body, mid, row, told, verdict,
+    NOW_MS, alert, batch, check_codes, check_verdicts, header, json, json as body, mid, row, told, verdict,
+    verdicts,
 };
 
 fn credential() -> HuaweiCredential {
@@ -214,4 +215,32 @@ fn receipts_are_signed_and_say_what_became_of_the_push() {
     assert_eq!(read(&good, "x"), Err(ReceiptRefused::Malformed));
     let call = ReceiptCall { headers: &good, body: body.as_bytes(), secret: None, now_ms: NOW_MS };
     assert_eq!(credential().receipts(&call), Err(ReceiptRefused::NotExpected), "no key, no belief");
+}
+
+#[test]
+fn a_batch_names_every_token_and_each_gets_its_own_verdict() {
+    let request = credential().request(&batch(&["T0", "T1", "T2"]), Some("token"), NOW_MS).unwrap();
+    assert_eq!(json(&request)["message"]["token"], json!(["T0", "T1", "T2"]));
+    let partly = |listed: Value| json!({"code": "80100000", "msg": listed.to_string(), "requestId": "r"});
+    let table = [
+        (json!({"code": "80000000"}), ["accepted", "accepted"]),
+        (partly(json!({"success": 1, "failure": 1, "illegal_tokens": ["T1"]})), ["accepted", "token_dead"]),
+        (partly(json!({"illegalTokens": {"tokenFormatError": ["T0"]}})), ["token_dead", "accepted"]),
+        (
+            partly(json!({"illegalTokens": {"noRight": ["T0"], "countryNotSupport": ["T1"]}})),
+            ["token_dead", "filtered"],
+        ),
+        (
+            partly(json!({"illegalTokens": {"noPushTypeRight": ["T0", "T1"]}})),
+            ["config_error", "config_error"],
+        ),
+        (json!({"code": "80100000", "msg": "some"}), ["send_alone", "send_alone"]),
+        (json!({"code": "80300007"}), ["token_dead", "token_dead"]),
+        (json!({"code": "80300002"}), ["send_alone", "send_alone"]),
+        (json!({"code": "80300008"}), ["payload_rejected", "payload_rejected"]),
+        (json!({"code": "80200003"}), ["login_expired", "login_expired"]),
+    ];
+    for (body, wanted) in table {
+        assert_eq!(verdicts(&credential(), &["T0", "T1"], &body), wanted, "{body}");
+    }
 }

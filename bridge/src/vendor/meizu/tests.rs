@@ -3,7 +3,8 @@
 use super::*;
 use crate::vendor::Credential;
 use crate::vendor::testing::{
-    NOW_MS, alert, check_codes, check_secret, check_verdicts, form, mid, receipts, row, told, verdict,
+    NOW_MS, alert, batch, check_codes, check_secret, check_verdicts, form, mid, receipts, row, told, verdict,
+    verdicts,
 };
 
 fn credential() -> MeizuCredential {
@@ -127,4 +128,22 @@ fn receipts_come_as_a_form_or_as_json() {
             check_secret(&credential(), &body);
         }
     }
+}
+
+#[test]
+fn a_batch_is_a_list_and_each_token_gets_its_own_verdict() {
+    let request = credential().request(&batch(&["T0", "T1"]), None, NOW_MS).unwrap();
+    let fields = form(&request);
+    assert_eq!(fields["pushIds"], "T0,T1");
+    let told = json!({"code": "200", "value": {"110002": ["T1"], "110010": ["T2"], "519": ["T3"]}});
+    let wanted = ["accepted", "token_dead", "filtered", "retry"];
+    assert_eq!(verdicts(&credential(), &["T0", "T1", "T2", "T3"], &told), wanted);
+    assert_eq!(
+        verdicts(&credential(), &["T0", "T1"], &json!({"code": "200", "value": ""})),
+        ["accepted", "accepted"]
+    );
+    assert_eq!(
+        verdicts(&credential(), &["T0", "T1"], &json!({"code": "110010"})),
+        ["throttled", "throttled"]
+    );
 }

@@ -4,7 +4,8 @@ use super::*;
 use crate::vendor::Credential;
 use crate::vendor::shorten::Shortened;
 use crate::vendor::testing::{
-    NOW_MS, alert, check_codes, check_secret, check_verdicts, form, mid, receipts, row, told, verdict,
+    NOW_MS, alert, batch, check_codes, check_secret, check_verdicts, form, mid, receipts, row, told, verdict,
+    verdicts,
 };
 
 fn credential() -> OppoCredential {
@@ -151,4 +152,30 @@ fn receipts_are_a_list_of_events() {
         assert_eq!(told(&receipts), [row("T0", wanted), row("T1", wanted)], "{event}");
         check_secret(&credential(), &body);
     }
+}
+
+#[test]
+fn a_batch_repeats_the_message_for_each_token_and_each_gets_its_own_verdict() {
+    let request = credential().request(&batch(&["CN_T0", "CN_T1"]), Some("token"), NOW_MS).unwrap();
+    assert!(request.uri().path().ends_with("/unicast_batch"));
+    let messages: Value = serde_json::from_str(&form(&request)["messages"]).unwrap();
+    assert_eq!(
+        (&messages[0]["target_value"], &messages[1]["target_value"]),
+        (&json!("CN_T0"), &json!("CN_T1"))
+    );
+    assert_eq!(messages[0]["notification"], messages[1]["notification"]);
+    assert_eq!(messages[1]["notification"], message_of(&alert("CN_T0"))["notification"]);
+    let told = json!({"code": 0, "data": [
+        {"registrationId": "CN_T1", "errorCode": 10000, "errorMessage": "invalid"},
+        {"registrationId": "CN_T0", "messageId": "m"},
+    ]});
+    assert_eq!(
+        verdicts(&credential(), &["CN_T0", "CN_T1", "CN_T2"], &told),
+        ["accepted", "token_dead", "retry"]
+    );
+    assert_eq!(
+        verdicts(&credential(), &["CN_T0", "CN_T1"], &json!({"code": 11})),
+        ["login_expired", "login_expired"]
+    );
+    assert!(credential().request(&batch(&["CN_T0", "US_T1"]), Some("token"), NOW_MS).is_err());
 }

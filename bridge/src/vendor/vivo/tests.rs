@@ -3,8 +3,8 @@
 use super::*;
 use crate::vendor::Credential;
 use crate::vendor::testing::{
-    NOW_MS, alert, check_codes, check_secret, check_verdicts, header, json as body, mid, receipts, row, told,
-    verdict,
+    NOW_MS, alert, batch, check_codes, check_secret, check_verdicts, header, json, json as body, mid,
+    receipts, row, told, verdict, verdicts,
 };
 
 fn credential() -> VivoCredential {
@@ -164,5 +164,47 @@ fn receipts_are_a_map_in_the_older_or_the_newer_form() {
         let receipts = receipts(&credential(), "a-secret-in-the-url", &body).unwrap();
         assert_eq!(told(&receipts), [row("T0", wanted)], "{body}");
         check_secret(&credential(), &body);
+    }
+}
+
+#[test]
+fn a_batch_is_handed_in_and_then_told_for_whom() {
+    let push = batch(&["T0", "T1"]);
+    let request = credential().deposit(&push, Some("token"), NOW_MS).unwrap().unwrap();
+    assert!(request.uri().path().ends_with("/message/saveListPayload"));
+    assert_eq!((json(&request).get("regId"), &json(&request)["title"]), (None, &json!("泵 7")));
+    assert!(credential().deposit(&alert("T0"), Some("token"), NOW_MS).unwrap().is_none());
+    let read = |body: Value| {
+        let answer = Answer { status: 200, body: body.to_string().into(), ..Answer::default() };
+        credential().read_deposit(&answer, NOW_MS)
+    };
+    assert_eq!(read(json!({"result": 0, "taskId": 7})).unwrap(), "7");
+    assert_eq!(read(json!({"result": 0})).unwrap_err().name(), "retry");
+    assert_eq!(read(json!({"result": 10252})).unwrap_err().name(), "throttled");
+
+    let push = Push { deposited_as: Some("7".to_owned()), ..push };
+    let request = credential().request(&push, Some("token"), NOW_MS).unwrap();
+    assert!(request.uri().path().ends_with("/message/pushToList"));
+    let body = json(&request);
+    assert_eq!((&body["regIds"], &body["taskId"]), (&json!(["T0", "T1"]), &json!("7")));
+    let other = Push { others: Vec::new(), token: push.others[0].clone(), ..push.clone() };
+    let other = Push { others: vec![push.token.clone()], ..other };
+    let other = json(&credential().request(&other, Some("token"), NOW_MS).unwrap());
+    assert_ne!(body["requestId"], other["requestId"], "two lists are two requests");
+    assert!(body["requestId"].as_str().unwrap().len() <= 64);
+}
+
+#[test]
+fn of_a_list_each_token_gets_its_own_verdict() {
+    let table = [
+        (json!({"result": 0}), ["accepted", "accepted"]),
+        (json!({"result": 0, "invalidUsers": [{"userid": "T1", "status": 2}]}), ["accepted", "token_dead"]),
+        (json!({"result": 0, "invalidUsers": [{"userid": "T0", "status": 4}]}), ["config_error", "accepted"]),
+        (json!({"result": 10302}), ["send_alone", "send_alone"]),
+        (json!({"result": 10155}), ["retry", "retry"]),
+        (json!({"result": 10073}), ["throttled", "throttled"]),
+    ];
+    for (body, wanted) in table {
+        assert_eq!(verdicts(&credential(), &["T0", "T1"], &body), wanted, "{body}");
     }
 }

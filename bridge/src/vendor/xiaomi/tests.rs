@@ -4,7 +4,8 @@ use super::*;
 use crate::vendor::Credential;
 use crate::vendor::shorten::Shortened;
 use crate::vendor::testing::{
-    NOW_MS, alert, check_codes, check_secret, check_verdicts, form, header, mid, receipts, row, told, verdict,
+    NOW_MS, alert, batch, check_codes, check_secret, check_verdicts, form, header, mid, receipts, row, told,
+    verdict, verdicts,
 };
 use serde_json::json;
 
@@ -162,4 +163,17 @@ fn receipts_come_as_a_form_or_as_json_for_several_targets() {
             check_secret(&credential(), &body);
         }
     }
+}
+
+#[test]
+fn a_batch_is_a_list_and_a_bad_token_in_it_sends_each_alone() {
+    let request = credential().request(&batch(&["T0", "T1"]), None, NOW_MS).unwrap();
+    assert_eq!(form(&request)["registration_id"], "T0,T1");
+    assert_eq!(verdicts(&credential(), &["T0", "T1"], &json!({"code": 0})), ["accepted", "accepted"]);
+    assert_eq!(verdicts(&credential(), &["T0", "T1"], &json!({"code": 66007})), ["send_alone", "send_alone"]);
+    assert_eq!(verdicts(&credential(), &["T0"], &json!({"code": 66007})), ["token_dead"]);
+    assert_eq!(
+        credential().request(&batch(&["T0", "T,1"]), None, NOW_MS).unwrap_err().to_string(),
+        "the device token has a comma"
+    );
 }

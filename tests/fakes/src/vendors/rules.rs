@@ -1,6 +1,6 @@
 //! What each vendor checks of a request. Written from the vendors' pages, not from our sender.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use md5::{Digest, Md5};
@@ -77,8 +77,11 @@ pub(super) fn vendor_of(path: &str) -> Option<&'static str> {
         ("/v3/message/regid", "xiaomi"),
         ("/server/v1/auth", "oppo"),
         ("/server/v1/message/notification/unicast", "oppo"),
+        ("/server/v1/message/notification/unicast_batch", "oppo"),
         ("/message/auth", "vivo"),
         ("/message/send", "vivo"),
+        ("/message/saveListPayload", "vivo"),
+        ("/message/pushToList", "vivo"),
         ("/garcia/api/server/push/varnished/pushByPushId", "meizu"),
         ("/accesstoken.srf", "wns"),
         ("/w/", "wns"),
@@ -104,6 +107,7 @@ pub(super) fn understand(vendor: &str, asked: &Asked<'_>) -> Result<Understood, 
         ("honor", _) => honor(asked).map(Understood::Push),
         ("xiaomi", _) => xiaomi(asked).map(Understood::Push),
         ("oppo", _) => oppo(asked).map(Understood::Push),
+        ("vivo", "/message/saveListPayload") => vivo(asked).map(Understood::Deposit),
         ("vivo", _) => vivo(asked).map(Understood::Push),
         ("meizu", _) => meizu(asked).map(Understood::Push),
         ("web_push", _) => web_push(asked).map(Understood::Push),
@@ -165,12 +169,81 @@ fn chars(text: &str, range: std::ops::RangeInclusive<usize>, what: &str) -> Resu
     need(!text.trim().is_empty() && range.contains(&text.chars().count()), what)
 }
 
-fn one_token(value: Option<&Value>) -> Result<String, Broken> {
-    match value.and_then(Value::as_array).map(Vec::as_slice) {
-        Some([Value::String(token)]) if !token.is_empty() => Ok(token.clone()),
-        Some(list) if (2..=1000).contains(&list.len()) => broken("this fake takes one token a request"),
-        _ => broken("1 to 1000 tokens"),
+/// The device tokens of a request: 1 to `max`, none of them twice.
+fn bounded(tokens: Vec<String>, max: usize) -> Result<Vec<String>, Broken> {
+    need((1..=max).contains(&tokens.len()), "too many device tokens, or none")?;
+    need(tokens.iter().all(|token| !token.is_empty()), "an empty device token")?;
+    let different: HashSet<_> = tokens.iter().collect();
+    need(different.len() == tokens.len(), "80300006 a device token twice")?;
+    Ok(tokens)
+}
+
+fn token_list(value: Option<&Value>, max: usize) -> Result<Vec<String>, Broken> {
+    let list = value.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let texts: Option<Vec<String>> = list.iter().map(|token| token.as_str().map(str::to_owned)).collect();
+    bounded(texts.unwrap_or_default(), max)
+}
+
+fn token_text(text: &str, max: usize) -> Result<Vec<String>, Broken> {
+    bounded(text.split(',').map(str::to_owned).collect(), max)
+}
+
+/// Of a vendor without batches.
+fn never_partly(_: &[String], _: &HashSet<String>) -> Value {
+    Value::Null
+}
+
+/// `80100000`, whose text is JSON.
+fn huawei_partly(tokens: &[String], refused: &HashSet<String>) -> Value {
+    if refused.is_empty() {
+        return json!({"code": "80000000", "msg": "Success", "requestId": "r1"});
     }
+    let listed =
+        json!({"success": tokens.len() - refused.len(), "failure": refused.len(), "illegal_tokens": refused});
+    json!({"code": "80100000", "msg": listed.to_string(), "requestId": "r1"})
+}
+
+fn harmony_partly(tokens: &[String], refused: &HashSet<String>) -> Value {
+    if refused.is_empty() {
+        return json!({"code": "80000000", "msg": "Success", "requestId": "r1"});
+    }
+    let listed = json!({"illegalTokens": {"tokenFormatError": refused}, "success": tokens.len() - refused.len(),
+        "failure": refused.len()});
+    json!({"code": "80100000", "msg": listed.to_string(), "requestId": "r1"})
+}
+
+fn honor_partly(_: &[String], refused: &HashSet<String>) -> Value {
+    let is_whole = refused.is_empty();
+    json!({"code": if is_whole { 200 } else { 80_100_000 }, "message": "ok",
+        "data": {"sendResult": is_whole, "requestId": "r1", "failTokens": [], "expireTokens": refused}})
+}
+
+/// One bad registration id spoils the batch, and the answer does not name it.
+fn xiaomi_partly(_: &[String], refused: &HashSet<String>) -> Value {
+    match refused.is_empty() {
+        true => json!({"result": "ok", "code": 0, "data": {"id": "alm1"}}),
+        false => json!({"result": "error", "code": 66007, "reason": "illegal regid"}),
+    }
+}
+
+fn oppo_partly(tokens: &[String], refused: &HashSet<String>) -> Value {
+    let told = tokens.iter().map(|token| match refused.contains(token) {
+        true => {
+            json!({"registrationId": token, "errorCode": 10000, "errorMessage": "invalid registration_id"})
+        }
+        false => json!({"registrationId": token, "messageId": "1-1-1-1"}),
+    });
+    json!({"code": 0, "message": "", "data": told.collect::<Vec<_>>()})
+}
+
+fn vivo_partly(_: &[String], refused: &HashSet<String>) -> Value {
+    let users: Vec<_> = refused.iter().map(|token| json!({"userid": token, "status": 2})).collect();
+    json!({"result": 0, "desc": "ok", "requestId": "r1", "invalidUsers": users})
+}
+
+fn meizu_partly(_: &[String], refused: &HashSet<String>) -> Value {
+    let value = if refused.is_empty() { json!({}) } else { json!({"110003": refused}) };
+    json!({"code": "200", "message": "", "value": value, "msgId": "m1"})
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -229,7 +302,7 @@ fn huawei(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     let login = asked.bearer()?;
     let body = asked.json()?;
     let mut message = body.get("message").cloned().unwrap_or_default();
-    let token = one_token(message.get("token"))?;
+    let tokens = token_list(message.get("token"), 1000)?;
     if let Value::Object(fields) = &mut message {
         fields.remove("token");
         need(
@@ -251,7 +324,9 @@ fn huawei(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     need(!text(&message, "/android/bi_tag").is_empty(), "bi_tag")?;
     Ok(Pushed {
         login: Some(login),
-        token,
+        tokens,
+        deposit: None,
+        partly: huawei_partly,
         mid: text(&data, "/mid").to_owned(),
         message,
         success: (200, json!({"code": "80000000", "msg": "Success", "requestId": "r1"})),
@@ -270,7 +345,7 @@ fn harmony(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     let life = number(&token.claims, "/exp").zip(number(&token.claims, "/iat")).map(|(exp, iat)| exp - iat);
     need(life.is_some_and(|life| (1..=86_400).contains(&life)), "80300036 life of the token")?;
     let mut message = asked.json()?;
-    let device = one_token(message.pointer("/target/token"))?;
+    let devices = token_list(message.pointer("/target/token"), 1000)?;
     if let Value::Object(fields) = &mut message {
         fields.remove("target");
     }
@@ -289,14 +364,15 @@ fn harmony(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     need(text(&message, "/pushOptions/biTag").len() <= 64, "biTag")?;
     let success = (200, json!({"code": "80000000", "msg": "Success", "requestId": "r1"}));
     let login_expired = (200, json!({"code": "80200005"}));
-    Ok(Pushed { login: None, token: device, mid, message, success, login_expired })
+    let (deposit, partly) = (None, harmony_partly as super::Partly);
+    Ok(Pushed { login: None, tokens: devices, mid, message, deposit, success, partly, login_expired })
 }
 
 fn honor(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     let login = asked.bearer()?;
     need(asked.is_timely(asked.header("timestamp")), "10207 timestamp")?;
     let mut message = asked.json()?;
-    let token = one_token(message.get("token"))?;
+    let tokens = token_list(message.get("token"), 1000)?;
     if let Value::Object(fields) = &mut message {
         fields.remove("token");
     }
@@ -309,7 +385,9 @@ fn honor(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     }
     Ok(Pushed {
         login: Some(login),
-        token,
+        tokens,
+        deposit: None,
+        partly: honor_partly,
         mid: text(&data, "/mid").to_owned(),
         message,
         success: (
@@ -336,14 +414,14 @@ fn xiaomi(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     let is_jobkey =
         jobkey.len() <= 20 && jobkey.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
     need(is_jobkey && !jobkey.starts_with('_'), "jobkey")?;
-    let targets: Vec<&str> =
-        field("registration_id").split(',').filter(|target| !target.is_empty()).collect();
-    let [token] = targets.as_slice() else { return broken("this fake takes one target a request") };
+    let tokens = token_text(field("registration_id"), 1000)?;
     let data: Value =
         serde_json::from_str(field("payload")).map_err(|_| (400, "payload is not JSON".to_owned()))?;
     Ok(Pushed {
         login: None,
-        token: (*token).to_owned(),
+        tokens,
+        deposit: None,
+        partly: xiaomi_partly,
         mid: text(&data, "/mid").to_owned(),
         message: json!(form),
         success: (200, json!({"result": "ok", "code": 0, "data": {"id": "alm1"}})),
@@ -354,11 +432,16 @@ fn xiaomi(asked: &Asked<'_>) -> Result<Pushed, Broken> {
 fn oppo(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     let form = asked.form()?;
     let login = form.get("auth_token").cloned().ok_or((400, "29 auth_token".to_owned()))?;
-    let message = form.get("message").map(String::as_str).unwrap_or_default();
-    let message: Value =
-        serde_json::from_str(message).map_err(|_| (400, "message is not JSON".to_owned()))?;
-    need(number(&message, "/target_type") == Some(2), "target_type")?;
-    let shown = message.get("notification").cloned().unwrap_or_default();
+    let is_batch = asked.parts.uri.path().ends_with("unicast_batch");
+    let message = form.get(if is_batch { "messages" } else { "message" }).map(String::as_str);
+    let message: Value = serde_json::from_str(message.unwrap_or_default())
+        .map_err(|_| (400, "message is not JSON".to_owned()))?;
+    let all = if is_batch { message.as_array().cloned().unwrap_or_default() } else { vec![message] };
+    need(all.iter().all(|one| number(one, "/target_type") == Some(2)), "target_type")?;
+    let tokens = all.iter().map(|one| text(one, "/target_value").to_owned()).collect();
+    let tokens = bounded(tokens, if is_batch { 1000 } else { 1 })?;
+    let shown = all.first().and_then(|one| one.get("notification")).cloned().unwrap_or_default();
+    need(all.iter().all(|one| one.get("notification") == Some(&shown)), "one message")?;
     let content_max = if number(&shown, "/style") == Some(2) { 128 } else { 50 };
     chars(text(&shown, "/title"), 1..=50, "title")?;
     chars(text(&shown, "/content"), 1..=content_max, "content")?;
@@ -372,7 +455,9 @@ fn oppo(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     let data = inner(&shown, "/action_parameters")?;
     Ok(Pushed {
         login: Some(login),
-        token: text(&message, "/target_value").to_owned(),
+        tokens,
+        deposit: None,
+        partly: oppo_partly,
         mid: text(&data, "/mid").to_owned(),
         message: shown,
         success: (200, json!({"code": 0, "message": "", "data": {"messageId": "1-1-1-1"}})),
@@ -383,12 +468,24 @@ fn oppo(asked: &Asked<'_>) -> Result<Pushed, Broken> {
 fn vivo(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     let body = asked.json()?;
     need(number(&body, "/appId") == Some(10004), "appId")?;
+    need((1..=64).contains(&text(&body, "/requestId").len()), "requestId")?;
+    let login = Some(asked.header("authtoken").to_owned());
+    let login_expired = (200, json!({"result": 10000, "desc": "authToken"}));
+    let success = (200, json!({"result": 0, "desc": "ok", "taskId": "1"}));
+    if asked.parts.uri.path() == "/message/pushToList" {
+        let (mid, message) = (String::new(), Value::Null); // of the message that was handed in
+        let tokens = token_list(body.get("regIds"), 1000)?;
+        need(tokens.len() >= 2, "10153 at least two regIds")?;
+        let (deposit, partly) = (Some(text(&body, "/taskId").to_owned()), vivo_partly as super::Partly);
+        return Ok(Pushed { login, tokens, mid, message, deposit, success, partly, login_expired });
+    }
+    let is_deposit = asked.parts.uri.path() == "/message/saveListPayload";
+    need(is_deposit == body.get("regId").is_none(), "regId")?;
     chars(text(&body, "/title"), 1..=40, "title")?;
     chars(text(&body, "/content"), 1..=100, "content")?;
     need(number(&body, "/notifyType").is_some_and(|kind| (1..=4).contains(&kind)), "10054 notifyType")?;
     need(number(&body, "/timeToLive").is_none_or(|ttl| (60..=86_400).contains(&ttl)), "timeToLive")?;
     need(number(&body, "/notifyId").is_some_and(|id| (1..=0x7fff_ffff).contains(&id)), "notifyId")?;
-    need((1..=64).contains(&text(&body, "/requestId").len()), "requestId")?;
     let is_system = ["IM", "ACCOUNT", "TODO", "DEVICE_REMINDER", "ORDER", "SUBSCRIPTION"]
         .contains(&text(&body, "/category"));
     need(
@@ -401,14 +498,9 @@ fn vivo(asked: &Asked<'_>) -> Result<Pushed, Broken> {
             && map.as_object().is_some_and(|map| map.values().all(Value::is_string)),
         "map",
     )?;
-    Ok(Pushed {
-        login: Some(asked.header("authtoken").to_owned()),
-        token: text(&body, "/regId").to_owned(),
-        mid: text(&map, "/mid").to_owned(),
-        message: body,
-        success: (200, json!({"result": 0, "desc": "ok", "taskId": "1"})),
-        login_expired: (200, json!({"result": 10000, "desc": "authToken"})),
-    })
+    let (mid, tokens) = (text(&map, "/mid").to_owned(), vec![text(&body, "/regId").to_owned()]);
+    let (deposit, partly) = (None, vivo_partly as super::Partly);
+    Ok(Pushed { login, tokens, mid, message: body, deposit, success, partly, login_expired })
 }
 
 fn meizu(asked: &Asked<'_>) -> Result<Pushed, Broken> {
@@ -435,7 +527,9 @@ fn meizu(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     )?;
     Ok(Pushed {
         login: None,
-        token: form.get("pushIds").cloned().unwrap_or_default(),
+        tokens: token_text(form.get("pushIds").map(String::as_str).unwrap_or_default(), 100)?,
+        deposit: None,
+        partly: meizu_partly,
         mid: text(&message, "/clickTypeInfo/parameters/mid").to_owned(),
         message,
         success: (200, json!({"code": "200", "message": "", "value": {}, "msgId": "m1"})),
@@ -461,7 +555,9 @@ fn web_push(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     let mid = text(&message, "/data/mid").to_owned();
     Ok(Pushed {
         login: None,
-        token,
+        tokens: vec![token],
+        deposit: None,
+        partly: never_partly,
         mid,
         message,
         success: (201, Value::Null),
@@ -489,7 +585,9 @@ fn wns(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     let path = asked.parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     Ok(Pushed {
         login: Some(login),
-        token: format!("https://fake.notify.windows.com{path}"),
+        tokens: vec![format!("https://fake.notify.windows.com{path}")],
+        deposit: None,
+        partly: never_partly,
         mid: text(&message, "/mid").to_owned(),
         message,
         success: (200, Value::Null),
@@ -508,7 +606,9 @@ fn wechat(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     }
     Ok(Pushed {
         login: Some(login),
-        token: text(&body, "/touser").to_owned(),
+        tokens: vec![text(&body, "/touser").to_owned()],
+        deposit: None,
+        partly: never_partly,
         mid: String::new(), // a template carries no id of ours
         message: body,
         success: (200, json!({"errcode": 0, "errmsg": "ok", "msgid": 1})),
@@ -529,7 +629,9 @@ fn webhook(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     need(asked.header("idempotency-key") == text(&body, "/id"), "Idempotency-Key")?;
     Ok(Pushed {
         login: None,
-        token: text(&body, "/to").to_owned(),
+        tokens: vec![text(&body, "/to").to_owned()],
+        deposit: None,
+        partly: never_partly,
         mid: text(&body, "/data/mid").to_owned(),
         message: body,
         success: (202, json!({"id": "w1"})),
