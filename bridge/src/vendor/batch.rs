@@ -42,7 +42,7 @@ mod tests {
             (Verdict::Retry { after: None, reason: why() }, "retry"),
             (Verdict::LoginExpired, "login_expired"),
         ] {
-            assert_eq!(all(&batch(&["a"]), &verdict), [verdict.clone()]);
+            assert_eq!(all(&batch(&["a"]), &verdict), std::slice::from_ref(&verdict));
             let names: Vec<_> = all(&batch(&["a", "b"]), &verdict).iter().map(Verdict::name).collect();
             assert_eq!(names, [of_many, of_many]);
         }
