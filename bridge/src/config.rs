@@ -45,6 +45,8 @@ pub struct Config {
     /// The key that vendors' secrets are encrypted with; absent: `bridge.key` in the data directory, made at the first
     /// start.
     pub secret_key_file: Option<PathBuf>,
+    /// Hosts that webhooks of any app may call although they are of the inner network, and over http; at most 100.
+    pub webhook_hosts: Vec<String>,
 }
 
 /// A day, in seconds.
@@ -73,6 +75,7 @@ impl Default for Config {
             request_timeout_s: 10,
             connections_max: 1024,
             secret_key_file: None,
+            webhook_hosts: Vec::new(),
         }
     }
 }
@@ -105,6 +108,7 @@ impl Config {
             ("calls_at_once", (1..=1_000).contains(&self.calls_at_once), "1 to 1000"),
             ("body_bytes_max", (1024..=16 * 1024 * 1024).contains(&self.body_bytes_max), "1024 to 16777216"),
             ("request_timeout_s", (1..=300).contains(&self.request_timeout_s), "1 to 300"),
+            ("webhook_hosts", self.webhook_hosts.len() <= 100, "at most 100 hosts"),
             ("connections_max", (1..=100_000).contains(&self.connections_max), "1 to 100000"),
         ] {
             if !is_good {

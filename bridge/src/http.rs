@@ -11,6 +11,7 @@ mod messages;
 mod operations;
 pub mod problem;
 mod receipts;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,13 @@ fn router(shared: &Api, config: &Config, operations: Option<Router>) -> Router {
         .route("/v1/apps/{app}/messages/{message}", get(messages::show).delete(messages::withdraw))
         .route("/v1/apps/{app}/messages/{message}/deliveries", get(deliveries::list))
         .route("/v1/apps/{app}/messages/{message}/deliveries/{device}", get(deliveries::show))
+        .route("/v1/apps/{app}/webhooks", get(webhooks::list).post(webhooks::create))
+        .route(
+            "/v1/apps/{app}/webhooks/{webhook}",
+            get(webhooks::show).put(webhooks::set).delete(webhooks::remove).post(webhooks::act),
+        )
+        .route("/v1/apps/{app}/webhooks/{webhook}/attempts", get(webhooks::attempts))
+        .route("/v1/apps/{app}/webhooks/{webhook}/dead-letters", get(webhooks::dead_letters))
         .route("/v1/apps/{app}/record", get(operations::record))
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))

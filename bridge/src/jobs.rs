@@ -15,6 +15,7 @@ use crate::plan::Push;
 use crate::queues::{self, Check, Out};
 use crate::rules::Rules;
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
+use crate::webhooks;
 
 /// Deliveries in one transaction at most, so that others get their turn.
 const CHUNK: usize = 1000;
@@ -102,6 +103,11 @@ fn expand(
     if next.is_none() {
         message.is_expanded = true;
         messages::save(tx, &message)?;
+        messages::tell(tx, &message, webhooks::MESSAGE_SENDING)?;
+        let counts = deliveries::funnel(tx, &message.app, message.id)?;
+        if counts.in_flight == 0 {
+            messages::tell_done(tx, &message, &counts)?;
+        }
     }
     Ok(next.map(Task::Expand))
 }

@@ -39,6 +39,7 @@ pub mod tokens;
 mod vault;
 pub mod vendor;
 mod wall_clock;
+mod webhooks;
 mod worker;
 
 pub use config::{Config, ConfigError};

@@ -6,11 +6,13 @@ use reveille_proto::bridge::{self as wire, Strategy};
 use reveille_proto::delivery::DeliveryState;
 use reveille_proto::ids::{AppId, MessageId};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::audience::Audience;
+use crate::deliveries::Funnel;
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
 use crate::vendor::{DeviceToken, Priority, Push, PushKind, VendorName};
+use crate::webhooks;
 
 /// A message on its way to any number of devices.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -261,6 +263,19 @@ pub(crate) fn save(tx: &mut Tx<'_>, message: &Message) -> Result<(), StoreError>
     tx.save(Space::Messages, keys::message(&message.app, message.id), message)
 }
 
+/// Tells the app's webhooks that every device of a message is known, or that the message was withdrawn.
+pub(crate) fn tell(tx: &mut Tx<'_>, message: &Message, name: &str) -> Result<(), StoreError> {
+    let data = || json!({"message": message.id.to_string(), "reference": message.reference});
+    webhooks::emit(tx, &message.app, name, &message.id.to_string(), data)
+}
+
+/// Tells the app's webhooks that nothing of a message is in flight any more.
+pub(crate) fn tell_done(tx: &mut Tx<'_>, message: &Message, funnel: &Funnel) -> Result<(), StoreError> {
+    let data =
+        || json!({"message": message.id.to_string(), "reference": message.reference, "funnel": funnel});
+    webhooks::emit(tx, &message.app, webhooks::MESSAGE_DONE, &message.id.to_string(), data)
+}
+
 /// An app's messages, newest first, older than a given one.
 pub(crate) fn list(
     tx: &Tx<'_>,
@@ -300,7 +315,6 @@ as_text!(strategy_text, Strategy, Strategy::from_name, |strategy: &Strategy| str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_device_reads_only_the_fields_that_the_message_has() {

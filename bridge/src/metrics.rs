@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     breakers_open: Family<Labels, Gauge>,
     /// Receipts by vendor and what became of them.
     receipts: Counters,
+    /// Attempts at webhooks by what became of them.
+    webhooks: Counters,
     /// HTTP answers by status.
     answers: Counters,
     /// Packets that the broker refused.
@@ -43,7 +45,7 @@ fn seconds() -> Histogram {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("reveille_bridge");
-        let (facts, ignored, pushes, unknown, receipts, answers, refused) = Default::default();
+        let (facts, ignored, pushes, unknown, receipts, webhooks, answers, refused) = Default::default();
         let push_seconds = Family::new_with_constructor(seconds as fn() -> Histogram);
         let breakers_open = Family::<Labels, Gauge>::default();
         registry.register(
@@ -58,6 +60,7 @@ impl Default for Metrics {
             ("pushes", "Calls of vendors, by vendor and verdict", &pushes),
             ("pushes_unknown", "Calls of vendors whose outcome stayed unknown, by vendor", &unknown),
             ("receipts", "Receipts of vendors, by vendor and what became of them", &receipts),
+            ("webhook_attempts", "Calls of webhooks, by what became of the event", &webhooks),
             ("http_answers", "HTTP answers by status", &answers),
             ("broker_refusals", "Packets that the broker refused, by reason", &refused),
         ] {
@@ -80,6 +83,7 @@ impl Default for Metrics {
             push_seconds,
             breakers_open,
             receipts,
+            webhooks,
             answers,
             refused,
             feed_connected,
@@ -117,6 +121,11 @@ impl Metrics {
     pub fn receipt(&self, vendor: &str, taken: &str) {
         let labels = vec![("vendor", vendor.to_owned()), ("result", taken.to_owned())];
         self.receipts.get_or_create(&labels).inc();
+    }
+
+    /// Counts an attempt at a webhook.
+    pub fn webhook(&self, result: &str) {
+        self.webhooks.get_or_create(&label("result", result)).inc();
     }
 
     /// Counts a vendor's verdict.

@@ -4,6 +4,7 @@ mod apns_connection;
 mod apns_pool;
 mod deposits;
 mod https;
+mod reach;
 mod recorder;
 pub(crate) mod tasks;
 mod tls;
@@ -28,6 +29,7 @@ use crate::vendor::{
 use apns_pool::ApnsPools;
 use deposits::Deposits;
 use https::HttpsClients;
+pub(crate) use reach::Reach;
 use recorder::Recorder;
 pub use recorder::{RECORDED_MAX, RecordedPush};
 use tasks::Tasks;
@@ -273,6 +275,29 @@ impl Sender {
         sent
     }
 
+    /// Sends a request that is no push, and reads its answer. Nothing is repeated, no redirect is followed.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(crate) async fn post(
+        &self,
+        request: Request<Bytes>,
+        ca_pem: Option<&str>,
+        reach: Reach,
+        deadline: Instant,
+    ) -> Result<Answer, String> {
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err("the sender was closed".to_owned());
+        }
+        // An address in the place of a name is not resolved, so it is looked at here.
+        if !request.uri().host().is_some_and(|host| reach.allows_host(host)) {
+            return Err("the host is no public address".to_owned());
+        }
+        let client = self.https.client(ca_pem, reach)?;
+        let answer = https::exchange(&client, request, deadline).await;
+        answer.map_err(|(Lost::NotSent(why) | Lost::Unknown(why))| why)
+    }
+
     /// What the record vendor got for this app, oldest first; at most [`RECORDED_MAX`].
     pub fn recorded(&self, app: &AppId) -> Vec<RecordedPush> {
         self.recorder.recorded(app)
@@ -384,8 +409,10 @@ impl Sender {
         if let Some(name) = self.deposits.current(credential, push.id, now_ms) {
             return Ok(Some(name));
         }
-        let client =
-            self.https.client(vendor.ca_pem()).map_err(|problem| Tried::known(config_error(problem)))?;
+        let client = self
+            .https
+            .client(vendor.ca_pem(), Reach::Anywhere)
+            .map_err(|problem| Tried::known(config_error(problem)))?;
         let deadline = Instant::now() + self.options.answer_deadline;
         // A message that is handed in shows nothing, so its loss is no unknown outcome.
         let answer = https::exchange(&client, request, deadline).await;
@@ -406,7 +433,7 @@ impl Sender {
                 let recorded = self.recorder.exchange(record, push, request.body(), now_ms).await;
                 recorded.map_err(|error| Lost::NotSent(format!("cannot write the record: {error}")))
             }
-            other => match self.https.client(other.vendor().ca_pem()) {
+            other => match self.https.client(other.vendor().ca_pem(), Reach::Anywhere) {
                 Ok(client) => https::exchange(&client, request, deadline).await,
                 Err(problem) => return Tried::known(config_error(problem)),
             },
@@ -477,7 +504,7 @@ async fn ask(
     request: Request<Bytes>,
     options: &SenderOptions,
 ) -> Result<Answer, Verdict> {
-    let client = https.client(credential.vendor().ca_pem()).map_err(config_error)?;
+    let client = https.client(credential.vendor().ca_pem(), Reach::Anywhere).map_err(config_error)?;
     let answer = https::exchange(&client, request, Instant::now() + options.answer_deadline).await;
     answer.map_err(|(Lost::NotSent(why) | Lost::Unknown(why))| Verdict::Retry {
         after: None,

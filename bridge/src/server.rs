@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::sender::{Sender, SenderOptions};
 use crate::shared::{Beside, Shared};
 use crate::store::{OpenError, Store, StoreError};
+use crate::webhooks::postman;
 use crate::{chores, http, worker};
 
 /// How long vendor calls and requests under way may take when the bridge stops. Calls end sooner by their own
@@ -83,6 +84,7 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
         is_feed_up: AtomicBool::new(false),
         extra_metrics,
         is_broker_ready,
+        webhook_hosts: config.webhook_hosts.clone(),
         calls_at_once: config.calls_at_once,
     });
     let (stop, stopped) = watch::channel(false);
@@ -92,6 +94,7 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
     others.spawn(feed::run(Arc::clone(&shared), feed_options(&config)));
     let gentle = vec![
         tokio::spawn(worker::run(Arc::clone(&shared), stopped.clone())),
+        tokio::spawn(postman::run(Arc::clone(&shared), stopped.clone())),
         tokio::spawn(http::serve(Arc::clone(&shared), config, operations, listener, stopped)),
     ];
     Ok(Bridge { shared, http_addr, first_admin_key, stop, gentle, others })

@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub extra_metrics: Option<ExtraMetrics>,
     /// The readiness of the broker in the same process.
     pub is_broker_ready: Option<IsReady>,
+    /// Hosts of webhooks that may be of the inner network.
+    pub webhook_hosts: Vec<String>,
     /// Calls of one app to one vendor at once.
     pub calls_at_once: usize,
 }

@@ -8,10 +8,12 @@
 
 use reveille_proto::ids::AppId;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::devices::{self, Device};
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
 use crate::vendor::{DeviceToken, VendorName};
+use crate::webhooks;
 
 /// A device's address at one vendor. A device has at most one for each vendor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +117,7 @@ pub(crate) fn bury(
         };
         record(tx, app, &dead)?;
         devices::save(tx, app, &device)?;
+        webhooks::emit(tx, app, webhooks::TOKEN_INVALID, &device.id, || json!(dead))?;
     }
     Ok(true)
 }

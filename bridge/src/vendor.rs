@@ -33,6 +33,7 @@ use reveille_proto::ids::{AppId, MessageId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub(crate) use credential::check_ca;
 pub use credential::{Credential, CredentialError, Environment, Secret};
 
 /// The push services that this build knows.

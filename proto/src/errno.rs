@@ -76,6 +76,7 @@ errors! {
     VendorUnknown = 3006 "vendor_unknown" 404 false "No such vendor";
     PathUnknown = 3007 "path_unknown" 404 false "No such path";
     MethodNotAllowed = 3008 "method_not_allowed" 405 false "The path has no such method";
+    WebhookUnknown = 3020 "webhook_unknown" 404 false "No such webhook";
     SessionUnknown = 3101 "session_unknown" 404 false "No such session";
     NotConnected = 3102 "not_connected" 404 false "The session has no connection";
     RetainedUnknown = 3103 "retained_unknown" 404 false "The topic has no retained message";
@@ -84,6 +85,7 @@ errors! {
     AppExists = 4001 "app_exists" 409 false "The app exists";
     TooManyApps = 4002 "too_many_apps" 409 false "No further app fits";
     IdempotencyMismatch = 4003 "idempotency_mismatch" 422 false "The Idempotency-Key was used for another request";
+    TooManyWebhooks = 4020 "too_many_webhooks" 409 false "No further webhook fits";
     BrokersOwn = 4101 "brokers_own" 409 false "It belongs to the bridge, without which nothing is pushed";
     TooManyBans = 4102 "too_many_bans" 409 false "No further ban fits";
     QueuesFull = 4103 "queues_full" 409 true "No receiver's queue has room, or the store takes no writes";

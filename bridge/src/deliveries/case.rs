@@ -1,12 +1,15 @@
 //! One delivery in the hands of a transaction.
 
-use super::{Bucket, Delivery, Entry, Reaction, funnel, save_funnel};
+use serde_json::json;
+
+use super::{Bucket, Delivery, Entry, Reaction, State, funnel, save_funnel};
 use crate::devices::{self, Device};
-use crate::messages::Message;
+use crate::messages::{self, Message};
 use crate::plan::{self, Action, Event, Push, Reason, View};
 use crate::queues;
 use crate::store::{Space, StoreError, Tx, keys};
 use crate::vendor::VendorName;
+use crate::webhooks;
 
 /// A plan rests after a few steps; the bound keeps a mistake from spinning.
 const PLAN_STEPS_MAX: usize = 8;
@@ -39,6 +42,7 @@ pub(crate) struct Case<'m> {
     pub delivery: Delivery,
     online_epoch: Option<u64>,
     was: Option<Bucket>,
+    was_state: Option<State>,
     /// Whether it must be put into the outbox; the caller gathers.
     pub to_broker: bool,
 }
@@ -51,6 +55,7 @@ impl<'m> Case<'m> {
         let presence = devices::presence(tx, app, device_id)?;
         let kept: Option<Delivery> = tx.load(Space::Messages, &keys::delivery(app, message.id, device_id))?;
         let was = kept.as_ref().map(|delivery| delivery.bucket);
+        let was_state = kept.as_ref().map(|delivery| delivery.state);
         let delivery = kept.unwrap_or_else(|| {
             let first = device.iter().flat_map(|device| &device.tokens).find(|token| token.is_active());
             Delivery::new(message.strategy_at(first.map(|token| token.vendor)), tx.now_ms())
@@ -63,6 +68,7 @@ impl<'m> Case<'m> {
             delivery,
             online_epoch,
             was,
+            was_state,
             to_broker: false,
         })
     }
@@ -194,7 +200,7 @@ impl<'m> Case<'m> {
         self.write(tx)
     }
 
-    /// Writes delivery and funnel.
+    /// Writes delivery and funnel, and tells the app's webhooks.
     pub fn write(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let (app, id, bucket) = (&self.message.app, self.message.id, self.delivery.bucket);
         if self.was != Some(bucket) {
@@ -205,7 +211,31 @@ impl<'m> Case<'m> {
             }
             save_funnel(tx, app, id, &funnel)?;
             self.was = Some(bucket);
+            if self.message.is_expanded && funnel.in_flight == 0 {
+                messages::tell_done(tx, self.message, &funnel)?;
+            }
         }
+        self.tell_webhooks(tx)?;
         tx.save(Space::Messages, keys::delivery(app, id, &self.device_id), &self.delivery)
+    }
+
+    fn tell_webhooks(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        let (message, device, delivery) = (self.message, &self.device_id, &self.delivery);
+        if self.was_state == Some(delivery.state) {
+            return Ok(());
+        }
+        self.was_state = Some(delivery.state);
+        let last = delivery.timeline.last();
+        let data = || {
+            json!({
+                "message": message.id.to_string(),
+                "reference": message.reference,
+                "device": device,
+                "state": delivery.state.name(),
+                "vendor": last.and_then(|entry| entry.vendor),
+                "reason": last.map_or("", |entry| entry.reason.as_str()),
+            })
+        };
+        webhooks::emit(tx, &message.app, &webhooks::delivery_name(delivery.state), device, data)
     }
 }

@@ -18,6 +18,7 @@ use crate::deliveries::{self, Funnel};
 use crate::messages::{self, Message, Origin};
 use crate::queues::{self, Out};
 use crate::store::{StoreError, Tx};
+use crate::webhooks;
 
 pub(super) use send::send;
 
@@ -87,6 +88,7 @@ fn recall(tx: &mut Tx<'_>, app: &AppId, id: MessageId) -> Result<bool, StoreErro
     }
     message.recalled_at_ms = Some(tx.now_ms());
     messages::save(tx, &message)?;
+    messages::tell(tx, &message, webhooks::MESSAGE_RECALLED)?;
     end_message(tx, app, id)?;
     if message.strategy != Strategy::VendorOnly || !message.by_vendor.is_empty() {
         queues::tell_broker(tx, &Out::Withdraw { app: app.clone(), message: id })?;

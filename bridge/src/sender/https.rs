@@ -14,21 +14,22 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioTimer;
 use tokio::time::{Instant, timeout_at};
 
+use super::reach::{Reach, Resolver};
 use super::tasks::{Tasks, lock};
 use super::{ANSWER_MAX, Lost, tls};
 use crate::vendor::Answer;
 
 /// A client with its connections. Cloning shares them.
-pub(super) type HttpsClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+pub(super) type HttpsClient = Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
 
 /// Idle connections kept to one host, at most.
 const IDLE_MAX: usize = 32;
 /// How long an idle connection is kept.
 const IDLE_FOR: Duration = Duration::from_secs(90);
 
-/// One client for each set of trusted certificates, so that nobody rides on another's trust.
+/// One client for each set of trusted certificates and each reach, so that nobody rides on another's trust.
 pub(super) struct HttpsClients {
-    clients: Mutex<HashMap<Option<String>, HttpsClient>>,
+    clients: Mutex<HashMap<(Option<String>, Reach), HttpsClient>>,
     connect_deadline: Duration,
     tasks: Tasks,
 }
@@ -39,13 +40,13 @@ impl HttpsClients {
         Self { clients: Mutex::default(), connect_deadline, tasks }
     }
 
-    /// The client that trusts the public roots and these certificates.
-    pub fn client(&self, ca_pem: Option<&str>) -> Result<HttpsClient, &'static str> {
-        let key = ca_pem.map(str::to_owned);
+    /// The client that trusts the public roots and these certificates, and calls what is in reach.
+    pub fn client(&self, ca_pem: Option<&str>, reach: Reach) -> Result<HttpsClient, &'static str> {
+        let key = (ca_pem.map(str::to_owned), reach);
         if let Some(client) = lock(&self.clients).get(&key) {
             return Ok(client.clone());
         }
-        let client = self.new_client(ca_pem)?;
+        let client = self.new_client(ca_pem, reach)?;
         Ok(lock(&self.clients).entry(key).or_insert(client).clone())
     }
 
@@ -54,8 +55,8 @@ impl HttpsClients {
         lock(&self.clients).clear();
     }
 
-    fn new_client(&self, ca_pem: Option<&str>) -> Result<HttpsClient, &'static str> {
-        let mut tcp = HttpConnector::new();
+    fn new_client(&self, ca_pem: Option<&str>, reach: Reach) -> Result<HttpsClient, &'static str> {
+        let mut tcp = HttpConnector::new_with_resolver(Resolver::new(reach));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(self.connect_deadline));

@@ -67,6 +67,21 @@ pub fn device_count(app: &AppId) -> Vec<u8> {
     key(b'n', &[app.as_str()])
 }
 
+/// `apps`: which events an app's webhooks want.
+pub fn webhook_list(app: &AppId) -> Vec<u8> {
+    key(b'h', &[app.as_str()])
+}
+
+/// `apps`: every webhook of an app.
+pub fn webhooks(app: &AppId) -> Vec<u8> {
+    key(b'w', &[app.as_str()])
+}
+
+/// `apps`: one webhook.
+pub fn webhook(app: &AppId, id: &str) -> Vec<u8> {
+    key(b'w', &[app.as_str(), id])
+}
+
 /// `devices`: one device.
 pub fn device(app: &AppId, device: &str) -> Vec<u8> {
     key(b'd', &[app.as_str(), device])
@@ -231,6 +246,70 @@ pub fn push(app: &AppId, vendor: VendorName, due_ms: u64, id: MessageId, device:
     key.extend_from_slice(&id.0);
     text(&mut key, device);
     key
+}
+
+/// `queues`: what is kept of every webhook.
+pub fn all_hook_records() -> Vec<u8> {
+    vec![b'w']
+}
+
+/// `queues`: what is kept of one webhook: numbers and counts, letters, attempts.
+pub fn hook_records(app: &AppId, id: &str) -> Vec<u8> {
+    key(b'w', &[app.as_str(), id])
+}
+
+fn of_hook(app: &AppId, id: &str, kind: u8) -> Vec<u8> {
+    let mut key = hook_records(app, id);
+    key.push(kind);
+    key
+}
+
+fn numbered(mut key: Vec<u8>, number: u64) -> Vec<u8> {
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// `queues`: a webhook's numbers and counts.
+pub fn hook_ledger(app: &AppId, id: &str) -> Vec<u8> {
+    of_hook(app, id, b'l')
+}
+
+/// `queues`: the letters that wait for a webhook, oldest first.
+pub fn all_hook_waiting(app: &AppId, id: &str) -> Vec<u8> {
+    of_hook(app, id, b'q')
+}
+
+/// `queues`: one of them.
+pub fn hook_waiting(app: &AppId, id: &str, number: u64) -> Vec<u8> {
+    numbered(all_hook_waiting(app, id), number)
+}
+
+/// `queues`: the dead letters of a webhook, oldest first.
+pub fn all_hook_dead(app: &AppId, id: &str) -> Vec<u8> {
+    of_hook(app, id, b'x')
+}
+
+/// `queues`: one of them.
+pub fn hook_dead(app: &AppId, id: &str, number: u64) -> Vec<u8> {
+    numbered(all_hook_dead(app, id), number)
+}
+
+/// `queues`: the attempts at a webhook, oldest first.
+pub fn all_hook_attempts(app: &AppId, id: &str) -> Vec<u8> {
+    of_hook(app, id, b'y')
+}
+
+/// `queues`: one of them.
+pub fn hook_attempt(app: &AppId, id: &str, number: u64) -> Vec<u8> {
+    numbered(all_hook_attempts(app, id), number)
+}
+
+/// Whose a key of [`hook_records`] is.
+pub fn parse_hook(key: &[u8]) -> Option<(AppId, String)> {
+    let mut parts = key.strip_prefix(b"w")?.split(|byte| *byte == 0);
+    let app = AppId::parse(std::str::from_utf8(parts.next()?).ok()?).ok()?;
+    let id = std::str::from_utf8(parts.next()?).ok()?.to_owned();
+    Some((app, id))
 }
 
 /// The number in 8 bytes that stand at a place of a key.

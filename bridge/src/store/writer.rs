@@ -12,6 +12,7 @@ use super::{Engine, Job, StoreError};
 use crate::sender::Clock;
 use crate::sender::tasks::lock;
 use crate::vendor::VendorName;
+use crate::webhooks::Hook;
 
 /// Writes in one group at most, so that the first does not wait for ever.
 const GROUP_MAX: usize = 1024;
@@ -30,6 +31,9 @@ pub(crate) struct Wakes {
     pub jobs: Notify,
     /// Some lane of [`Wakes::take_lanes`] has work.
     pub pushes: Notify,
+    /// Some webhook of [`Wakes::take_hooks`] has work.
+    pub letters: Notify,
+    hooks: Mutex<BTreeSet<Hook>>,
     lanes: Mutex<BTreeSet<Lane>>,
 }
 
@@ -37,6 +41,11 @@ impl Wakes {
     /// The lanes that got work since the last call.
     pub fn take_lanes(&self) -> BTreeSet<Lane> {
         std::mem::take(&mut *lock(&self.lanes))
+    }
+
+    /// The webhooks that got work since the last call.
+    pub fn take_hooks(&self) -> BTreeSet<Hook> {
+        std::mem::take(&mut *lock(&self.hooks))
     }
 
     fn wake(&self, touched: Touched) {
@@ -53,6 +62,10 @@ impl Wakes {
             lock(&self.lanes).extend(touched.lanes);
             self.pushes.notify_one();
         }
+        if !touched.hooks.is_empty() {
+            lock(&self.hooks).extend(touched.hooks);
+            self.letters.notify_one();
+        }
     }
 }
 
@@ -67,6 +80,8 @@ pub(crate) struct Touched {
     pub jobs: bool,
     /// Vendors'.
     pub lanes: BTreeSet<Lane>,
+    /// Webhooks'.
+    pub hooks: BTreeSet<Hook>,
 }
 
 impl Touched {
@@ -75,6 +90,7 @@ impl Touched {
         self.checks |= other.checks;
         self.jobs |= other.jobs;
         self.lanes.extend(other.lanes);
+        self.hooks.extend(other.hooks);
     }
 }
 

@@ -265,7 +265,7 @@ pub(super) fn check_way(endpoint: Option<&str>, ca_pem: Option<&str>) -> Result<
 }
 
 /// Checks that a PEM text holds at least one certificate.
-pub(super) fn check_ca(pem: Option<&str>) -> Result<(), CredentialError> {
+pub(crate) fn check_ca(pem: Option<&str>) -> Result<(), CredentialError> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
     let Some(pem) = pem else { return Ok(()) };

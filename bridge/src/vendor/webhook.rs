@@ -47,18 +47,39 @@ impl WebhookCredential {
     pub(super) fn summary(&self) -> String {
         format!("webhook, {}", self.url)
     }
+}
 
-    fn sign(&self, parts: &[&str]) -> String {
-        let mut context =
-            hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.secret.reveal().as_bytes()));
-        for (at, part) in parts.iter().enumerate() {
-            if at > 0 {
-                context.update(b".");
-            }
-            context.update(part.as_bytes());
-        }
-        hex(context.sign().as_ref())
+/// The HMAC-SHA256 of some parts with dots between, in hexadecimal.
+pub(crate) fn signature(secret: &Secret, parts: &[&str]) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.reveal().as_bytes());
+    hex(hmac::sign(&key, parts.join(".").as_bytes()).as_ref())
+}
+
+/// Signs a request with the moment, a nonce and its body, as `docs/vendors/webhook.md` tells receivers.
+///
+/// # Errors
+/// [`CannotSend`] when a value cannot stand in a header.
+pub(crate) fn sign_request(
+    request: &mut Request<Bytes>,
+    secret: &Secret,
+    now_ms: u64,
+    nonce: &str,
+    id: &str,
+) -> Result<(), CannotSend> {
+    let timestamp = now_ms.to_string();
+    let body = std::str::from_utf8(request.body()).map_err(|_| CannotSend::Payload("the body is no text"))?;
+    let signature = format!("v1={}", signature(secret, &[&timestamp, nonce, body]));
+    for (name, value) in [
+        ("x-push-timestamp", timestamp.as_str()),
+        ("x-push-nonce", nonce),
+        ("x-push-signature", &signature),
+        ("idempotency-key", id),
+    ] {
+        let value =
+            HeaderValue::from_str(value).map_err(|_| CannotSend::Config("a header cannot be written"))?;
+        request.headers_mut().insert(HeaderName::from_static(name), value);
     }
+    Ok(())
 }
 
 fn body(push: &Push, parts: &Parts<'_>) -> Value {
@@ -106,22 +127,12 @@ impl Vendor for WebhookCredential {
         ttl_s(push, now_ms, u64::MAX)?;
         let (body, shortened) = fit(push, BODY_MAX, |parts| body(push, parts))
             .ok_or(CannotSend::Payload("message is too large"))?;
-        let (id, timestamp, body_text) = (push.id.to_string(), now_ms.to_string(), body.to_string());
+        let (id, timestamp) = (push.id.to_string(), now_ms.to_string());
         // Like no other, and not to be guessed: receivers refuse one that they have seen.
-        let mut nonce = self.sign(&["nonce", &id, push.token.as_str(), &timestamp]);
+        let mut nonce = signature(&self.secret, &["nonce", &id, push.token.as_str(), &timestamp]);
         nonce.truncate(32);
-        let signature = format!("v1={}", self.sign(&[&timestamp, &nonce, &body_text]));
         let mut request = post_json(&self.url, &body)?;
-        for (name, value) in [
-            ("x-push-timestamp", &timestamp),
-            ("x-push-nonce", &nonce),
-            ("x-push-signature", &signature),
-            ("idempotency-key", &id),
-        ] {
-            let value =
-                HeaderValue::from_str(value).map_err(|_| CannotSend::Config("a header cannot be written"))?;
-            request.headers_mut().insert(HeaderName::from_static(name), value);
-        }
+        sign_request(&mut request, &self.secret, now_ms, &nonce, &id)?;
         note(&mut request, shortened);
         Ok(request)
     }
@@ -148,7 +159,7 @@ impl Vendor for WebhookCredential {
             |name: &str| call.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (timestamp, nonce) = (header("x-push-timestamp"), header("x-push-nonce"));
         let body = std::str::from_utf8(call.body).map_err(|_| ReceiptRefused::Malformed)?;
-        let wanted = format!("v1={}", self.sign(&[timestamp, nonce, body]));
+        let wanted = format!("v1={}", signature(&self.secret, &[timestamp, nonce, body]));
         let is_recent =
             timestamp.parse::<u64>().is_ok_and(|at_ms| at_ms.abs_diff(call.now_ms) <= SKEW_MAX_MS);
         if !receipt::is_same(wanted.as_bytes(), header("x-push-signature").as_bytes()) || !is_recent {

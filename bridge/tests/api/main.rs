@@ -15,4 +15,5 @@ mod receipts;
 mod resources;
 mod restart;
 mod vendors;
+mod webhooks;
 mod world;

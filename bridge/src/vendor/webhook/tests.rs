@@ -80,7 +80,7 @@ fn receipts_are_signed_like_requests_and_not_older_than_five_minutes() {
     let webhook = credential();
     let call = |timestamp: u64, secret: &str, body: &str| {
         let signer = WebhookCredential { secret: Secret::new(secret), ..credential() };
-        let signature = format!("v1={}", signer.sign(&[&timestamp.to_string(), "n1", body]));
+        let signature = format!("v1={}", signature(&signer.secret, &[&timestamp.to_string(), "n1", body]));
         let headers = http::HeaderMap::from_iter([
             (HeaderName::from_static("x-push-timestamp"), HeaderValue::from(timestamp)),
             (HeaderName::from_static("x-push-nonce"), HeaderValue::from_static("n1")),
