@@ -106,6 +106,9 @@ pub struct Delivery {
     /// Device tokens that refused it, by vendor and fingerprint.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<(VendorName, u64)>,
+    /// The vendor's own name for the push, where its receipts say nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vendor_id: Option<String>,
     /// What happened, in words.
     pub timeline: Vec<Entry>,
     /// Entries left out of the timeline.
@@ -211,6 +214,7 @@ impl Delivery {
             is_unknown: false,
             due_ms: None,
             refused: Vec::new(),
+            vendor_id: None,
             timeline: Vec::new(),
             left_out: 0,
         };

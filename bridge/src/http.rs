@@ -61,7 +61,7 @@ fn router(shared: &Api, config: &Config, operations: Option<Router>) -> Router {
         .route("/v1/apps/{app}/devices/{device}/tokens/{vendor}", put(devices::set_token))
         .route("/v1/apps/{app}/devices/{device}/presence", get(devices::presence))
         .route("/v1/apps/{app}/dead-tokens", get(dead_tokens::list))
-        .route("/v1/vendors/{vendor}/receipts/{app}", post(receipts::take))
+        .route("/v1/vendors/{vendor}/receipts/{app}", post(receipts::take).get(receipts::greet))
         .route("/v1/apps/{app}/messages", post(messages::send).get(messages::list))
         .route("/v1/apps/{app}/messages/{message}", get(messages::show).delete(messages::withdraw))
         .route("/v1/apps/{app}/messages/{message}/deliveries", get(deliveries::list))

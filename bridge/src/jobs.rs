@@ -13,6 +13,7 @@ use crate::deliveries::{self, Case};
 use crate::messages::{self, Message, app_text, id_text};
 use crate::plan::Push;
 use crate::queues::{self, Check, Out};
+use crate::receipts;
 use crate::rules::Rules;
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
 use crate::webhooks;
@@ -172,6 +173,7 @@ fn forget(tx: &mut Tx<'_>, message: &Message) -> Result<Option<Task>, StoreError
         {
             queues::remove_push(tx, &(app.clone(), vendor), &waiting);
         }
+        receipts::forget(tx, app, &delivery);
         tx.remove(Space::Messages, keys::delivery(app, id, &device));
     }
     if !is_last {

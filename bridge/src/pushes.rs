@@ -14,6 +14,7 @@ use crate::jobs::hand_to_broker;
 use crate::messages::{self, Message};
 use crate::plan::{Action, Broker, Event, Push as PushSide, Reason};
 use crate::queues::{self, Waiting};
+use crate::receipts;
 use crate::retry::{GiveUp, Next, RetryPolicy, next_attempt};
 use crate::rules::Rules;
 use crate::sender::Sent;
@@ -191,6 +192,9 @@ pub(crate) fn finish(tx: &mut Tx<'_>, rules: &Rules, answered: &Answered) -> Res
     match next(rules, &case, vendor, &verdict, tx.now_ms(), answered.random) {
         Next::Done => {
             case.leave_queue(tx, vendor);
+            if let Verdict::Accepted { vendor_id: Some(vendor_id) } = &verdict {
+                receipts::remember(tx, &mut case, vendor, vendor_id);
+            }
             case.tell(tx.now_ms(), News::of(vendor, Event::Accepted, words));
             count(tx, &message, |funnel| funnel.at(vendor).accepted += 1)?;
         }

@@ -3,9 +3,9 @@
 //! A receipt may come twice, late, before the answer that it is about, or for a device that has moved; each changes
 //! only what it is about, and a repeated one changes nothing.
 
-use reveille_proto::ids::AppId;
+use reveille_proto::ids::{AppId, MessageId};
 
-use crate::deliveries::{Case, News, Reaction, funnel, save_funnel};
+use crate::deliveries::{Case, Delivery, News, Reaction, funnel, save_funnel};
 use crate::messages;
 use crate::plan::{Event, Push};
 use crate::store::{Space, StoreError, Tx, keys};
@@ -49,7 +49,7 @@ pub(crate) fn take(
     if let Told::TokenDead(reason) = &receipt.told {
         tokens::bury(tx, app, &device, vendor, &receipt.token, receipt.at_ms, reason)?;
     }
-    let message = match receipt.message {
+    let message = match message_of(tx, app, vendor, receipt)? {
         Some(id) => messages::load(tx, app, id)?,
         None => None,
     };
@@ -60,6 +60,43 @@ pub(crate) fn take(
     }
     tell(tx, &mut case, vendor, receipt)?;
     Ok(Taken::Told)
+}
+
+/// Ours, where the vendor gives it back; else the one that was accepted under the vendor's own name.
+fn message_of(
+    tx: &Tx<'_>,
+    app: &AppId,
+    vendor: VendorName,
+    receipt: &Receipt,
+) -> Result<Option<MessageId>, StoreError> {
+    if let Some(id) = receipt.message {
+        return Ok(Some(id));
+    }
+    let Some(vendor_id) = &receipt.vendor_id else { return Ok(None) };
+    let kept = tx.get(Space::Messages, &keys::vendor_id(app, vendor, vendor_id))?;
+    Ok(kept.and_then(|bytes| MessageId::from_bytes(&bytes).ok()))
+}
+
+/// Whether the vendor names pushes by its own name only, so that this must be remembered.
+fn is_by_its_own_name(vendor: VendorName) -> bool {
+    vendor == VendorName::Wechat
+}
+
+/// Remembers the vendor's own name of an accepted push, where its receipts say nothing else.
+pub(crate) fn remember(tx: &mut Tx<'_>, case: &mut Case<'_>, vendor: VendorName, vendor_id: &str) {
+    if is_by_its_own_name(vendor) {
+        let message = case.message;
+        tx.put(Space::Messages, keys::vendor_id(&message.app, vendor, vendor_id), message.id.0.to_vec());
+        case.delivery.vendor_id = Some(vendor_id.to_owned());
+    }
+}
+
+/// Forgets it, with the delivery.
+pub(crate) fn forget(tx: &mut Tx<'_>, app: &AppId, delivery: &Delivery) {
+    let Some(vendor_id) = &delivery.vendor_id else { return };
+    for vendor in VendorName::ALL.into_iter().filter(|vendor| is_by_its_own_name(*vendor)) {
+        tx.remove(Space::Messages, keys::vendor_id(app, vendor, vendor_id));
+    }
 }
 
 fn tell(
@@ -115,7 +152,6 @@ mod tests {
     use crate::messages::Message;
     use crate::store::Store;
     use crate::vendor::DeviceToken;
-    use reveille_proto::ids::MessageId;
     use std::sync::Arc;
 
     const ID: MessageId = MessageId([7; 16]);
@@ -153,7 +189,7 @@ mod tests {
     }
 
     async fn tell(store: &Store, told: Told, at_ms: Option<u64>) -> Taken {
-        let receipt = Receipt { message: Some(ID), token: "T0".to_owned(), told, at_ms };
+        let receipt = Receipt { message: Some(ID), vendor_id: None, token: "T0".to_owned(), told, at_ms };
         store.write(move |tx| take(tx, &AppId::default(), VENDOR, &receipt)).await.unwrap()
     }
 
@@ -222,8 +258,13 @@ mod tests {
             (Some(MessageId([9; 16])), "T0", Taken::UnknownMessage),
             (None, "T0", Taken::UnknownMessage),
         ] {
-            let receipt =
-                Receipt { message: id, token: token.to_owned(), told: Told::Delivered, at_ms: None };
+            let receipt = Receipt {
+                message: id,
+                vendor_id: None,
+                token: token.to_owned(),
+                told: Told::Delivered,
+                at_ms: None,
+            };
             let taken = store.write(move |tx| take(tx, &AppId::default(), VENDOR, &receipt)).await.unwrap();
             assert_eq!(taken, wanted);
         }

@@ -562,6 +562,14 @@ pub trait Vendor: Send + Sync {
     ) -> Result<Vec<receipt::Receipt>, receipt::ReceiptRefused> {
         Err(receipt::ReceiptRefused::NotExpected)
     }
+
+    /// What is answered to a vendor that asks for a word back before it believes that the address of receipts is ours.
+    ///
+    /// # Errors
+    /// [`receipt::ReceiptRefused`] when it is not to be believed, or the vendor does not ask.
+    fn greeting(&self, _call: &receipt::ReceiptCall<'_>) -> Result<String, receipt::ReceiptRefused> {
+        Err(receipt::ReceiptRefused::NotExpected)
+    }
 }
 
 /// Whether an app's data field may not have this name: `aps`, `mid` and `cut` carry our own, the others Google

@@ -179,6 +179,11 @@ pub fn delivery(app: &AppId, id: MessageId, device: &str) -> Vec<u8> {
     member(&deliveries(app, id), device)
 }
 
+/// `messages`: whose a vendor's own name of a push is.
+pub fn vendor_id(app: &AppId, vendor: VendorName, id: &str) -> Vec<u8> {
+    key(b'w', &[app.as_str(), vendor.as_str(), id])
+}
+
 /// `messages`: a request that was done already.
 pub fn idempotency(app: &AppId, api_key: &str, header: &str) -> Vec<u8> {
     key(b'i', &[app.as_str(), api_key, header])

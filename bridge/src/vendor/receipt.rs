@@ -16,10 +16,18 @@ pub struct ReceiptCall<'a> {
     pub headers: &'a HeaderMap,
     /// Its body.
     pub body: &'a [u8],
-    /// The secret in the address, for vendors that do not sign.
-    pub secret: Option<&'a str>,
+    /// The query of its address: the secret for vendors that do not sign, the signature of some that do.
+    pub query: &'a str,
     /// Now, in milliseconds since 1970.
     pub now_ms: u64,
+}
+
+impl ReceiptCall<'_> {
+    /// A parameter of the address.
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        let found = form_urlencoded::parse(self.query.as_bytes()).find(|(known, _)| known == name);
+        found.map(|(_, value)| value.into_owned())
+    }
 }
 
 /// One word of a vendor about one push to one device.
@@ -27,6 +35,8 @@ pub struct ReceiptCall<'a> {
 pub struct Receipt {
     /// The message; `None` when the vendor did not give our parameter back.
     pub message: Option<MessageId>,
+    /// The vendor's own name for the push, from vendors that give nothing of ours back.
+    pub vendor_id: Option<String>,
     /// The device token, as we sent it.
     pub token: String,
     /// What the vendor says.
@@ -70,7 +80,7 @@ pub enum ReceiptRefused {
 /// [`ReceiptRefused`] when there is none to compare with, or it is another.
 pub(super) fn check_secret(wanted: Option<&Secret>, call: &ReceiptCall<'_>) -> Result<(), ReceiptRefused> {
     let wanted = wanted.ok_or(ReceiptRefused::NotExpected)?;
-    match call.secret {
+    match call.parameter("secret") {
         Some(given) if is_same(wanted.reveal().as_bytes(), given.as_bytes()) => Ok(()),
         Some(_) | None => Err(ReceiptRefused::Forged),
     }
@@ -115,7 +125,7 @@ pub(super) fn each(
     at_ms: Option<u64>,
 ) -> Vec<Receipt> {
     let message = parameter.and_then(Value::as_str).and_then(|text| MessageId::parse(text).ok());
-    let receipt = |token| Receipt { message, token, told: told.clone(), at_ms };
+    let receipt = |token| Receipt { message, vendor_id: None, token, told: told.clone(), at_ms };
     tokens.into_iter().map(receipt).collect()
 }
 

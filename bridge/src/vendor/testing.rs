@@ -78,13 +78,8 @@ pub fn check_codes(vendor: &dyn Vendor, name: &str, wanted: &str, codes: &[i64])
 
 /// A receipt call with the secret of an address.
 pub fn receipts(vendor: &dyn Vendor, secret: &str, body: &str) -> Result<Vec<Receipt>, ReceiptRefused> {
-    let headers = HeaderMap::new();
-    vendor.receipts(&ReceiptCall {
-        headers: &headers,
-        body: body.as_bytes(),
-        secret: Some(secret),
-        now_ms: NOW_MS,
-    })
+    let (headers, query) = (HeaderMap::new(), format!("secret={secret}"));
+    vendor.receipts(&ReceiptCall { headers: &headers, body: body.as_bytes(), query: &query, now_ms: NOW_MS })
 }
 
 /// A short name of what a receipt says.
@@ -108,8 +103,7 @@ pub fn check_secret(vendor: &dyn Vendor, body: &str) {
     for wrong in ["", "a-secret-in-the-ur", "a-secret-in-the-url2"] {
         assert_eq!(receipts(vendor, wrong, body), Err(ReceiptRefused::Forged), "{wrong}");
     }
-    let call =
-        ReceiptCall { headers: &HeaderMap::new(), body: body.as_bytes(), secret: None, now_ms: NOW_MS };
+    let call = ReceiptCall { headers: &HeaderMap::new(), body: body.as_bytes(), query: "", now_ms: NOW_MS };
     assert_eq!(vendor.receipts(&call), Err(ReceiptRefused::Forged));
     for malformed in ["", "x", "7", "data=x", "\"\""] {
         assert_eq!(

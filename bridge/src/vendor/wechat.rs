@@ -3,6 +3,8 @@
 //! Rules from WeChat's "subscribeMessage.send". See `docs/vendors/wechat.md`. WeChat shows a template's fields and
 //! nothing else, so the credential says which of them carry title and body.
 
+mod events;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::credential::{CredentialError, Secret, check_way, check_word};
 use super::form::{by_status, code, json_body, note, post_json, text, throttled, ttl_s, words};
+use super::receipt::{Receipt, ReceiptCall, ReceiptRefused};
 use super::shorten::{cut_chars, shortened, texts};
 use super::{
     Account, Answer, CannotSend, Login, LoginStep, Push, PushKind, Scope, Vendor, VendorName, Verdict, merge,
@@ -43,6 +46,12 @@ pub struct WechatCredential {
     /// Which release opens: `formal` (usual), `trial` or `developer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// The token entered for the message push, 3 to 32 letters and digits. Without it no events are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_token: Option<Secret>,
+    /// The key entered there (EncodingAESKey), 43 letters and digits. With it only encrypted events are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_key: Option<Secret>,
     /// Replaces WeChat's address, for proxies and tests: `https://host:port`, or `http` on this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
@@ -67,7 +76,25 @@ impl WechatCredential {
         if self.state.as_deref().is_some_and(|state| !["formal", "trial", "developer"].contains(&state)) {
             return Err(CredentialError::new("state", "is formal, trial or developer"));
         }
+        self.check_events()?;
         check_way(self.endpoint.as_deref(), self.ca_pem.as_deref())
+    }
+
+    fn check_events(&self) -> Result<(), CredentialError> {
+        let is_plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric());
+        if let Some(token) = &self.event_token
+            && (!(3..=32).contains(&token.reveal().len()) || !is_plain(token.reveal()))
+        {
+            return Err(CredentialError::new("event_token", "has 3 to 32 letters and digits"));
+        }
+        let Some(key) = &self.event_key else { return Ok(()) };
+        if self.event_token.is_none() {
+            return Err(CredentialError::new("event_key", "is of no use without event_token"));
+        }
+        match key.reveal().len() {
+            events::KEY_CHARS if events::key_bytes(key.reveal()).is_some() => Ok(()),
+            _ => Err(CredentialError::new("event_key", "has 43 letters and digits")),
+        }
     }
 
     pub(super) fn summary(&self) -> String {
@@ -184,6 +211,14 @@ impl Vendor for WechatCredential {
             40_037 | 41_030 => Verdict::ConfigError { reason },
             _ => Verdict::PayloadRejected { reason },
         }
+    }
+
+    fn receipts(&self, call: &ReceiptCall<'_>) -> Result<Vec<Receipt>, ReceiptRefused> {
+        super::receipt::bounded(events::read(self, call)?)
+    }
+
+    fn greeting(&self, call: &ReceiptCall<'_>) -> Result<String, ReceiptRefused> {
+        events::greeting(self, call)
     }
 }
 

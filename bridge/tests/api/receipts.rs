@@ -98,3 +98,47 @@ async fn a_token_that_a_receipt_calls_dead_stands_in_the_table_until_it_register
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers[name].to_str().unwrap()
 }
+
+fn sha1(parts: &[&str]) -> String {
+    let mut sorted = parts.to_vec();
+    sorted.sort_unstable();
+    let hash = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, sorted.concat().as_bytes());
+    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test]
+async fn wechat_names_pushes_by_its_own_name_and_its_events_find_the_delivery() {
+    let (world, fake) = (World::start().await, reveille_fakes::FakeVendors::start().await.unwrap());
+    let mut credential = fake.credential("wechat");
+    credential.as_object_mut().unwrap().remove("vendor");
+    credential["event_token"] = json!("eventtoken");
+    world.api.put("/v1/apps/default/credentials/wechat", credential).await.ok();
+    let openid = fake.token("wechat", 1);
+    world.api.put("/v1/apps/default/devices/d1/tokens/wechat", json!({"token": openid})).await.ok();
+    fake.answer(&openid, 200, json!({"errcode": 0, "errmsg": "ok", "msgid": 1_864_323_726_461_255_680_u64}));
+    let message = world
+        .api
+        .send(json!({"audience": {"devices": ["d1"]}, "notification": {"title": "到了"}, "delivery": {"strategy": "vendor_only"}}))
+        .await;
+    world.api.until_state(&message, "d1", "vendor_accepted").await;
+
+    let seconds = (now_ms() / 1000).to_string();
+    let signature = sha1(&["eventtoken", &seconds, "n1"]);
+    let path = format!(
+        "/v1/vendors/wechat/receipts/default?signature={signature}&timestamp={seconds}&nonce=n1&echostr=88"
+    );
+    let stranger = crate::world::Api { key: String::new(), ..world.api.clone() };
+    assert_eq!(stranger.get(&path).await.text, "88", "the address is proved to be ours");
+    assert_eq!(stranger.get(&path.replace("n1", "n2")).await.errno(), 2005);
+    let event = |name: &str| {
+        json!({"FromUserName": openid, "CreateTime": seconds, "MsgType": "event", "Event": name,
+            "List": {"MsgID": "1864323726461255680", "ErrorCode": "0", "ErrorStatus": "success"}})
+    };
+    let answer = stranger.post(&path, event("subscribe_msg_sent_event")).await;
+    assert_eq!((answer.status, answer.text.as_str()), (200, "success"));
+    world.api.until_state(&message, "d1", "vendor_delivered").await;
+    assert_eq!(stranger.post(&path, event("user_authorization_cancellation")).await.status, 200);
+    let device = world.api.get("/v1/apps/default/devices/d1").await.ok();
+    assert_eq!(device["tokens"][0]["state"], "dead", "{device}");
+    world.stop().await;
+}

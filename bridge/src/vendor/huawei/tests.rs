@@ -181,7 +181,7 @@ fn receipts_are_signed_and_say_what_became_of_the_push() {
     };
     let good = header("JReVlpSZqvfSDINC20Rp1AEpTb2C8WiXY/zzmx0R/u0=");
     let read = |headers: &http::HeaderMap, body: &str| {
-        huawei.receipts(&ReceiptCall { headers, body: body.as_bytes(), secret: None, now_ms: NOW_MS })
+        huawei.receipts(&ReceiptCall { headers, body: body.as_bytes(), query: "", now_ms: NOW_MS })
     };
     let status = |status: i64| json!({"biTag": mid(), "token": "T0", "status": status, "timestamp": 1_700_000_000_000_u64});
     for (number, wanted) in [
@@ -213,7 +213,7 @@ fn receipts_are_signed_and_say_what_became_of_the_push() {
         assert_eq!(read(&forged, &body), Err(ReceiptRefused::Forged));
     }
     assert_eq!(read(&good, "x"), Err(ReceiptRefused::Malformed));
-    let call = ReceiptCall { headers: &good, body: body.as_bytes(), secret: None, now_ms: NOW_MS };
+    let call = ReceiptCall { headers: &good, body: body.as_bytes(), query: "", now_ms: NOW_MS };
     assert_eq!(credential().receipts(&call), Err(ReceiptRefused::NotExpected), "no key, no belief");
 }
 

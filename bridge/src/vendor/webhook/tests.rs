@@ -86,12 +86,7 @@ fn receipts_are_signed_like_requests_and_not_older_than_five_minutes() {
             (HeaderName::from_static("x-push-nonce"), HeaderValue::from_static("n1")),
             (HeaderName::from_static("x-push-signature"), HeaderValue::from_str(&signature).unwrap()),
         ]);
-        webhook.receipts(&ReceiptCall {
-            headers: &headers,
-            body: body.as_bytes(),
-            secret: None,
-            now_ms: NOW_MS,
-        })
+        webhook.receipts(&ReceiptCall { headers: &headers, body: body.as_bytes(), query: "", now_ms: NOW_MS })
     };
     let secret = "0123456789abcdef";
     for (event, wanted) in [
