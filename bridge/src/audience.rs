@@ -1,23 +1,31 @@
-//! Whom a message is for, read from the indexes in order, a chunk at a time, in constant memory.
+//! Whom a message is for, read from the index in order, a chunk at a time, in constant memory.
+
+pub mod expression;
+mod parser;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
 use reveille_proto::ids::AppId;
 use serde::{Deserialize, Serialize};
 
+pub use expression::Expression;
+use expression::{Field, Match};
+pub use parser::ExpressionError;
+
 use crate::devices;
-use crate::store::{StoreError, Tx, keys};
+use crate::index::{DeviceNumber, Known, Summary};
+use crate::store::{StoreError, Tx};
 
 /// Entries of one audience at most: devices, aliases and tags together. Larger ones are a tag, or all.
 pub const ENTRIES_MAX: usize = 10_000;
-/// How far an estimate counts.
-const ESTIMATE_MAX: usize = 10_000;
 
 /// Whom a message is for: whoever is in any of these.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Audience {
-    /// By id.
+    /// By id, known to the bridge or not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<String>,
     /// By alias, by its type.
@@ -29,6 +37,9 @@ pub struct Audience {
     /// Every device of the app.
     #[serde(skip_serializing_if = "is_false")]
     pub all: bool,
+    /// Whoever this means, with every segment written out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expr: Option<Expression>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
@@ -39,16 +50,57 @@ fn is_false(value: &bool) -> bool {
 /// A place in an audience.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// The part: devices first, then each alias, each tag, and all.
+    /// The listed devices first, then whoever the index knows. A place of an older release within its parts is read
+    /// as the beginning of the second one: whoever was seen is passed over.
     pub part: usize,
-    /// The device in it that was read last.
+    /// The listed device that was read last.
     #[serde(default)]
     pub after: Option<String>,
+    /// The number of the device in the index that comes next.
+    #[serde(default)]
+    pub number: Option<DeviceNumber>,
 }
 
-enum Part {
-    Listed,
-    Index(Vec<u8>),
+/// An expression and what it needs besides the index, for one transaction.
+pub(crate) struct Asked {
+    expression: Expression,
+    known: Known,
+}
+
+impl Asked {
+    /// Looks up the devices that the expression names. Segments are written out already. Its ages count from `now_ms`.
+    pub fn new(tx: &Tx<'_>, app: &AppId, expression: Expression, now_ms: u64) -> Result<Self, StoreError> {
+        let mut ids = Vec::new();
+        expression.for_each_test(&mut |test| {
+            if let Expression::Device(id) = test {
+                ids.push(id.clone());
+            }
+        });
+        let mut known = Known { now_ms, ..Known::default() };
+        for id in ids {
+            if let Some(number) = devices::number_of(tx, app, &id)? {
+                known.devices.insert(id, number);
+            }
+        }
+        Ok(Self { expression, known })
+    }
+
+    /// The next ids from a number on, and with which number to go on.
+    pub fn ids_from(
+        &self,
+        tx: &Tx<'_>,
+        app: &AppId,
+        from: Option<DeviceNumber>,
+        limit: usize,
+    ) -> Result<(Vec<String>, Option<DeviceNumber>), StoreError> {
+        let from = from.map_or(0, |number| number.0);
+        let (numbers, next) = tx.index().numbers_from(app, &self.expression, &self.known, from, limit);
+        let mut ids = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            ids.extend(devices::id_of(tx, app, number)?); // one that was removed a moment ago has none
+        }
+        Ok((ids, next))
+    }
 }
 
 impl Audience {
@@ -59,7 +111,7 @@ impl Audience {
 
     /// Whether it names nobody.
     pub fn is_empty(&self) -> bool {
-        self.entries() == 0 && !self.all
+        self.entries() == 0 && !self.all && self.expr.is_none()
     }
 
     /// Sorted and without doubles, as it is read chunk by chunk.
@@ -71,45 +123,45 @@ impl Audience {
         self
     }
 
-    fn parts(&self, app: &AppId) -> Vec<Part> {
-        let mut parts = vec![Part::Listed];
+    /// Everybody but the listed devices, as one expression.
+    fn expression(&self) -> Option<Expression> {
         if self.all {
-            parts.push(Part::Index(keys::devices(app)));
-            return parts; // aliases and tags are within all
+            return Some(Expression::All); // the others are within
         }
+        let has =
+            |field: &Field, value: &String| Expression::Has(field.clone(), Match::Exactly(value.clone()));
+        let mut sets: Vec<_> = self.tags.iter().map(|tag| has(&Field::Tag, tag)).collect();
         for (kind, aliases) in &self.aliases {
-            parts.extend(aliases.iter().map(|alias| Part::Index(keys::alias(app, kind, alias))));
+            let field = Field::Alias(kind.clone());
+            sets.extend(aliases.iter().map(|alias| has(&field, alias)));
         }
-        parts.extend(self.tags.iter().map(|tag| Part::Index(keys::tag(app, tag))));
-        parts
+        sets.extend(self.expr.clone());
+        Expression::any_of(sets)
     }
 
-    /// The next devices, at most `limit`, and where to go on; `None` at the end. A device may occur in several
-    /// parts; whoever reads them skips those that were seen.
+    /// The next devices, at most `limit`, and where to go on; `None` at the end. A device may be listed and in the
+    /// index too; whoever reads both skips those that were seen. Ages count from `now_ms`.
     pub(crate) fn chunk(
         &self,
         tx: &Tx<'_>,
         app: &AppId,
+        now_ms: u64,
         cursor: &Cursor,
         limit: usize,
     ) -> Result<(Vec<String>, Option<Cursor>), StoreError> {
-        let parts = self.parts(app);
-        let mut cursor = cursor.clone();
-        let mut found = Vec::new();
-        while found.len() < limit {
-            let Some(part) = parts.get(cursor.part) else { return Ok((found, None)) };
-            let room = limit - found.len();
-            let ids = match part {
-                Part::Listed => self.listed(cursor.after.as_deref(), room),
-                Part::Index(index) => devices::ids_after(tx, index, cursor.after.as_deref(), room)?,
-            };
-            cursor = match ids.last() {
-                Some(last) if ids.len() == room => Cursor { part: cursor.part, after: Some(last.clone()) },
-                Some(_) | None => Cursor { part: cursor.part.saturating_add(1), after: None },
-            };
-            found.extend(ids);
+        let mut ids = Vec::new();
+        if cursor.part == 0 {
+            ids = self.listed(cursor.after.as_deref(), limit);
+            if ids.len() == limit {
+                let after = ids.last().cloned();
+                return Ok((ids, Some(Cursor { after, ..Cursor::default() })));
+            }
         }
-        Ok((found, Some(cursor)))
+        let Some(expression) = self.expression() else { return Ok((ids, None)) };
+        let asked = Asked::new(tx, app, expression, now_ms)?;
+        let (found, next) = asked.ids_from(tx, app, cursor.number, limit - ids.len())?;
+        ids.extend(found);
+        Ok((ids, next.map(|number| Cursor { part: 1, after: None, number: Some(number) })))
     }
 
     fn listed(&self, after: Option<&str>, limit: usize) -> Vec<String> {
@@ -117,72 +169,42 @@ impl Audience {
         self.devices.iter().skip(from).take(limit).cloned().collect()
     }
 
-    /// About how many devices: exact up to [`ESTIMATE_MAX`] entries that are in one part only.
-    pub(crate) fn estimate(&self, tx: &Tx<'_>, app: &AppId) -> Result<u64, StoreError> {
-        if self.all {
-            return devices::device_count(tx, app);
+    /// The number of devices, when the list alone says it.
+    pub(crate) fn listed_only(&self) -> Option<u64> {
+        self.expression().is_none().then(|| u64::try_from(self.devices.len()).unwrap_or(u64::MAX))
+    }
+
+    /// How many devices it means now, of what kind, and the first ids of them.
+    pub(crate) fn look(&self, tx: &Tx<'_>, app: &AppId, sample: usize) -> Result<Look, StoreError> {
+        let listed = self.devices.iter().cloned().map(Expression::Device);
+        let Some(everybody) = Expression::any_of(listed.chain(self.expression()).collect()) else {
+            return Ok(Look::default());
+        };
+        let asked = Asked::new(tx, app, everybody, tx.now_ms())?;
+        let mut summary = tx.index().summary(app, &asked.expression, &asked.known);
+        let strangers = self.devices.iter().filter(|id| !asked.known.devices.contains_key(*id));
+        let mut ids = asked.ids_from(tx, app, None, sample)?.0;
+        let mut unknown = 0;
+        for id in strangers {
+            unknown += 1;
+            if ids.len() < sample {
+                ids.push(id.clone());
+            }
         }
-        let (ids, _) = self.chunk(tx, app, &Cursor::default(), ESTIMATE_MAX)?;
-        let ids: std::collections::HashSet<_> = ids.into_iter().collect();
-        Ok(u64::try_from(ids.len()).unwrap_or(u64::MAX))
+        summary.devices += unknown;
+        summary.without_token += unknown;
+        Ok(Look { summary, sample: ids })
+    }
+
+    /// How many devices it means now.
+    pub(crate) fn estimate(&self, tx: &Tx<'_>, app: &AppId) -> Result<u64, StoreError> {
+        self.look(tx, app, 0).map(|look| look.summary.devices)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::devices::Device;
-    use crate::store::Store;
-    use std::sync::Arc;
-
-    #[tokio::test]
-    async fn a_chunked_audience_names_the_same_devices_as_a_whole_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), Arc::new(|| 1)).unwrap();
-        let app = AppId::default();
-        let for_write = app.clone();
-        let write = move |tx: &mut Tx<'_>| {
-            for n in 0..20 {
-                let mut device = Device { id: format!("设备-{n:02}"), ..Device::default() };
-                if n % 2 == 0 {
-                    device.tags.insert("vip".to_owned());
-                }
-                device.alias.insert("user".to_owned(), format!("{}", n / 5));
-                devices::save(tx, &for_write, &device)?;
-            }
-            Ok::<_, StoreError>(())
-        };
-        store.write(write).await.unwrap();
-        let list = |ids: &[&str]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let some = Audience {
-            devices: list(&["x", "设备-01", "x"]),
-            aliases: BTreeMap::from([("user".to_owned(), list(&["3", "none"]))]),
-            tags: list(&["vip"]),
-            all: false,
-        };
-        let everyone = Audience { all: true, tags: list(&["vip"]), ..Audience::default() };
-        for (audience, wanted) in [(some, 2 + 5 + 8), (everyone, 20), (Audience::default(), 0)] {
-            let (audience, app) = (audience.in_order(), app.clone());
-            let (mut sizes, estimate) = store
-                .read(move |tx| {
-                    let mut sizes = Vec::new();
-                    for limit in [1, 2, 3, 7, 100] {
-                        let (mut all, mut cursor) =
-                            (std::collections::BTreeSet::new(), Some(Cursor::default()));
-                        while let Some(at) = cursor {
-                            let (ids, next) = audience.chunk(tx, &app, &at, limit)?;
-                            assert!(ids.len() <= limit);
-                            all.extend(ids);
-                            cursor = next;
-                        }
-                        sizes.push(all.len());
-                    }
-                    Ok::<_, StoreError>((sizes, audience.estimate(tx, &app)?))
-                })
-                .await
-                .unwrap();
-            sizes.dedup();
-            assert_eq!((sizes, estimate), (vec![wanted], wanted as u64));
-        }
-    }
+/// Whom an audience means at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Look {
+    pub summary: Summary,
+    pub sample: Vec<String>,
 }

@@ -7,7 +7,9 @@ use reveille_proto::bridge::{self as wire};
 use reveille_proto::ids::{AppId, Epoch};
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Order, Space, StoreError, Tx, keys};
+use crate::audience::expression::Field;
+use crate::index::{Change, DeviceNumber, Label};
+use crate::store::{Order, Space, StoreError, Tx, decode, keys};
 use crate::tokens::Token;
 
 /// Longest client id that the bridge keeps, in bytes. Longer ones can use the broker, but not be pushed to.
@@ -20,12 +22,38 @@ pub const ALIASES_MAX: usize = 10;
 pub const LABEL_MAX: usize = 256;
 /// Longest attribute, in bytes.
 pub const ATTRIBUTE_MAX: usize = 64;
+/// Attributes that the business gives one device at most.
+pub const ATTRIBUTES_MAX: usize = 32;
+/// Longest name of such an attribute, in bytes.
+pub const ATTRIBUTE_NAME_MAX: usize = 32;
+/// The alias type that is meant where none is named.
+pub const USER: &str = "user";
+/// Words that mean something else in the audience language.
+const RESERVED: [&str; 14] = [
+    "alias",
+    "all",
+    "app_version",
+    "device",
+    "lang",
+    "language",
+    "last_seen",
+    "online",
+    "platform",
+    "segment",
+    "tag",
+    "timezone",
+    USER,
+    "vendor",
+];
 
 /// One install of an app.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// The MQTT client id.
     pub id: String,
+    /// Its place in the index; `None` until it is written for the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<DeviceNumber>,
     /// The business's names for it, by type, such as `user` -> `42`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub alias: BTreeMap<String, String>,
@@ -35,6 +63,9 @@ pub struct Device {
     /// What the device says of itself.
     #[serde(default)]
     pub attributes: Attributes,
+    /// What the business says of it, by name, such as `city` -> `bj`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub custom: BTreeMap<String, String>,
     /// Its addresses at vendors, the newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<Token>,
@@ -100,6 +131,15 @@ pub fn is_label(text: &str) -> bool {
     !text.is_empty() && text.len() <= LABEL_MAX && !text.chars().any(char::is_control)
 }
 
+/// Whether the business can give an attribute this name.
+pub fn is_attribute_name(name: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.len() <= ATTRIBUTE_NAME_MAX
+        && name.bytes().all(is_word)
+        && !RESERVED.contains(&name)
+}
+
 /// A device by its id.
 pub(crate) fn load(tx: &Tx<'_>, app: &AppId, id: &str) -> Result<Option<Device>, StoreError> {
     tx.load(Space::Devices, &keys::device(app, id))
@@ -111,65 +151,105 @@ pub(crate) fn load_or_new(tx: &Tx<'_>, app: &AppId, id: &str) -> Result<Device, 
     Ok(load(tx, app, id)?.unwrap_or_else(new))
 }
 
-/// Writes a device and its places in the indexes.
+/// Writes a device; the index follows once it is durable.
 pub(crate) fn save(tx: &mut Tx<'_>, app: &AppId, device: &Device) -> Result<(), StoreError> {
     let old = load(tx, app, &device.id)?;
-    if old.is_none() {
-        count(tx, app, 1)?;
-    }
-    let was = old.as_ref().map(|old| indexes(app, old)).unwrap_or_default();
-    let is = indexes(app, device);
-    for gone in was.difference(&is) {
-        tx.remove(Space::Devices, keys::member(gone, &device.id));
-    }
-    for new in is.difference(&was) {
-        tx.put(Space::Devices, keys::member(new, &device.id), Vec::new());
-    }
     let mut device = device.clone();
+    device.number = old.as_ref().and_then(|old| old.number);
+    let number = number(tx, app, &mut device)?;
+    let was = old.as_ref().map(labels).unwrap_or_default();
+    let is = labels(&device);
+    let change = Change::Device {
+        app: app.clone(),
+        number,
+        left: was.difference(&is).cloned().collect(),
+        joined: is.difference(&was).cloned().collect(),
+    };
+    tx.touched().index.push(change);
+    if old.is_none()
+        && let Some(presence) = presence(tx, app, &device.id)?
+    {
+        tx.touched().index.push(Change::Presence { app: app.clone(), number, presence });
+    }
     device.updated_at_ms = tx.now_ms();
-    let key = keys::device(app, &device.id);
-    tx.save(Space::Devices, key, &device)
+    write(tx, app, &device)
 }
 
-/// Removes a device with its tokens and its places in the indexes. `false` when there was none.
+fn write(tx: &mut Tx<'_>, app: &AppId, device: &Device) -> Result<(), StoreError> {
+    tx.save(Space::Devices, keys::device(app, &device.id), device)
+}
+
+/// Removes a device with its tokens. `false` when there was none.
 pub(crate) fn remove(tx: &mut Tx<'_>, app: &AppId, id: &str) -> Result<bool, StoreError> {
     let Some(device) = load(tx, app, id)? else { return Ok(false) };
-    for index in indexes(app, &device) {
-        tx.remove(Space::Devices, keys::member(&index, id));
-    }
     for token in &device.tokens {
         tx.remove(Space::Devices, keys::token_owner(app, token.vendor, token.token.as_str()));
     }
+    if let Some(number) = device.number {
+        tx.remove(Space::Devices, keys::device_of_number(app, number));
+        let left = labels(&device).into_iter().collect();
+        tx.touched().index.push(Change::Gone { app: app.clone(), number, left });
+    }
     tx.remove(Space::Devices, keys::device(app, id));
-    count(tx, app, -1)?;
     Ok(true)
 }
 
-fn indexes(app: &AppId, device: &Device) -> BTreeSet<Vec<u8>> {
-    let aliases = device.alias.iter().map(|(kind, alias)| keys::alias(app, kind, alias));
-    aliases.chain(device.tags.iter().map(|tag| keys::tag(app, tag))).collect()
+/// What the index keeps of a device.
+pub(crate) fn labels(device: &Device) -> BTreeSet<Label> {
+    let attribute = |name: &str, value: &String| (Field::Attribute(name.to_owned()), value.clone());
+    let own = &device.attributes;
+    let own = [
+        ("platform", &own.platform),
+        ("app_version", &own.app_version),
+        ("language", &own.language),
+        ("timezone", &own.timezone),
+    ];
+    let own = own.into_iter().filter_map(|(name, value)| value.as_ref().map(|value| attribute(name, value)));
+    let custom = device.custom.iter().map(|(name, value)| attribute(name, value));
+    let tags = device.tags.iter().map(|tag| (Field::Tag, tag.clone()));
+    let aliases = device.alias.iter().map(|(kind, alias)| (Field::Alias(kind.clone()), alias.clone()));
+    let live = device.tokens.iter().filter(|token| token.is_active());
+    let vendors = live.map(|token| (Field::Vendor, token.vendor.to_string()));
+    own.chain(custom).chain(tags).chain(aliases).chain(vendors).collect()
 }
 
-fn count(tx: &mut Tx<'_>, app: &AppId, change: i64) -> Result<(), StoreError> {
-    let count = device_count(tx, app)?.saturating_add_signed(change);
-    tx.save(Space::Apps, keys::device_count(app), &count)
+/// A device's number; a device without one gets the next and is written.
+pub(crate) fn number(tx: &mut Tx<'_>, app: &AppId, device: &mut Device) -> Result<DeviceNumber, StoreError> {
+    if let Some(number) = device.number {
+        return Ok(number);
+    }
+    let key = keys::next_device_number(app);
+    let number: DeviceNumber = tx.load(Space::Devices, &key)?.unwrap_or(DeviceNumber(0));
+    let used_up = || StoreError::Corrupt("an app has used up its device numbers".to_owned());
+    let next = DeviceNumber(number.0.checked_add(1).ok_or_else(used_up)?);
+    tx.save(Space::Devices, key, &next)?;
+    tx.put(Space::Devices, keys::device_of_number(app, number), device.id.clone().into_bytes());
+    device.number = Some(number);
+    write(tx, app, device)?;
+    Ok(number)
 }
 
-/// How many devices an app has.
-pub(crate) fn device_count(tx: &Tx<'_>, app: &AppId) -> Result<u64, StoreError> {
-    Ok(tx.load(Space::Apps, &keys::device_count(app))?.unwrap_or(0))
+/// The number of a device by its id.
+pub(crate) fn number_of(tx: &Tx<'_>, app: &AppId, id: &str) -> Result<Option<DeviceNumber>, StoreError> {
+    Ok(load(tx, app, id)?.and_then(|device| device.number))
 }
 
-/// The ids in an index or in the list of devices, in order, after a given one.
-pub(crate) fn ids_after(
+/// The id of a device by its number.
+pub(crate) fn id_of(tx: &Tx<'_>, app: &AppId, number: DeviceNumber) -> Result<Option<String>, StoreError> {
+    let id = tx.get(Space::Devices, &keys::device_of_number(app, number))?;
+    Ok(id.and_then(|id| String::from_utf8(id).ok()))
+}
+
+/// Devices after a given one, by id.
+pub(crate) fn list(
     tx: &Tx<'_>,
-    index: &[u8],
+    app: &AppId,
     after: Option<&str>,
     limit: usize,
-) -> Result<Vec<String>, StoreError> {
-    let after = after.map(|after| keys::member(index, after));
-    let found = tx.scan(Space::Devices, index, after.as_deref(), Order::Forward, limit)?;
-    Ok(found.iter().filter_map(|(key, _)| keys::text_after(key, index)).collect())
+) -> Result<Vec<Device>, StoreError> {
+    let after = after.map(|after| keys::device(app, after));
+    let found = tx.scan(Space::Devices, &keys::devices(app), after.as_deref(), Order::Forward, limit)?;
+    found.iter().map(|(_, record)| decode(record)).collect()
 }
 
 /// What is known about a device's network connection.
@@ -201,40 +281,57 @@ pub struct Presence {
     pub network: String,
 }
 
+/// The broker's last start, which ended every network connection of an earlier epoch.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct BrokerStart {
+pub(crate) struct BrokerStart {
     epoch: u64,
     at_ms: u64,
 }
 
+impl BrokerStart {
+    /// What the start leaves of what was known.
+    pub fn ends(self, mut presence: Presence) -> Presence {
+        if presence.online && presence.epoch < self.epoch {
+            (presence.online, presence.since_ms) = (false, self.at_ms);
+        }
+        presence
+    }
+}
+
+/// The broker's last start.
+pub(crate) fn broker_start(tx: &Tx<'_>) -> Result<BrokerStart, StoreError> {
+    Ok(tx.load(Space::Devices, &keys::broker_start())?.unwrap_or_default())
+}
+
 /// What is known about a device's connection; `None` when it never connected.
 pub(crate) fn presence(tx: &Tx<'_>, app: &AppId, device: &str) -> Result<Option<Presence>, StoreError> {
-    let Some(mut presence) = tx.load::<Presence>(Space::Devices, &keys::presence(app, device))? else {
+    let Some(presence) = tx.load::<Presence>(Space::Devices, &keys::presence(app, device))? else {
         return Ok(None);
     };
-    let start = tx.load::<BrokerStart>(Space::Devices, &keys::broker_start())?.unwrap_or_default();
-    if presence.online && presence.epoch < start.epoch {
-        (presence.online, presence.since_ms) = (false, start.at_ms);
-    }
-    Ok(Some(presence))
+    Ok(Some(broker_start(tx)?.ends(presence)))
 }
 
 /// Takes a fact of the broker's; one that is older than what is known changes nothing.
 pub(crate) fn note_presence(tx: &mut Tx<'_>, app: &AppId, fact: wire::Presence) -> Result<(), StoreError> {
+    let start = broker_start(tx)?;
     if fact.kind() == Kind::BrokerStarted {
-        let known = tx.load::<BrokerStart>(Space::Devices, &keys::broker_start())?.unwrap_or_default();
-        if Epoch(fact.epoch) > Epoch(known.epoch) {
+        if Epoch(fact.epoch) > Epoch(start.epoch) {
             let start = BrokerStart { epoch: fact.epoch, at_ms: fact.at_ms };
+            tx.touched().index.push(Change::BrokerStarted { epoch: start.epoch, at_ms: start.at_ms });
             tx.save(Space::Devices, keys::broker_start(), &start)?;
         }
         return Ok(());
     }
     let key = keys::presence(app, &fact.client_id);
+    let device = fact.client_id.clone();
     let known = tx.load::<Presence>(Space::Devices, &key)?;
-    match after(known, fact) {
-        Some(new) => tx.save(Space::Devices, key, &new),
-        None => Ok(()),
+    let Some(new) = after(known, fact) else { return Ok(()) };
+    tx.save(Space::Devices, key, &new)?;
+    if let Some(number) = number_of(tx, app, &device)? {
+        let presence = start.ends(new);
+        tx.touched().index.push(Change::Presence { app: app.clone(), number, presence });
     }
+    Ok(())
 }
 
 /// What is known after a fact about one device; `None` when it changes nothing. Of two facts about one epoch the

@@ -1,16 +1,21 @@
 //! The HTTP API: one file a resource. Every answer that is no success is a problem of RFC 9457.
 
+mod aliases;
 mod apps;
+mod audiences;
 mod body;
 mod credentials;
 mod dead_tokens;
 mod deliveries;
 mod devices;
+mod etag;
 mod guard;
 mod messages;
 mod operations;
 pub mod problem;
 mod receipts;
+mod segments;
+mod tags;
 mod webhooks;
 
 use std::sync::Arc;
@@ -56,10 +61,21 @@ fn router(shared: &Api, config: &Config, operations: Option<Router>) -> Router {
         .route("/v1/apps/{app}/devices", get(devices::list))
         .route(
             "/v1/apps/{app}/devices/{device}",
-            put(devices::set).get(devices::show).delete(devices::remove),
+            put(devices::set).patch(devices::change).get(devices::show).delete(devices::remove),
         )
         .route("/v1/apps/{app}/devices/{device}/tokens/{vendor}", put(devices::set_token))
         .route("/v1/apps/{app}/devices/{device}/presence", get(devices::presence))
+        .route("/v1/apps/{app}/audiences:estimate", post(audiences::estimate))
+        .route("/v1/apps/{app}/users/{user}", get(aliases::show_user))
+        .route("/v1/apps/{app}/users/{user}/devices", get(aliases::devices_of_user))
+        .route("/v1/apps/{app}/aliases/{type}/{alias}", get(aliases::show).post(aliases::act))
+        .route("/v1/apps/{app}/tags", get(tags::list))
+        .route("/v1/apps/{app}/tags/{tag}", get(tags::show).post(tags::act))
+        .route("/v1/apps/{app}/segments", get(segments::list))
+        .route(
+            "/v1/apps/{app}/segments/{segment}",
+            put(segments::set).get(segments::show).delete(segments::remove),
+        )
         .route("/v1/apps/{app}/dead-tokens", get(dead_tokens::list))
         .route("/v1/vendors/{vendor}/receipts/{app}", post(receipts::take).get(receipts::greet))
         .route("/v1/apps/{app}/messages", post(messages::send).get(messages::list))

@@ -85,7 +85,7 @@ fn expand(
     mut message: Message,
     cursor: &Cursor,
 ) -> Result<Option<Task>, StoreError> {
-    let (ids, next) = message.audience.chunk(tx, &message.app, cursor, CHUNK)?;
+    let (ids, next) = message.audience.chunk(tx, &message.app, message.accepted_at_ms, cursor, CHUNK)?;
     let mut for_broker: BTreeMap<&'static str, (Strategy, Vec<String>)> = BTreeMap::new();
     for id in ids {
         let mut case = Case::load(tx, &message, &id)?;

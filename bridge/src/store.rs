@@ -19,9 +19,10 @@ use std::thread::JoinHandle;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use tx::{Order, Tx, decode};
-pub(crate) use writer::{Lane, Wakes};
+pub(crate) use tx::{Order, Pair, Tx, decode};
+pub(crate) use writer::{Lane, Wakes, write_at_open};
 
+use crate::index::{self, Index};
 use crate::sender::Clock;
 use crate::sender::tasks::lock;
 pub use crate::vault::KeyError;
@@ -120,9 +121,15 @@ pub(crate) struct Engine {
     db: Database,
     spaces: [Keyspace; 4],
     vault: Vault,
+    index: Index,
 }
 
 impl Engine {
+    /// Which devices belong to which set.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
     fn space(&self, space: Space) -> &Keyspace {
         let [apps, devices, messages, queues] = &self.spaces;
         match space {
@@ -178,6 +185,8 @@ impl Store {
         let beside = data_dir.join(KEY_FILE);
         let engine = open_engine(&path, Vault::open(key_file.unwrap_or(&beside))?)?;
         check_key(&engine).map_err(|error| error.into_open(&path))?;
+        let failed = |source| OpenError::Engine { path: path.clone(), source };
+        index::rebuild(&engine, (clock)()).map_err(failed)?;
         let engine = Arc::new(engine);
         let (jobs, inbox) = mpsc::channel(WAITING_MAX);
         let wakes = Arc::new(Wakes::default());
@@ -331,7 +340,7 @@ fn open_engine(path: &Path, vault: Vault) -> Result<Engine, OpenError> {
     let open = |name: &str| db.keyspace(name, KeyspaceCreateOptions::default).map_err(failed);
     let [(_, apps), (_, devices), (_, messages), (_, queues)] = Space::ALL;
     let spaces = [open(apps)?, open(devices)?, open(messages)?, open(queues)?];
-    Ok(Engine { db, spaces, vault })
+    Ok(Engine { db, spaces, vault, index: Index::default() })
 }
 
 #[cfg(test)]

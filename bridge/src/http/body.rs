@@ -85,6 +85,29 @@ fn pointer(path: &ErrorPath, message: &str) -> String {
     pointer
 }
 
+/// Everything that is wrong with a body, so that the sender sees it at once.
+#[derive(Default)]
+pub(super) struct Errors(Vec<(String, String)>);
+
+impl Errors {
+    /// Notes a wrong field by its pointer.
+    pub fn add(&mut self, pointer: impl Into<String>, message: impl Into<String>) {
+        self.0.push((pointer.into(), message.into()));
+    }
+
+    /// Notes a text that is empty or too long.
+    pub fn check_text(&mut self, pointer: &str, text: Option<&str>, max: usize) {
+        if text.is_some_and(|text| text.is_empty() || text.len() > max) {
+            self.add(pointer, format!("has 1 to {max} bytes"));
+        }
+    }
+
+    /// Whether nothing was noted.
+    pub fn or_ok(self) -> Result<(), Problem> {
+        if self.0.is_empty() { Ok(()) } else { Err(Problem::fields(self.0)) }
+    }
+}
+
 /// The parameters of a path.
 pub(super) struct Params<T>(pub T);
 
@@ -120,18 +143,35 @@ impl FromRequestParts<Api> for Page {
         let Ok(Query(query)) = query else {
             return Err(Problem::because(Errno::InvalidQuery, "a list knows the parameters after and limit"));
         };
-        let limit = query.limit.unwrap_or(PAGE);
-        if !(1..=PAGE_MAX).contains(&limit) {
-            return Err(Problem::because(Errno::InvalidQuery, "limit is 1 to 1000"));
-        }
-        Ok(Self { after: query.after, limit })
+        Self::new(query.after, query.limit)
     }
 }
 
 impl Page {
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// [`Errno::InvalidQuery`] for a limit that no page has.
+    pub fn new(after: Option<String>, limit: Option<usize>) -> Result<Self, Problem> {
+        let limit = limit.unwrap_or(PAGE);
+        if !(1..=PAGE_MAX).contains(&limit) {
+            return Err(Problem::because(Errno::InvalidQuery, "limit is 1 to 1000"));
+        }
+        Ok(Self { after, limit })
+    }
+
     /// One page as JSON. `next` is the cursor of the last entry if there may be more.
     pub fn answer(&self, items: Vec<serde_json::Value>, last: Option<String>) -> impl IntoResponse + use<> {
         let next = last.filter(|_| items.len() == self.limit);
+        self.answer_with(items, next)
+    }
+
+    /// One page as JSON, with the cursor of the next one.
+    pub fn answer_with(
+        &self,
+        items: Vec<serde_json::Value>,
+        next: Option<String>,
+    ) -> impl IntoResponse + use<> {
         axum::Json(serde_json::json!({"items": items, "page": {"next": next, "limit": self.limit}}))
     }
 }

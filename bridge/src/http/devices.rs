@@ -1,20 +1,30 @@
 //! `/v1/apps/{app}/devices`: devices, their aliases, tags, tokens and presence.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::IntoResponse;
-use serde::Deserialize;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use reveille_proto::ids::AppId;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::Api;
-use super::body::{Json, Page, Params};
+use super::body::{Errors, Json, Page, Params};
 use super::credentials::vendor;
+use super::etag::{self, IfMatch};
 use super::guard::{Guarded, READ, SEND};
 use super::problem::{Errno, Problem};
-use crate::devices::{self, ALIASES_MAX, Attributes, Device, Presence, TAGS_MAX, is_device_id, is_label};
-use crate::store::{StoreError, keys};
+use crate::audience::{Asked, Expression};
+use crate::devices::{
+    self, ALIASES_MAX, ATTRIBUTE_MAX, ATTRIBUTES_MAX, Attributes, Device, Presence, TAGS_MAX, USER,
+    is_attribute_name, is_device_id, is_label,
+};
+use crate::index::DeviceNumber;
+use crate::segments::{self, WriteOutError};
+use crate::store::{StoreError, Tx};
 use crate::tokens::{self, Token, TokenState};
 use crate::vendor::DeviceToken;
 
@@ -24,6 +34,25 @@ use crate::vendor::DeviceToken;
 enum Alias {
     User(String),
     ByType(BTreeMap<String, String>),
+}
+
+/// Kept as text: `7` and `"7"` are the same.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum AttributeValue {
+    Text(String),
+    Number(serde_json::Number),
+    Truth(bool),
+}
+
+impl AttributeValue {
+    fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Number(number) => number.to_string(),
+            Self::Truth(truth) => truth.to_string(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -37,40 +66,111 @@ pub(super) struct DeviceBody {
     app_version: Option<String>,
     language: Option<String>,
     timezone: Option<String>,
+    #[serde(default)]
+    attributes: BTreeMap<String, AttributeValue>,
 }
 
-type Parts = (BTreeMap<String, String>, BTreeSet<String>, Attributes);
-
 impl DeviceBody {
-    fn check(self) -> Result<Parts, Problem> {
-        let alias = match self.alias {
+    /// Puts everything into the device in place of what it had.
+    fn put_into(self, device: &mut Device) {
+        device.alias = match self.alias {
             None => BTreeMap::new(),
-            Some(Alias::User(alias)) => BTreeMap::from([("user".to_owned(), alias)]),
+            Some(Alias::User(alias)) => BTreeMap::from([(USER.to_owned(), alias)]),
             Some(Alias::ByType(alias)) => alias,
         };
-        let attributes = Attributes {
+        device.tags = self.tags;
+        device.attributes = Attributes {
             platform: self.platform,
             app_version: self.app_version,
             language: self.language,
             timezone: self.timezone,
         };
-        if alias.len() > ALIASES_MAX || !alias.iter().all(|(kind, alias)| is_label(kind) && is_label(alias)) {
-            return Err(Problem::field(
-                "/alias",
-                "has at most 10 types, each text 1 to 256 bytes without controls",
-            ));
-        }
-        if self.tags.len() > TAGS_MAX || !self.tags.iter().all(|tag| is_label(tag)) {
-            return Err(Problem::field(
-                "/tags",
-                "has at most 100 tags, each 1 to 256 bytes without controls",
-            ));
-        }
-        if let Some(name) = attributes.too_long() {
-            return Err(Problem::field(format!("/{name}"), "has at most 64 bytes"));
-        }
-        Ok((alias, self.tags, attributes))
+        let attributes = self.attributes.into_iter();
+        device.custom = attributes.map(|(name, value)| (name, value.into_text())).collect();
     }
+}
+
+/// What is given is changed, `null` clears, what is not given stays.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DevicePatch {
+    alias: Option<BTreeMap<String, Option<String>>>,
+    tags: Option<BTreeSet<String>>,
+    #[serde(default, deserialize_with = "given")]
+    platform: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    app_version: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    language: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    timezone: Option<Option<String>>,
+    attributes: Option<BTreeMap<String, Option<AttributeValue>>>,
+}
+
+/// Tells `null` from nothing.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::<String>::deserialize(deserializer).map(Some)
+}
+
+impl DevicePatch {
+    fn put_into(self, device: &mut Device) {
+        for (name, value) in self.alias.into_iter().flatten() {
+            set_or_clear(&mut device.alias, name, value);
+        }
+        for (name, value) in self.attributes.into_iter().flatten() {
+            set_or_clear(&mut device.custom, name, value.map(AttributeValue::into_text));
+        }
+        if let Some(tags) = self.tags {
+            device.tags = tags;
+        }
+        let own = &mut device.attributes;
+        for (own, new) in [
+            (&mut own.platform, self.platform),
+            (&mut own.app_version, self.app_version),
+            (&mut own.language, self.language),
+            (&mut own.timezone, self.timezone),
+        ] {
+            if let Some(new) = new {
+                *own = new;
+            }
+        }
+    }
+}
+
+fn set_or_clear(values: &mut BTreeMap<String, String>, name: String, value: Option<String>) {
+    match value {
+        Some(value) => values.insert(name, value),
+        None => values.remove(&name),
+    };
+}
+
+/// The bounds of what the business says of a device.
+fn check(device: &Device) -> Result<(), Problem> {
+    let mut errors = Errors::default();
+    let is_alias = |(kind, alias): (&String, &String)| is_label(kind) && is_label(alias);
+    if device.alias.len() > ALIASES_MAX || !device.alias.iter().all(is_alias) {
+        errors.add("/alias", "has at most 10 types, each text 1 to 256 bytes without controls");
+    }
+    if device.tags.len() > TAGS_MAX || !device.tags.iter().all(|tag| is_label(tag)) {
+        errors.add("/tags", "has at most 100 tags, each 1 to 256 bytes without controls");
+    }
+    if let Some(name) = device.attributes.too_long() {
+        errors.add(format!("/{name}"), "has at most 64 bytes");
+    }
+    if device.custom.len() > ATTRIBUTES_MAX {
+        errors.add("/attributes", format!("has at most {ATTRIBUTES_MAX} names"));
+    }
+    for (name, value) in &device.custom {
+        if !is_attribute_name(name) {
+            errors.add(
+                format!("/attributes/{}", name.replace('~', "~0").replace('/', "~1")),
+                "is no name: 1 to 32 of a-z, 0-9 and _, a letter first, and no word of the audience language",
+            );
+        } else if value.is_empty() || value.len() > ATTRIBUTE_MAX || value.chars().any(char::is_control) {
+            errors.add(format!("/attributes/{name}"), "has 1 to 64 bytes without controls");
+        }
+    }
+    errors.or_ok()
 }
 
 fn device_id(id: String) -> Result<String, Problem> {
@@ -82,26 +182,54 @@ fn device_id(id: String) -> Result<String, Problem> {
     }
 }
 
-/// Sets alias, tags and attributes; tokens stay.
+/// Sets aliases, tags and attributes, and clears what is left out; tokens stay.
 pub(super) async fn set(
     Guarded { app, .. }: Guarded<SEND>,
     Params((_, id)): Params<(String, String)>,
+    headers: HeaderMap,
     State(shared): State<Api>,
     Json(body, _): Json<DeviceBody>,
 ) -> Result<impl IntoResponse, Problem> {
-    let (id, (alias, tags, attributes)) = (device_id(id)?, body.check()?);
-    let (status, device) = shared
-        .store
-        .write(move |tx| {
-            let is_new = devices::load(tx, &app, &id)?.is_none();
-            let mut device = devices::load_or_new(tx, &app, &id)?;
-            (device.alias, device.tags, device.attributes) = (alias, tags, attributes);
-            devices::save(tx, &app, &device)?;
-            device.updated_at_ms = tx.now_ms();
-            Ok::<_, StoreError>((if is_new { StatusCode::CREATED } else { StatusCode::OK }, device))
-        })
-        .await?;
-    Ok((status, axum::Json(show_device(&device))))
+    let (id, if_match) = (device_id(id)?, IfMatch::of(&headers));
+    let work = move |tx: &mut Tx<'_>| write(tx, &app, &id, &if_match, |device| body.put_into(device));
+    let (device, is_new) = shared.store.write(work).await?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, etag::header(&device), axum::Json(show_device(&device))))
+}
+
+/// Changes a device that is known; what is left out stays.
+pub(super) async fn change(
+    Guarded { app, .. }: Guarded<SEND>,
+    Params((_, id)): Params<(String, String)>,
+    headers: HeaderMap,
+    State(shared): State<Api>,
+    Json(body, _): Json<DevicePatch>,
+) -> Result<impl IntoResponse, Problem> {
+    let if_match = IfMatch::of(&headers);
+    let work = move |tx: &mut Tx<'_>| {
+        devices::load(tx, &app, &id)?.ok_or_else(|| Problem::new(Errno::DeviceUnknown))?;
+        write(tx, &app, &id, &if_match, |device| body.put_into(device))
+    };
+    let (device, _) = shared.store.write(work).await?;
+    Ok((etag::header(&device), axum::Json(show_device(&device))))
+}
+
+/// Changes a device in one transaction; the device as it is then, and whether it is new.
+fn write(
+    tx: &mut Tx<'_>,
+    app: &AppId,
+    id: &str,
+    if_match: &IfMatch,
+    change: impl FnOnce(&mut Device),
+) -> Result<(Device, bool), Problem> {
+    let old = devices::load(tx, app, id)?;
+    if_match.check(old.as_ref())?;
+    let is_new = old.is_none();
+    let mut device = devices::load_or_new(tx, app, id)?;
+    change(&mut device);
+    check(&device)?;
+    devices::save(tx, app, &device)?;
+    Ok((devices::load_or_new(tx, app, id)?, is_new))
 }
 
 /// One device.
@@ -111,39 +239,82 @@ pub(super) async fn show(
     State(shared): State<Api>,
 ) -> Result<impl IntoResponse, Problem> {
     let device = shared.store.read(move |tx| devices::load(tx, &app, &id)).await?;
-    device.map(|device| axum::Json(show_device(&device))).ok_or_else(|| Problem::new(Errno::DeviceUnknown))
+    let device = device.ok_or_else(|| Problem::new(Errno::DeviceUnknown))?;
+    Ok((etag::header(&device), axum::Json(show_device(&device))))
 }
 
 /// Forgets a device with its tokens. Its session at the broker stays.
 pub(super) async fn remove(
     Guarded { app, .. }: Guarded<SEND>,
     Params((_, id)): Params<(String, String)>,
+    headers: HeaderMap,
     State(shared): State<Api>,
 ) -> Result<impl IntoResponse, Problem> {
-    match shared.store.write(move |tx| devices::remove(tx, &app, &id)).await? {
+    let if_match = IfMatch::of(&headers);
+    let work = move |tx: &mut Tx<'_>| {
+        if_match.check(devices::load(tx, &app, &id)?.as_ref())?;
+        Ok::<_, Problem>(devices::remove(tx, &app, &id)?)
+    };
+    match shared.store.write(work).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(Problem::new(Errno::DeviceUnknown)),
     }
 }
 
-/// Devices by id.
+/// Which devices.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    filter: Option<String>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// Devices by id; with `filter` those that an expression means, in the order in which they came.
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<READ>,
-    page: Page,
+    query: Result<Query<ListQuery>, QueryRejection>,
     State(shared): State<Api>,
-) -> Result<impl IntoResponse, Problem> {
-    let (after, limit) = (page.after.clone(), page.limit);
-    let found = shared
+) -> Result<Response, Problem> {
+    const KNOWN: &str = "a list of devices knows the parameters filter, after and limit";
+    let Query(query) = query.map_err(|_| Problem::because(Errno::InvalidQuery, KNOWN))?;
+    let page = Page::new(query.after, query.limit)?;
+    let Some(filter) = query.filter else {
+        let (after, limit) = (page.after.clone(), page.limit);
+        let found = shared.store.read(move |tx| devices::list(tx, &app, after.as_deref(), limit)).await?;
+        let last = found.last().map(|device| device.id.clone());
+        return Ok(page.answer(found.iter().map(show_device).collect(), last).into_response());
+    };
+    let wrong = |error: &dyn Display| Problem::because(Errno::InvalidQuery, format!("filter: {error}"));
+    let filter = Expression::parse(&filter).map_err(|error| wrong(&error))?;
+    let (found, next) = list_where(&shared, app, filter, &page).await?;
+    Ok(page.answer_with(found.iter().map(show_device).collect(), next).into_response())
+}
+
+/// One page of the devices that an expression means, and the cursor of the next one.
+pub(super) async fn list_where(
+    shared: &Api,
+    app: AppId,
+    filter: Expression,
+    page: &Page,
+) -> Result<(Vec<Device>, Option<String>), Problem> {
+    let from = page.after.as_deref().map(|cursor| cursor.parse().map(DeviceNumber)).transpose();
+    let from = from.map_err(|_| Problem::because(Errno::InvalidCursor, "after is a cursor of this list"))?;
+    let limit = page.limit;
+    shared
         .store
         .read(move |tx| {
-            let ids = devices::ids_after(tx, &keys::devices(&app), after.as_deref(), limit)?;
-            ids.iter()
-                .filter_map(|id| devices::load(tx, &app, id).transpose())
-                .collect::<Result<Vec<_>, StoreError>>()
+            let filter = segments::write_out(tx, &app, &filter).map_err(|error| match error {
+                WriteOutError::Store(error) => error.into(),
+                error => Problem::because(Errno::InvalidQuery, format!("filter: {error}")),
+            })?;
+            let asked = Asked::new(tx, &app, filter, tx.now_ms())?;
+            let (ids, next) = asked.ids_from(tx, &app, from, limit)?;
+            let found = ids.iter().filter_map(|id| devices::load(tx, &app, id).transpose());
+            let found = found.collect::<Result<Vec<_>, StoreError>>()?;
+            Ok((found, next.map(|number| number.0.to_string())))
         })
-        .await?;
-    let last = found.last().map(|device| device.id.clone());
-    Ok(page.answer(found.iter().map(show_device).collect(), last))
+        .await
 }
 
 #[derive(Deserialize)]
@@ -195,7 +366,8 @@ pub(super) async fn presence(
     }
 }
 
-fn show_device(device: &Device) -> Value {
+/// A device as JSON.
+pub(super) fn show_device(device: &Device) -> Value {
     json!({
         "id": device.id,
         "alias": device.alias,
@@ -204,6 +376,7 @@ fn show_device(device: &Device) -> Value {
         "app_version": device.attributes.app_version,
         "language": device.attributes.language,
         "timezone": device.attributes.timezone,
+        "attributes": device.custom,
         "tokens": device.tokens.iter().map(show_token).collect::<Vec<_>>(),
         "created_at_ms": device.created_at_ms,
         "updated_at_ms": device.updated_at_ms,

@@ -2,6 +2,7 @@
 
 use reveille_proto::ids::{AppId, MessageId};
 
+use crate::index::DeviceNumber;
 use crate::vendor::VendorName;
 
 fn text(key: &mut Vec<u8>, text: &str) {
@@ -62,11 +63,6 @@ pub fn day(app: &AppId, vendor: VendorName) -> Vec<u8> {
     key(b'u', &[app.as_str(), vendor.as_str()])
 }
 
-/// `apps`: how many devices an app has.
-pub fn device_count(app: &AppId) -> Vec<u8> {
-    key(b'n', &[app.as_str()])
-}
-
 /// `apps`: which events an app's webhooks want.
 pub fn webhook_list(app: &AppId) -> Vec<u8> {
     key(b'h', &[app.as_str()])
@@ -90,6 +86,33 @@ pub fn device(app: &AppId, device: &str) -> Vec<u8> {
 /// `devices`: every device of an app.
 pub fn devices(app: &AppId) -> Vec<u8> {
     key(b'd', &[app.as_str()])
+}
+
+/// `devices`: every device of every app.
+pub fn all_devices() -> Vec<u8> {
+    vec![b'd']
+}
+
+/// `devices`: the id of a device by its number.
+pub fn device_of_number(app: &AppId, number: DeviceNumber) -> Vec<u8> {
+    let mut key = key(b'i', &[app.as_str()]);
+    key.extend_from_slice(&number.0.to_be_bytes());
+    key
+}
+
+/// `devices`: the number that an app's next device gets.
+pub fn next_device_number(app: &AppId) -> Vec<u8> {
+    key(b'n', &[app.as_str()])
+}
+
+/// `devices`: where older releases kept who has a tag or an alias.
+pub fn old_indexes() -> [Vec<u8>; 2] {
+    [vec![b'g'], vec![b'l']]
+}
+
+/// `devices`: every presence of every app.
+pub fn all_presences() -> Vec<u8> {
+    vec![b'p']
 }
 
 /// `devices`: what is known about a device's connection.
@@ -124,14 +147,14 @@ pub fn dead(app: &AppId, number: u64) -> Vec<u8> {
     key
 }
 
-/// `devices`: the devices with an alias.
-pub fn alias(app: &AppId, kind: &str, alias: &str) -> Vec<u8> {
-    key(b'l', &[app.as_str(), kind, alias])
+/// `apps`: every segment of an app.
+pub fn segments(app: &AppId) -> Vec<u8> {
+    key(b's', &[app.as_str()])
 }
 
-/// `devices`: the devices with a tag.
-pub fn tag(app: &AppId, tag: &str) -> Vec<u8> {
-    key(b'g', &[app.as_str(), tag])
+/// `apps`: one segment.
+pub fn segment(app: &AppId, name: &str) -> Vec<u8> {
+    key(b's', &[app.as_str(), name])
 }
 
 /// One device in an index.
@@ -139,6 +162,12 @@ pub fn member(index: &[u8], device: &str) -> Vec<u8> {
     let mut key = index.to_vec();
     text(&mut key, device);
     key
+}
+
+/// The app at the beginning of what stands behind a prefix.
+pub fn app_at(place: &[u8]) -> Option<AppId> {
+    let end = place.iter().position(|byte| *byte == 0)?;
+    AppId::parse(std::str::from_utf8(place.get(..end)?).ok()?).ok()
 }
 
 /// The text that stands behind a prefix, up to its NUL.

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::writer::Touched;
 use super::{Engine, Space, StoreError};
+use crate::index::Index;
 
 /// What was written and is not in the engine yet; `None` stands for removed.
 pub(super) type Overlay = BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>;
@@ -34,7 +35,7 @@ pub(crate) struct Tx<'a> {
 }
 
 impl<'a> Tx<'a> {
-    pub(super) fn reading(engine: &'a Engine, now_ms: u64) -> Self {
+    pub(crate) fn reading(engine: &'a Engine, now_ms: u64) -> Self {
         Self { engine, group: None, own: Overlay::new(), touched: Touched::default(), now_ms }
     }
 
@@ -49,6 +50,11 @@ impl<'a> Tx<'a> {
     /// When this transaction runs, in milliseconds since 1970.
     pub fn now_ms(&self) -> u64 {
         self.now_ms
+    }
+
+    /// Which devices belong to which set: as of the last commit, without what is written since.
+    pub fn index(&self) -> &Index {
+        self.engine.index()
     }
 
     /// Who is to be woken when this becomes durable.

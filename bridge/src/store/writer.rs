@@ -1,7 +1,7 @@
 //! The thread that owns all writes: runs what waits, syncs once, then tells everyone.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use fjall::PersistMode;
 use reveille_proto::ids::AppId;
@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::tx::{Overlay, Tx};
 use super::{Engine, Job, StoreError};
+use crate::index::Change;
 use crate::sender::Clock;
 use crate::sender::tasks::lock;
 use crate::vendor::VendorName;
@@ -82,6 +83,8 @@ pub(crate) struct Touched {
     pub lanes: BTreeSet<Lane>,
     /// Webhooks'.
     pub hooks: BTreeSet<Hook>,
+    /// What the index has to follow, in order.
+    pub index: Vec<Change>,
 }
 
 impl Touched {
@@ -91,6 +94,7 @@ impl Touched {
         self.jobs |= other.jobs;
         self.lanes.extend(other.lanes);
         self.hooks.extend(other.hooks);
+        self.index.extend(other.index);
     }
 }
 
@@ -133,18 +137,14 @@ impl<'a> Round<'a> {
     }
 
     fn commit(self, wakes: &Wakes) {
-        let Self { engine, overlay, touched, waiting, .. } = self;
-        let mut batch = engine.db.batch().durability(Some(PersistMode::SyncData));
-        for ((space, key), value) in overlay {
-            match value {
-                Some(value) => batch.insert(engine.space(space), key, value),
-                None => batch.remove(engine.space(space), key),
-            }
-        }
-        let result = batch.commit().map_err(|error| {
+        let Self { engine, overlay, mut touched, waiting, .. } = self;
+        let result = commit(engine, overlay).map_err(|error| {
             tracing::error!(%error, "the bridge's store does not take writes any more");
-            StoreError::Engine(Arc::new(error))
+            StoreError::from(error)
         });
+        if result.is_ok() {
+            engine.index().apply(std::mem::take(&mut touched.index)); // before anyone is told of it
+        }
         for told in waiting {
             told(result.clone());
         }
@@ -152,6 +152,33 @@ impl<'a> Round<'a> {
             wakes.wake(touched);
         }
     }
+}
+
+fn commit(engine: &Engine, overlay: Overlay) -> Result<(), fjall::Error> {
+    let mut batch = engine.db.batch().durability(Some(PersistMode::SyncData));
+    for ((space, key), value) in overlay {
+        match value {
+            Some(value) => batch.insert(engine.space(space), key, value),
+            None => batch.remove(engine.space(space), key),
+        }
+    }
+    batch.commit()
+}
+
+/// A write while the store is being opened, before its thread runs. The index does not follow.
+pub(crate) fn write_at_open<T>(
+    engine: &Engine,
+    now_ms: u64,
+    work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let nothing = Overlay::new();
+    let mut tx = Tx::writing(engine, &nothing, now_ms);
+    let result = work(&mut tx)?;
+    let (changes, _) = tx.into_changes();
+    if !changes.is_empty() {
+        commit(engine, changes)?;
+    }
+    Ok(result)
 }
 
 /// Runs until every handle of the store is gone.

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod audience;
 mod broker;
 mod credentials;
 mod delivery;

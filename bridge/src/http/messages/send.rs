@@ -11,12 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::apps::sha256;
-use crate::audience::{Audience, ENTRIES_MAX};
 use crate::config::{TTL_MAX_S, WAIT_ACK_MS};
-use crate::devices::is_device_id;
 use crate::facts::keep_new;
 use crate::http::Api;
-use crate::http::body::Json;
+use crate::http::audiences::{self, AudienceBody};
+use crate::http::body::{Errors, Json};
 use crate::http::guard::{Guarded, SEND};
 use crate::http::problem::{Errno, Problem};
 use crate::jobs::{self, Task};
@@ -26,34 +25,14 @@ use crate::rules::Rules;
 use crate::store::{Space, Tx, keys};
 use crate::vendor::{Priority, VendorName, is_reserved_data_key};
 
-/// Audiences up to so many entries are expanded before the answer; larger ones by a job after it.
-const EXPANDED_AT_ONCE: usize = 100;
+/// Audiences of up to so many devices are expanded before the answer; larger ones by a job after it.
+const EXPANDED_AT_ONCE: u64 = 100;
 const TITLE_MAX: usize = 1024;
 const TEXT_MAX: usize = 16 * 1024;
 const DATA_BYTES_MAX: usize = 64 * 1024;
 const KEY_MAX: usize = 255;
 /// APNs allows no longer collapse id.
 const COLLAPSE_KEY_MAX: usize = 64;
-
-/// A list of aliases means the alias type `user`.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Aliases {
-    Users(Vec<String>),
-    ByType(BTreeMap<String, Vec<String>>),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AudienceBody {
-    #[serde(default)]
-    devices: Vec<String>,
-    aliases: Option<Aliases>,
-    #[serde(default)]
-    tags: Vec<String>,
-    #[serde(default)]
-    all: bool,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,9 +79,11 @@ pub(in crate::http) async fn send(
     Json(body, bytes): Json<SendBody>,
 ) -> Result<Response, Problem> {
     let idempotency = idempotency(&headers, &app, &caller.key_id)?;
-    let message = message(body, &app, &shared.rules, shared.store.now_ms())?;
+    let mut message = message(body, &app, &shared.rules, shared.store.now_ms())?;
+    let (audience, estimate) = audiences::count(&shared, &app, message.audience).await?;
+    message.audience = audience;
     let (rules, body_hash) = (shared.rules, sha256(&bytes).to_vec());
-    let accepted = move |tx: &mut Tx<'_>| accept(tx, &rules, message, idempotency, body_hash);
+    let accepted = move |tx: &mut Tx<'_>| accept(tx, &rules, message, estimate, idempotency, body_hash);
     let (answer, is_replay) = shared.store.write(accepted).await?;
     if is_replay {
         let headers = [("idempotent-replayed", "true")];
@@ -124,6 +105,7 @@ fn accept(
     tx: &mut Tx<'_>,
     rules: &Rules,
     message: Message,
+    estimate: u64,
     idempotency: Option<Vec<u8>>,
     body_hash: Vec<u8>,
 ) -> Result<(Value, bool), Problem> {
@@ -134,11 +116,9 @@ fn accept(
         return if is_same { Ok((kept.answer, true)) } else { Err(Problem::new(Errno::IdempotencyMismatch)) };
     }
     let (app, id) = (message.app.clone(), message.id);
-    let estimate = message.audience.estimate(tx, &app)?;
     keep_new(tx, rules, &message, true)?;
     jobs::begin(tx, &app, id, Task::Expand(Default::default()))?;
-    let is_small = !message.audience.all && message.audience.entries() <= EXPANDED_AT_ONCE;
-    if is_small && message.audience.tags.is_empty() {
+    if estimate <= EXPANDED_AT_ONCE {
         jobs::step(tx, rules, &app, id)?;
     }
     let answer = json!({"id": id.to_string(), "state": "accepted", "audience_estimate": estimate});
@@ -153,7 +133,7 @@ fn accept(
 
 fn message(body: SendBody, app: &AppId, rules: &Rules, now_ms: u64) -> Result<Message, Problem> {
     let mut errors = Errors::default();
-    let audience = audience(body.audience, &mut errors);
+    let audience = body.audience.check(&mut errors);
     let mut notification = body.notification;
     if let (Some(notification), Some(category)) = (&mut notification, &body.delivery.category) {
         notification.category.get_or_insert_with(|| category.clone());
@@ -190,47 +170,6 @@ fn message(body: SendBody, app: &AppId, rules: &Rules, now_ms: u64) -> Result<Me
         campaign: body.campaign,
         ..Message::unknown(app, new_id(), now_ms)
     })
-}
-
-/// Everything that is wrong, so that the sender sees it at once.
-#[derive(Default)]
-struct Errors(Vec<(String, String)>);
-
-impl Errors {
-    fn add(&mut self, pointer: impl Into<String>, message: impl Into<String>) {
-        self.0.push((pointer.into(), message.into()));
-    }
-
-    fn check_text(&mut self, pointer: &str, text: Option<&str>, max: usize) {
-        if text.is_some_and(|text| text.is_empty() || text.len() > max) {
-            self.add(pointer, format!("has 1 to {max} bytes"));
-        }
-    }
-
-    fn or_ok(self) -> Result<(), Problem> {
-        if self.0.is_empty() { Ok(()) } else { Err(Problem::fields(self.0)) }
-    }
-}
-
-fn audience(body: AudienceBody, errors: &mut Errors) -> Audience {
-    let aliases = match body.aliases {
-        None => BTreeMap::new(),
-        Some(Aliases::Users(users)) => BTreeMap::from([("user".to_owned(), users)]),
-        Some(Aliases::ByType(aliases)) => aliases,
-    };
-    for (at, device) in body.devices.iter().enumerate() {
-        if !is_device_id(device) {
-            errors.add(format!("/audience/devices/{at}"), "is a client id of 1 to 1,024 bytes");
-        }
-    }
-    let audience = Audience { devices: body.devices, aliases, tags: body.tags, all: body.all };
-    if audience.is_empty() {
-        errors.add("/audience", "names nobody: give devices, aliases, tags, or all");
-    }
-    if audience.entries() > ENTRIES_MAX {
-        errors.add("/audience", format!("has at most {ENTRIES_MAX} entries; use a tag for more"));
-    }
-    audience.in_order()
 }
 
 fn check_content(notification: Option<&Notification>, data: &Map<String, Value>, errors: &mut Errors) {

@@ -1,0 +1,153 @@
+//! The `audience` of a request body, and `POST /v1/apps/{app}/audiences:estimate`.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use reveille_proto::ids::AppId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Api;
+use super::body::{Errors, Json};
+use super::guard::{Guarded, READ};
+use super::problem::Problem;
+use crate::audience::{Audience, ENTRIES_MAX, Expression, Look};
+use crate::devices::{USER, is_device_id};
+use crate::segments::{self, WriteOutError};
+use crate::store::Tx;
+
+/// Devices that an estimate shows.
+pub(super) const SAMPLE: usize = 10;
+/// Where the expression stands in a body.
+const EXPR: &str = "/audience/expr";
+
+/// A list of aliases means the alias type `user`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Aliases {
+    Users(Vec<String>),
+    ByType(BTreeMap<String, Vec<String>>),
+}
+
+/// Whom a message is for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AudienceBody {
+    #[serde(default)]
+    devices: Vec<String>,
+    aliases: Option<Aliases>,
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default)]
+    all: bool,
+    expr: Option<String>,
+}
+
+impl AudienceBody {
+    /// Checks it; its segments are still names.
+    pub fn check(self, errors: &mut Errors) -> Audience {
+        let aliases = match self.aliases {
+            None => BTreeMap::new(),
+            Some(Aliases::Users(users)) => BTreeMap::from([(USER.to_owned(), users)]),
+            Some(Aliases::ByType(aliases)) => aliases,
+        };
+        for (at, device) in self.devices.iter().enumerate() {
+            if !is_device_id(device) {
+                errors.add(format!("/audience/devices/{at}"), "is a client id of 1 to 1,024 bytes");
+            }
+        }
+        let has_expr = self.expr.is_some();
+        let expr = self.expr.and_then(|text| errors.expression(EXPR, &text));
+        let audience = Audience { devices: self.devices, aliases, tags: self.tags, all: self.all, expr };
+        if audience.is_empty() && !has_expr {
+            errors.add("/audience", "names nobody: give devices, aliases, tags, expr, or all");
+        }
+        if audience.entries() > ENTRIES_MAX {
+            errors.add("/audience", format!("has at most {ENTRIES_MAX} entries; use a tag for more"));
+        }
+        audience.in_order()
+    }
+}
+
+impl Errors {
+    /// Reads an expression, or notes why it is none.
+    pub fn expression(&mut self, pointer: &str, text: &str) -> Option<Expression> {
+        Expression::parse(text).map_err(|error| self.add(pointer, error.to_string())).ok()
+    }
+}
+
+/// A problem of an expression that stands at this place of the body.
+pub(super) fn not_written_out(error: WriteOutError, pointer: &str) -> Problem {
+    match error {
+        WriteOutError::Store(error) => error.into(),
+        WriteOutError::Unknown(_)
+        | WriteOutError::TooDeep(_)
+        | WriteOutError::TooMany
+        | WriteOutError::TooLarge(_) => Problem::field(pointer, error.to_string()),
+    }
+}
+
+/// Writes out the segments.
+pub(super) fn write_out(tx: &Tx<'_>, app: &AppId, audience: &mut Audience) -> Result<(), Problem> {
+    if let Some(expr) = &mut audience.expr {
+        *expr = segments::write_out(tx, app, expr).map_err(|error| not_written_out(error, EXPR))?;
+    }
+    Ok(())
+}
+
+/// Writes out the segments, and counts.
+pub(super) async fn count(
+    shared: &Api,
+    app: &AppId,
+    mut audience: Audience,
+) -> Result<(Audience, u64), Problem> {
+    if let Some(count) = audience.listed_only() {
+        return Ok((audience, count));
+    }
+    let app = app.clone();
+    shared
+        .store
+        .read(move |tx| {
+            write_out(tx, &app, &mut audience)?;
+            let count = audience.estimate(tx, &app)?;
+            Ok((audience, count))
+        })
+        .await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EstimateBody {
+    audience: AudienceBody,
+}
+
+/// Counts an audience without sending.
+pub(super) async fn estimate(
+    Guarded { app, .. }: Guarded<READ>,
+    State(shared): State<Api>,
+    Json(body, _): Json<EstimateBody>,
+) -> Result<impl IntoResponse, Problem> {
+    let mut errors = Errors::default();
+    let mut audience = body.audience.check(&mut errors);
+    errors.or_ok()?;
+    let look = shared
+        .store
+        .read(move |tx| {
+            write_out(tx, &app, &mut audience)?;
+            Ok::<_, Problem>(audience.look(tx, &app, SAMPLE)?)
+        })
+        .await?;
+    Ok(axum::Json(show(&look)))
+}
+
+/// Whom an audience means, as JSON.
+pub(super) fn show(look: &Look) -> Value {
+    json!({
+        "devices": look.summary.devices,
+        "online": look.summary.online,
+        "by_vendor": look.summary.by_vendor,
+        "without_token": look.summary.without_token,
+        "sample": look.sample,
+    })
+}

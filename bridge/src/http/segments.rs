@@ -1,0 +1,134 @@
+//! `/v1/apps/{app}/segments`: audiences under a name.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
+use reveille_proto::ids::AppId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Api;
+use super::audiences::not_written_out;
+use super::body::{Json, Page, Params};
+use super::etag::{self, IfMatch};
+use super::guard::{Guarded, READ, SEND};
+use super::problem::{Errno, Problem};
+use crate::audience::{Audience, Expression};
+use crate::segments::{self, SEGMENTS_MAX, Segment, is_segment_name};
+use crate::store::Tx;
+
+const DESCRIPTION_MAX: usize = 256;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SegmentBody {
+    expr: String,
+    #[serde(default)]
+    description: String,
+}
+
+/// Makes or replaces a segment. Messages that were sent to it before keep the audience that it had then.
+pub(super) async fn set(
+    Guarded { app, .. }: Guarded<SEND>,
+    Params((_, name)): Params<(String, String)>,
+    headers: HeaderMap,
+    State(shared): State<Api>,
+    Json(body, _): Json<SegmentBody>,
+) -> Result<impl IntoResponse, Problem> {
+    if !is_segment_name(&name) {
+        return Err(Problem::because(Errno::InvalidPath, "a segment's name is 1 to 64 of A-Z a-z 0-9 _ - ."));
+    }
+    let expr = Expression::parse(&body.expr).map_err(|error| Problem::field("/expr", error.to_string()))?;
+    if body.description.len() > DESCRIPTION_MAX {
+        return Err(Problem::field("/description", format!("has at most {DESCRIPTION_MAX} bytes")));
+    }
+    let (if_match, description) = (IfMatch::of(&headers), body.description);
+    let (status, segment) = shared
+        .store
+        .write(move |tx| {
+            let old = segments::load(tx, &app, &name)?;
+            if_match.check(old.as_ref())?;
+            let now_ms = tx.now_ms();
+            let created_at_ms = old.as_ref().map_or(now_ms, |old| old.created_at_ms);
+            let segment = Segment { name, expr, description, created_at_ms, updated_at_ms: now_ms };
+            keep(tx, &app, &segment, old.is_none())?;
+            Ok::<_, Problem>((if old.is_none() { StatusCode::CREATED } else { StatusCode::OK }, segment))
+        })
+        .await?;
+    Ok((status, etag::header(&segment), axum::Json(segment)))
+}
+
+/// Writes a segment that can be written out: what it names exists, and it does not stand within itself.
+fn keep(tx: &mut Tx<'_>, app: &AppId, segment: &Segment, is_new: bool) -> Result<(), Problem> {
+    if is_new && segments::list(tx, app, None, SEGMENTS_MAX)?.len() >= SEGMENTS_MAX {
+        return Err(Problem::because(Errno::TooManySegments, format!("at most {SEGMENTS_MAX}")));
+    }
+    segments::save(tx, app, segment)?;
+    segments::write_out(tx, app, &segment.expr).map_err(|error| not_written_out(error, "/expr"))?;
+    Ok(())
+}
+
+/// One segment with how many devices are in it now.
+pub(super) async fn show(
+    Guarded { app, .. }: Guarded<READ>,
+    Params((_, name)): Params<(String, String)>,
+    State(shared): State<Api>,
+) -> Result<impl IntoResponse, Problem> {
+    let (segment, shown) = shared
+        .store
+        .read(move |tx| {
+            let segment = segments::load(tx, &app, &name)?;
+            let segment = segment.ok_or_else(|| Problem::new(Errno::SegmentUnknown))?;
+            let shown = counted(tx, &app, &segment)?;
+            Ok::<_, Problem>((segment, shown))
+        })
+        .await?;
+    Ok((etag::header(&segment), axum::Json(shown)))
+}
+
+fn counted(tx: &Tx<'_>, app: &AppId, segment: &Segment) -> Result<Value, Problem> {
+    let expr =
+        segments::write_out(tx, app, &segment.expr).map_err(|error| not_written_out(error, "/expr"))?;
+    let audience = Audience { expr: Some(expr), ..Audience::default() };
+    let mut shown = json!(segment);
+    if let Value::Object(fields) = &mut shown {
+        fields.insert("devices".to_owned(), audience.estimate(tx, app)?.into());
+    }
+    Ok(shown)
+}
+
+/// Segments by name.
+pub(super) async fn list(
+    Guarded { app, .. }: Guarded<READ>,
+    page: Page,
+    State(shared): State<Api>,
+) -> Result<impl IntoResponse, Problem> {
+    let (after, limit) = (page.after.clone(), page.limit);
+    let found = shared.store.read(move |tx| segments::list(tx, &app, after.as_deref(), limit)).await?;
+    let last = found.last().map(|segment| segment.name.clone());
+    Ok(page.answer(found.iter().map(|segment| json!(segment)).collect(), last))
+}
+
+/// Removes a segment that no other one names.
+pub(super) async fn remove(
+    Guarded { app, .. }: Guarded<SEND>,
+    Params((_, name)): Params<(String, String)>,
+    headers: HeaderMap,
+    State(shared): State<Api>,
+) -> Result<impl IntoResponse, Problem> {
+    let if_match = IfMatch::of(&headers);
+    shared
+        .store
+        .write(move |tx| {
+            let segment = segments::load(tx, &app, &name)?;
+            let segment = segment.ok_or_else(|| Problem::new(Errno::SegmentUnknown))?;
+            if_match.check(Some(&segment))?;
+            if let Some(user) = segments::user_of(tx, &app, &name)? {
+                return Err(Problem::because(Errno::SegmentInUse, format!("by the segment {user}")));
+            }
+            segments::remove(tx, &app, &name);
+            Ok(())
+        })
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}

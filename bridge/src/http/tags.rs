@@ -1,0 +1,157 @@
+//! `/v1/apps/{app}/tags`: labels of devices; `:add` and `:remove` for lists of devices.
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use reveille_proto::ids::AppId;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Api;
+use super::body::{Json, Page, Params};
+use super::guard::{Guarded, READ, SEND};
+use super::problem::{Errno, Problem};
+use crate::audience::expression::Field;
+use crate::devices::{self, Device, TAGS_MAX, is_label};
+use crate::store::{StoreError, Tx};
+
+/// Devices of one call at most: they become durable together.
+pub(super) const DEVICES_MAX: usize = 1000;
+
+/// Devices that get or lose something.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DevicesBody {
+    devices: Vec<String>,
+}
+
+impl DevicesBody {
+    /// At least one, and not too many.
+    pub fn check(self) -> Result<Vec<String>, Problem> {
+        match self.devices.len() {
+            1..=DEVICES_MAX => Ok(self.devices),
+            _ => Err(Problem::field("/devices", format!("has 1 to {DEVICES_MAX} ids"))),
+        }
+    }
+}
+
+/// What a call does to each device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    Add,
+    Remove,
+}
+
+impl Act {
+    /// Splits `name:add` and `name:remove`.
+    pub fn split(text: &str) -> Result<(String, Self), Problem> {
+        let (name, act) = match text.rsplit_once(':') {
+            Some((name, "add")) => (name, Self::Add),
+            Some((name, "remove")) => (name, Self::Remove),
+            Some(_) | None => return Err(Problem::new(Errno::MethodNotAllowed)),
+        };
+        match is_label(name) {
+            true => Ok((name.to_owned(), act)),
+            false => Err(Problem::because(Errno::InvalidPath, "a label has 1 to 256 bytes without controls")),
+        }
+    }
+}
+
+/// What became of a list of devices.
+#[derive(Default)]
+pub(super) struct Changed {
+    changed: usize,
+    unknown: Vec<String>,
+    full: Vec<String>,
+}
+
+impl Changed {
+    /// As JSON: repeating the call changes nothing more.
+    pub fn answer(self) -> impl IntoResponse {
+        axum::Json(json!({"changed": self.changed, "unknown": self.unknown, "full": self.full}))
+    }
+}
+
+/// What changing one device came to.
+pub(super) enum One {
+    Changed,
+    Same,
+    /// It has as many as fit.
+    Full,
+}
+
+/// Changes each device that is known, all in one transaction.
+pub(super) fn change_each(
+    tx: &mut Tx<'_>,
+    app: &AppId,
+    ids: Vec<String>,
+    change: impl Fn(&mut Device) -> One,
+) -> Result<Changed, StoreError> {
+    let mut result = Changed::default();
+    for id in ids {
+        let Some(mut device) = devices::load(tx, app, &id)? else {
+            result.unknown.push(id);
+            continue;
+        };
+        match change(&mut device) {
+            One::Changed => {
+                devices::save(tx, app, &device)?;
+                result.changed += 1;
+            }
+            One::Same => {}
+            One::Full => result.full.push(id),
+        }
+    }
+    Ok(result)
+}
+
+/// `POST …/tags/{tag}:add` and `:remove`.
+pub(super) async fn act(
+    Guarded { app, .. }: Guarded<SEND>,
+    Params((_, name)): Params<(String, String)>,
+    State(shared): State<Api>,
+    Json(body, _): Json<DevicesBody>,
+) -> Result<impl IntoResponse, Problem> {
+    let ((tag, act), ids) = (Act::split(&name)?, body.check()?);
+    let change = move |device: &mut Device| match act {
+        Act::Add if device.tags.contains(&tag) => One::Same,
+        Act::Add if device.tags.len() >= TAGS_MAX => One::Full,
+        Act::Add => {
+            device.tags.insert(tag.clone());
+            One::Changed
+        }
+        Act::Remove if device.tags.remove(&tag) => One::Changed,
+        Act::Remove => One::Same,
+    };
+    let changed = shared.store.write(move |tx| change_each(tx, &app, ids, change)).await?;
+    Ok(changed.answer())
+}
+
+/// Every tag that a device has, in order, with how many devices have it.
+pub(super) async fn list(
+    Guarded { app, .. }: Guarded<READ>,
+    page: Page,
+    State(shared): State<Api>,
+) -> Result<impl IntoResponse, Problem> {
+    let (after, limit) = (page.after.clone(), page.limit);
+    let found = shared
+        .store
+        .read(move |tx| Ok::<_, StoreError>(tx.index().values(&app, &Field::Tag, after.as_deref(), limit)))
+        .await?;
+    let last = found.last().map(|(tag, _)| tag.clone());
+    let items = found.into_iter().map(|(tag, devices)| json!({"tag": tag, "devices": devices})).collect();
+    Ok(page.answer(items, last))
+}
+
+/// How many devices have a tag. A tag that nobody has is no error: it exists as long as somebody has it.
+pub(super) async fn show(
+    Guarded { app, .. }: Guarded<READ>,
+    Params((_, tag)): Params<(String, String)>,
+    State(shared): State<Api>,
+) -> Result<impl IntoResponse, Problem> {
+    let wanted = tag.clone();
+    let (devices, online) = shared
+        .store
+        .read(move |tx| Ok::<_, StoreError>(tx.index().counts_of(&app, &Field::Tag, &wanted)))
+        .await?;
+    Ok(axum::Json(json!({"tag": tag, "devices": devices, "online": online})))
+}
