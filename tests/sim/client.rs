@@ -162,6 +162,8 @@ impl Client {
             limits: World::limits().connection,
             listener: "sim".into(),
             authentication_data: None,
+            hello: None,
+            advice: None,
         };
         self.at = Some(world.open(opening));
     }

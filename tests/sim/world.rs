@@ -3,7 +3,7 @@
 use crate::Dice;
 use bytes::BytesMut;
 use reveille_broker_core::change::Recovered;
-use reveille_broker_core::io::{Committed, ConnectionKey, Input, Opening, Output, ShardNo, Ticket};
+use reveille_broker_core::io::{Committed, ConnectionKey, Input, Loss, Opening, Output, ShardNo, Ticket};
 use reveille_broker_core::limits::{ConnectionLimits, Limits};
 use reveille_broker_core::message::{MessageKey, SessionKey, Time};
 use reveille_broker_core::router::Router;
@@ -100,6 +100,7 @@ impl World {
                 Recovered::Announcement { number, announcement } => {
                     self.shards[0].recover_announcement(number, announcement);
                 }
+                Recovered::Network { .. } => {}
             }
         }
         self.has_bridge = false;
@@ -147,7 +148,7 @@ impl World {
     pub fn lose(&mut self, to: (usize, ConnectionKey), will: Option<String>) {
         self.wills.extend(will);
         self.wires.remove(&to);
-        self.mail[to.0].push_back(Input::Lost { connection: to.1 });
+        self.mail[to.0].push_back(Input::Lost { connection: to.1, how: Loss::Closed });
     }
 
     pub fn wire(&mut self, to: (usize, ConnectionKey)) -> Option<&mut Wire> {
@@ -276,6 +277,8 @@ impl World {
                 }
                 Output::PauseReading(_)
                 | Output::ResumeReading(_)
+                | Output::Seen(_)
+                | Output::Advise { .. }
                 | Output::Done { .. }
                 | Output::Authenticate { .. } => {}
                 Output::Route { message, ticket, to } => {

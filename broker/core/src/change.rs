@@ -1,6 +1,7 @@
 //! Facts to make durable. The core says what happened; the store makes it last.
 
 use crate::message::{Message, MessageKey, Push, Seq, SessionKey, Time};
+use crate::networks::{NetworkKey, NetworkRecord};
 use bytes::Bytes;
 use bytestring::ByteString;
 use reveille_proto::bridge::Priority;
@@ -98,6 +99,13 @@ pub enum Change {
     Announced {
         /// Number of the announcement.
         number: u64,
+    },
+    /// What is known of a network; `None` forgets it.
+    PutNetwork {
+        /// Which.
+        key: NetworkKey,
+        /// What.
+        record: Option<Box<NetworkRecord>>,
     },
 }
 
@@ -239,5 +247,12 @@ pub enum Recovered {
         number: u64,
         /// What.
         announcement: Announcement,
+    },
+    /// What is known of a network.
+    Network {
+        /// Which.
+        key: NetworkKey,
+        /// What.
+        record: Box<NetworkRecord>,
     },
 }

@@ -2,10 +2,12 @@
 
 use crate::acl::{Acl, LastAllowed};
 use crate::aliases::{AliasesOut, Choice};
+use crate::control::Heartbeats;
 use crate::explain::explained;
 use crate::io::{Identity, Opening};
 use crate::limits::ConnectionLimits;
 use crate::message::Time;
+use crate::pulse::Pulse;
 use crate::rate::Throttle;
 use bytes::BytesMut;
 use bytestring::ByteString;
@@ -100,9 +102,15 @@ impl About {
 }
 
 /// The keep alive that a client of 5.0 is told to use instead of its own. Older ones cannot be told.
+///
+/// From the client's own value each time, never from what it was told before: some clients ask for that the next time,
+/// and a bound upon a bound would shrink for ever. One that tunes its heartbeat knows better than this.
 pub(crate) fn server_keep_alive(opening: &Opening) -> Option<u16> {
-    let (asked, max) = (opening.connect.keep_alive, opening.limits.keep_alive_max);
-    let is_longer = max < u16::MAX && (asked == 0 || asked > max);
+    let asked = opening.connect.keep_alive;
+    let bound = Some(opening.limits.keep_alive_max).filter(|max| *max < u16::MAX);
+    let advice = opening.advice.as_ref().filter(|_| opening.hello.is_none() && asked > 0);
+    let max = [bound, advice.and_then(|advice| advice.keep_alive)].into_iter().flatten().min()?;
+    let is_longer = asked == 0 || asked > max;
     (is_longer && opening.connect.version == Version::V5).then_some(max)
 }
 
@@ -120,6 +128,8 @@ pub(crate) struct Connection {
     /// Seconds; 0: never ends for silence.
     pub keep_alive: u16,
     pub last_seen: Time,
+    /// How long it was silent, and what that says of its network.
+    pub pulse: Pulse,
     pub limits: Arc<ConnectionLimits>,
     /// QoS 1 and 2 messages that may be in flight towards it.
     pub window: u16,
@@ -161,7 +171,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub fn new(generation: u32, session: u32, opening: &Opening, now: Time) -> Self {
+    pub fn new(generation: u32, session: u32, opening: &Opening, heartbeats: Heartbeats, now: Time) -> Self {
         let connect = &opening.connect;
         let limits = &opening.limits;
         let properties = &connect.properties;
@@ -171,6 +181,7 @@ impl Connection {
             version: connect.version,
             keep_alive: server_keep_alive(opening).unwrap_or(connect.keep_alive), // [MQTT5-3.2.2-22]
             last_seen: now,
+            pulse: Pulse::new(opening, heartbeats),
             limits: Arc::clone(limits),
             window: properties.receive_maximum.unwrap_or(u16::MAX).min(limits.in_flight_max).max(1),
             packet_size_max: properties.maximum_packet_size.unwrap_or(u32::MAX),
@@ -212,13 +223,23 @@ impl Connection {
         [self.silent_until(), self.expires_at()].into_iter().flatten().min()
     }
 
-    /// When silence ends it: one and a half keep alives after the last packet that came. What we send does not
-    /// count, or a dead phone with traffic would live for ever. `[MQTT5-3.1.2-22]`
+    /// When silence ends it: one and a half keep alives after the last packet that came, or earlier where the client said
+    /// when it will be heard of next. What we send does not count, or a dead phone with traffic would live for ever.
+    /// `[MQTT5-3.1.2-22]`
     pub fn silent_until(&self) -> Option<Time> {
-        let limit = Duration::from_millis(u64::from(self.keep_alive) * 1500);
+        let by_keep_alive = Duration::from_millis(u64::from(self.keep_alive) * 1500);
+        let by_keep_alive = (self.keep_alive > 0).then_some(by_keep_alive);
+        let limit = [by_keep_alive, self.pulse.announced()].into_iter().flatten().min()?;
         // While we do not listen to who came too fast, its silence is ours.
         let heard = self.throttled_until.map_or(self.last_seen, |until| until.max(self.last_seen));
-        (self.keep_alive > 0).then(|| heard + limit)
+        Some(heard + limit)
+    }
+
+    /// A packet came. Says for how long nothing had passed in either direction, where that is news about the network.
+    pub fn heard(&mut self, now: Time) -> Option<Duration> {
+        let silence = now.since(self.last_seen);
+        self.last_seen = now;
+        self.pulse.heard(silence)
     }
 
     /// Whether reading from the client has to stop or may go on; `None`: as it is. It stops when the client has too much

@@ -2,8 +2,10 @@
 
 use crate::rewrite::Rewrite;
 use bytestring::ByteString;
+use reveille_proto::heartbeat::Gap;
 use reveille_proto::ids::AppId;
 use reveille_proto::mqtt::SubscriptionOptions;
+use std::time::Duration;
 
 /// Replaced as a whole while the broker runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +18,30 @@ pub struct Control {
     pub auto_subscriptions: Vec<AutoSubscription>,
     /// How shared subscriptions choose.
     pub strategies: Strategies,
+    /// How heartbeats are watched.
+    pub heartbeats: Heartbeats,
+}
+
+/// How heartbeats are watched, as far as single connections go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeats {
+    /// Shorter silences are not told; `None`: none is.
+    pub silence_min: Option<Duration>,
+    /// How many times faster than real all times of heartbeats are; 1 but in tests.
+    pub speed: u32,
+}
+
+impl Default for Heartbeats {
+    fn default() -> Self {
+        Self { silence_min: Some(Gap::FLOOR.duration()), speed: 1 }
+    }
+}
+
+impl Heartbeats {
+    /// A time of the protocol, as long as it lasts here.
+    pub fn scaled(&self, length: Duration) -> Duration {
+        length / self.speed.max(1)
+    }
 }
 
 /// A subscription that a client has without asking.

@@ -48,8 +48,10 @@ counters! {
     connects;
     /// Connections that took over a session from another connection.
     take_overs;
-    /// Connections closed because nothing came for one and a half keep alives.
+    /// Connections closed because nothing came for one and a half keep alives, or when it was announced.
     keep_alive_timeouts;
+    /// Reports of devices about their heartbeats.
+    heartbeat_reports;
     /// Connections closed because of a malformed packet or a broken rule.
     protocol_errors;
     /// Connections ended by an operator or a ban.

@@ -9,10 +9,12 @@ use crate::change::Change;
 use crate::control::Control;
 use crate::limits::{ConnectionLimits, Limits};
 use crate::message::{Message, MessageKey, SessionKey, Time};
+use crate::networks::{Advice, Origin, Sighting};
 use crate::shard::PushRule;
 use crate::trace::{Trace, TraceRule};
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
+use reveille_proto::heartbeat::Hello;
 use reveille_proto::ids::{AppId, ClientId, MessageId};
 use reveille_proto::mqtt::{Connect, Packet};
 use reveille_proto::reason::ReasonCode;
@@ -81,6 +83,10 @@ pub struct Opening {
     pub listener: ByteString,
     /// The last word of its authentication method, for CONNACK.
     pub authentication_data: Option<Bytes>,
+    /// What it said about its heartbeat; most clients say nothing.
+    pub hello: Option<Box<Hello>>,
+    /// What is known about its network.
+    pub advice: Option<Advice>,
 }
 
 /// How a step of an authentication on an open connection ended.
@@ -191,10 +197,12 @@ pub enum Input {
         /// Why.
         reason: ReasonCode,
     },
-    /// The socket ended: closed by the peer, reset, or half-open.
+    /// The socket ended.
     Lost {
         /// Which connection.
         connection: ConnectionKey,
+        /// How.
+        how: Loss,
     },
     /// The socket took bytes: `unsent` of the connection's buffer shrank, there may be room again.
     Drained {
@@ -326,10 +334,28 @@ pub enum Input {
         /// Only those with at least so many unsent bytes.
         unsent_min: usize,
     },
+    /// Answers [`Output::Advise`].
+    Advice {
+        /// Which connection.
+        connection: ConnectionKey,
+        /// What is known about its network.
+        advice: Box<Advice>,
+    },
     /// The deadline passed. Harmless at any time.
     Tick,
     /// The broker stops: say goodbye to every connection with this reason.
     Shutdown(ReasonCode),
+}
+
+/// How a socket ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The peer closed it, or it broke in a way that says nothing about its network.
+    Closed,
+    /// It was reset.
+    Reset,
+    /// What we sent was not acknowledged for too long.
+    Unanswered,
 }
 
 /// How a commit ended.
@@ -363,6 +389,15 @@ pub enum Output {
         begins: bool,
         /// The message.
         data: Option<Bytes>,
+    },
+    /// Something was seen of a device's network.
+    Seen(Box<Sighting>),
+    /// A device that tunes its heartbeat reported: answer with [`Input::Advice`] where there is some.
+    Advise {
+        /// Which connection.
+        connection: ConnectionKey,
+        /// Where it is.
+        origin: Box<Origin>,
     },
     /// Stop reading from this connection: its unacknowledged bytes are above their bound.
     PauseReading(ConnectionKey),

@@ -8,6 +8,7 @@ mod acknowledging;
 mod administering;
 mod announcing;
 mod authenticating;
+mod beating;
 mod controlling;
 mod delaying;
 mod delivering;
@@ -34,6 +35,7 @@ use crate::delayed::Delayed;
 use crate::io::{Committed, ConnectionKey, Input, Output, Part, ShardNo, Ticket};
 use crate::limits::Limits;
 use crate::message::{MessageKey, Seq, SessionKey, Time};
+use crate::networks::Seen;
 use crate::queue::Slot;
 use crate::session::Session;
 use crate::shared::SharedGroups;
@@ -132,6 +134,8 @@ pub struct Shard {
     traces: Option<Arc<[TraceRule]>>,
     next_number: u64,
     next_ticket: u64,
+    /// Of the input that is being handled.
+    now: Time,
 }
 
 impl Shard {
@@ -171,18 +175,18 @@ impl Shard {
             traces: None,
             next_number: 1,
             next_ticket: 1,
+            now: Time(0),
         }
     }
 
     /// Something happened.
     pub fn handle(&mut self, input: Input, now: Time) {
+        self.now = now;
         match input {
             Input::Open { connection, opening } => self.open(connection, *opening, now),
             Input::Packet { connection, packet } => self.packet(connection, packet, now),
             Input::Malformed { connection, reason } => self.refuse(connection, reason, now),
-            Input::Lost { connection } => {
-                self.end_connection(connection, ReasonCode::UNSPECIFIED_ERROR, true, now)
-            }
+            Input::Lost { connection, how } => self.lost(connection, how, now),
             Input::Drained { connection } => self.pump_connection(connection, now),
             Input::Deliver(delivery) => self.deliver(*delivery, now),
             Input::Routed { ticket, parts, is_refused } => self.routed(ticket, parts, is_refused, now),
@@ -209,6 +213,7 @@ impl Shard {
                 self.move_away(connection, reason, server_reference, now);
             }
             Input::Permit { app, client_id, acl } => self.permit(app, client_id, acl),
+            Input::Advice { connection, advice } => self.advise(connection, &advice),
             Input::Authenticated { connection, outcome } => self.authenticated(connection, outcome, now),
             Input::Tick => self.tick(now),
             Input::Shutdown(reason) => self.shutdown(reason, now),
@@ -269,7 +274,11 @@ impl Shard {
 
     fn packet(&mut self, key: ConnectionKey, packet: Packet, now: Time) {
         let Some(connection) = self.connection_mut(key) else { return };
-        connection.last_seen = now;
+        let survived = connection.heard(now);
+        if let Some(idle) = survived {
+            self.see(key, Seen::Survived(idle));
+        }
+        let Some(connection) = self.connection_mut(key) else { return };
         if !connection.is_open {
             connection.early.push(packet); // at most one read of the socket: reading is paused until CONNACK
             return;
@@ -433,10 +442,12 @@ impl Shard {
     }
 
     fn touch(&mut self, key: ConnectionKey) {
+        let now = self.now;
         if let Some(connection) = self.connection_mut(key)
             && !connection.is_dirty
         {
             connection.is_dirty = true;
+            connection.pulse.sent(now.since(connection.last_seen));
             self.outputs.push_back(Output::Write(key));
         }
     }

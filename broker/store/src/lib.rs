@@ -45,7 +45,7 @@ pub trait Store: Send + Sync + 'static {
     fn read(&self, keys: &[MessageKey]) -> Result<Vec<Option<Arc<Message>>>, StoreError>;
 
     /// Everything that outlived the last run, one item at a time: sessions in the order of their keys, then retained
-    /// messages, then announcements in the order of their numbers. Called once, before serving.
+    /// messages, then announcements in the order of their numbers, then networks. Called once, before serving.
     ///
     /// # Errors
     /// What the disk says; [`StoreError::Corrupt`] when it gives back what was not written.

@@ -29,7 +29,7 @@ pub trait Subject {
 
 /// Runs all tests; each gets a subject of its own.
 pub fn run<S: Subject>(fresh: impl Fn() -> S) {
-    let tests: [Test<S>; 18] = [
+    let tests: [Test<S>; 19] = [
         ("an empty store is empty", an_empty_store_is_empty),
         ("records come back as last put", records_come_back_as_last_put),
         ("subscriptions come back as last granted", subscriptions_come_back_as_last_granted),
@@ -46,6 +46,7 @@ pub fn run<S: Subject>(fresh: impl Fn() -> S) {
         ("facts about unknown sessions are ignored", facts_about_unknown_sessions_are_ignored),
         ("retained messages are replaced and cleared", retained_messages_are_replaced_and_cleared),
         ("announcements last until announced", announcements_last_until_announced),
+        ("networks come back as last put", networks_come_back_as_last_put),
         ("the boot number grows", the_boot_number_grows),
         ("a closed store refuses, and reads are bounded", a_closed_store_refuses_and_reads_are_bounded),
     ];
@@ -370,6 +371,21 @@ fn announcements_last_until_announced(run: &mut Run<impl Subject>) {
         contents.announcements.iter().map(|(number, what)| (*number, &what.payload[..])).collect();
     assert_eq!(found, [(1, &b"a"[..]), (300, &b"c"[..])]);
     assert_eq!(contents.announcements[0].1.topic, topic("$push/v1/queued"));
+}
+
+fn networks_come_back_as_last_put<S: Subject>(run: &mut Run<S>) {
+    run.commit([
+        put_network("203.0.113.0/24", 100),
+        put_network("fd00::/48", 200),
+        put_network("10.0.0.0/24", 7),
+    ]);
+    run.commit([
+        put_network("203.0.113.0/24", 300),
+        forget_network("fd00::/48"),
+        forget_network("192.0.2.0/24"),
+    ]);
+    let contents = run.reopen();
+    assert_eq!(contents.networks, [network("10.0.0.0/24", 7), network("203.0.113.0/24", 300)]);
 }
 
 fn the_boot_number_grows(run: &mut Run<impl Subject>) {

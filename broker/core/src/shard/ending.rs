@@ -4,8 +4,9 @@ use super::opening::drop_session;
 use super::publishing::{Kind as PublishKind, Publishing};
 use super::{Due, Shard};
 use crate::change::{Change, StoredWill};
-use crate::io::{ConnectionKey, IndexChange, Output, RouteTo};
+use crate::io::{ConnectionKey, IndexChange, Loss, Output, RouteTo};
 use crate::message::{Message, MessageKey, SessionKey, Time};
+use crate::networks::{Leaving, Seen};
 use crate::queue::{Group, Queue};
 use crate::session::Session;
 use crate::trace::Traced;
@@ -33,11 +34,29 @@ impl Shard {
         publishes_will: bool,
         now: Time,
     ) {
+        self.end_connection_as(key, reason, self.leaving(key, reason), publishes_will, now);
+    }
+
+    /// The socket ended by itself.
+    pub(super) fn lost(&mut self, key: ConnectionKey, how: Loss, now: Time) {
+        let leaving = self.leaving_by(key, how);
+        self.end_connection_as(key, ReasonCode::UNSPECIFIED_ERROR, leaving, true, now);
+    }
+
+    pub(super) fn end_connection_as(
+        &mut self,
+        key: ConnectionKey,
+        reason: ReasonCode,
+        leaving: Leaving,
+        publishes_will: bool,
+        now: Time,
+    ) {
         let Some(connection) = self.connection(key) else { return };
         let (at, was_open) = (connection.session, connection.is_open);
         if was_open {
             self.members_online(key, -1);
         }
+        self.see(key, Seen::Left(leaving));
         self.close(key, reason);
         self.detach(at, now);
         let Some(session) = self.sessions.get_mut(at as usize) else { return };
@@ -280,6 +299,7 @@ impl Shard {
 
     /// A connection is over, and what its session has to do about that waits for the next start.
     fn leave(&mut self, at: u32, key: ConnectionKey, reason: ReasonCode, now: Time) {
+        self.see(key, Seen::Left(Leaving::Told));
         self.close(key, reason);
         self.detach(at, now);
         self.put_record(at);

@@ -7,6 +7,7 @@ use crate::connection::{Connection, server_keep_alive};
 use crate::handshake::refusal;
 use crate::io::{ConnectionKey, Identity, IndexChange, Opening, Output};
 use crate::message::{Message, MessageKey, MessageProperties, SessionKey, Time};
+use crate::networks::Seen;
 use crate::session::Session;
 use crate::trace::Traced;
 use bytes::{Bytes, BytesMut};
@@ -103,12 +104,15 @@ impl Shard {
         session.is_stored |= expiry > 0 || session.will.is_some();
         let must_wait = granting.must_wait || session.will.is_some() || had_will;
         let open_before = session.received.as_ref().map_or(0, |received| received.len());
-        let mut connection = Connection::new(key.generation, at, opening, now);
+        let heartbeats = self.config.control.heartbeats;
+        let mut connection = Connection::new(key.generation, at, opening, heartbeats, now);
         connection.open_before = u16::try_from(open_before).unwrap_or(u16::MAX);
         let mut connack = connack(opening, granting.session_present);
+        let bare = connack.clone();
         connack.properties.response_information = self.response_information(opening);
+        connack.properties.user_properties.extend(connection.pulse.first_advice(opening));
         if !connack_fits(opening, &connack) {
-            connack.properties.response_information = None; // only this may be left out, see `is_answerable`
+            connack = bare; // only these may be left out, see `is_answerable`
         }
         let connack = Packet::ConnAck(Box::new(connack));
         self.put_record(at);
@@ -128,6 +132,7 @@ impl Shard {
             keep_alive: opening.connect.keep_alive,
             session_present: granting.session_present,
         });
+        self.see(key, Seen::Came);
         self.say_presence(at, Kind::Connected, ReasonCode::SUCCESS, &opening.network, now);
         if must_wait {
             self.outputs.push_back(Output::PauseReading(key));
@@ -196,8 +201,9 @@ impl Shard {
     /// The same client came on another connection. `[MQTT5-3.1.4-3]`
     fn take_over(&mut self, old: ConnectionKey, now: Time) {
         self.counters.take_overs += 1;
+        let leaving = self.leaving(old, ReasonCode::SESSION_TAKEN_OVER); // before the goodbye ends the silence
         self.say_goodbye(old, ReasonCode::SESSION_TAKEN_OVER);
-        self.end_connection(old, ReasonCode::SESSION_TAKEN_OVER, true, now);
+        self.end_connection_as(old, ReasonCode::SESSION_TAKEN_OVER, leaving, true, now);
     }
 
     pub(super) fn disconnect(

@@ -1,5 +1,6 @@
 //! PUBLISH from a client: its rules, its way to the receivers, and its acknowledgement, never too early and in order.
 
+use super::beating::is_about_itself;
 use super::controlling::Destination;
 use super::opening::{forwarded, own_topic};
 use super::{Due, Shard};
@@ -146,6 +147,7 @@ impl Shard {
         }
         match (publish.qos, publish.packet_id) {
             (QoS::ExactlyOnce, Some(id)) if self.is_repeated(key, id, &publish) => {}
+            _ if is_about_itself(&topic) => self.publish_heartbeat(key, &publish, &topic, now),
             _ if !self.may_publish(key, &topic, publish.retain) => self.deny_publish(key, &publish, now),
             _ if topic.as_str().starts_with('$') => self.publish_system(key, &publish, topic, now),
             _ => self.publish_message(key, &publish, topic, delay, now),

@@ -5,12 +5,16 @@ use bytes::BytesMut;
 use reveille_broker_core::admin::Done;
 use reveille_broker_core::change::{Batch, Change};
 use reveille_broker_core::control::Control;
-use reveille_broker_core::io::{Committed, ConnectionKey, Identity, Input, Opening, Output, ShardNo, Ticket};
+use reveille_broker_core::io::{
+    Committed, ConnectionKey, Identity, Input, Loss, Opening, Output, ShardNo, Ticket,
+};
 use reveille_broker_core::limits::{ConnectionLimits, Limits};
 use reveille_broker_core::message::Time;
+use reveille_broker_core::networks::{Advice, Sighting};
 use reveille_broker_core::presence::bridge_app;
 use reveille_broker_core::router::Router;
 use reveille_broker_core::shard::{Shard, ShardConfig};
+use reveille_proto::heartbeat::Hello;
 use reveille_proto::ids::{AppId, ClientId, PacketId};
 use reveille_proto::mqtt::{
     Connect, ConnectProperties, Packet, Publish, PublishProperties, QoS, Subscribe, SubscriptionOptions,
@@ -48,6 +52,12 @@ pub struct Bench {
     lines: HashMap<ConnectionKey, Line>,
     next: u32,
     has_bridge: bool,
+    /// Where the next connections come from.
+    pub network: &'static str,
+    /// What the next connections and reports are told.
+    pub advice: Option<Advice>,
+    /// What was seen of networks.
+    pub seen: Vec<Sighting>,
     /// Messages of authentication methods that came.
     pub asked: Vec<(ConnectionKey, bool, Option<bytes::Bytes>)>,
 }
@@ -144,6 +154,9 @@ impl Bench {
             next: 0,
             has_bridge: false,
             asked: Vec::new(),
+            network: "bench",
+            advice: None,
+            seen: Vec::new(),
         }
     }
 
@@ -168,15 +181,19 @@ impl Bench {
         self.next += 1;
         self.lines.insert(key, Line { version: Some(connect.version), ..Line::default() });
         let client_id = ClientId::parse(&connect.client_id).unwrap();
+        let properties = &connect.properties.user_properties;
+        let hello = Hello::read(properties.iter().map(|(name, value)| (&**name, &**value)));
         let opening = Opening {
             connect: Box::new(connect),
             identity,
             client_id,
             is_assigned: false,
-            network: "bench".into(),
+            network: self.network.into(),
             limits: Arc::clone(&self.limits),
             listener: "bench".into(),
             authentication_data: None,
+            hello: hello.map(Box::new),
+            advice: self.advice,
         };
         self.input(Input::Open { connection: key, opening: Box::new(opening) });
         key
@@ -220,7 +237,16 @@ impl Bench {
     }
 
     pub fn lose(&mut self, key: ConnectionKey) {
-        self.input(Input::Lost { connection: key });
+        self.lose_as(key, Loss::Closed);
+    }
+
+    pub fn lose_as(&mut self, key: ConnectionKey, how: Loss) {
+        self.input(Input::Lost { connection: key, how });
+    }
+
+    /// The newest connection.
+    pub fn last(&self) -> ConnectionKey {
+        ConnectionKey { index: self.next - 1, generation: self.next - 1 }
     }
 
     pub fn wait(&mut self, ms: u64) {
@@ -336,6 +362,11 @@ impl Bench {
                 inputs.push_back(Input::Confirmed { message, is_durable });
             }
             Output::Trace(_) => {}
+            Output::Seen(sighting) => self.seen.push(*sighting),
+            Output::Advise { connection, origin: _ } => {
+                inputs
+                    .extend(self.advice.map(|advice| Input::Advice { connection, advice: Box::new(advice) }));
+            }
             Output::Withdraw { app, id, client_ids, ticket } => {
                 let asked = Ticket { shard: ShardNo(0), number: ticket };
                 inputs.push_back(Input::Routed { ticket, parts: 1, is_refused: false });

@@ -51,10 +51,11 @@ pub(super) enum Space {
     Announcements,
     Entries,
     Messages,
+    Networks,
 }
 
 impl Space {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Meta,
         Self::Sessions,
         Self::Subscriptions,
@@ -63,6 +64,7 @@ impl Space {
         Self::Announcements,
         Self::Entries,
         Self::Messages,
+        Self::Networks,
     ];
 
     fn name(self) -> &'static str {
@@ -75,6 +77,7 @@ impl Space {
             Self::Announcements => "announcements",
             Self::Entries => "entries",
             Self::Messages => "messages",
+            Self::Networks => "networks",
         }
     }
 
@@ -93,7 +96,7 @@ impl Space {
 /// The open files.
 pub(super) struct Engine {
     database: Database,
-    spaces: [Keyspace; 8],
+    spaces: [Keyspace; 9],
 }
 
 /// What a failed write leaves behind.
@@ -116,7 +119,7 @@ impl Engine {
             .open()
             .map_err(error)?;
         let open = |space: Space| database.keyspace(space.name(), || keyspace_options(space)).map_err(error);
-        let [meta, sessions, subscriptions, received, retained, announcements, entries, messages] =
+        let [meta, sessions, subscriptions, received, retained, announcements, entries, messages, networks] =
             Space::ALL;
         let spaces = [
             open(meta)?,
@@ -127,12 +130,13 @@ impl Engine {
             open(announcements)?,
             open(entries)?,
             open(messages)?,
+            open(networks)?,
         ];
         Ok(Self { database, spaces })
     }
 
     fn space(&self, space: Space) -> &Keyspace {
-        let [meta, sessions, subscriptions, received, retained, announcements, entries, messages] =
+        let [meta, sessions, subscriptions, received, retained, announcements, entries, messages, networks] =
             &self.spaces;
         match space {
             Space::Meta => meta,
@@ -143,6 +147,7 @@ impl Engine {
             Space::Announcements => announcements,
             Space::Entries => entries,
             Space::Messages => messages,
+            Space::Networks => networks,
         }
     }
 

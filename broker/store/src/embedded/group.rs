@@ -75,6 +75,13 @@ impl Group {
             Change::Announced { number } => {
                 remove(&mut self.others, (Space::Announcements, keys::announcement(number).to_vec()));
             }
+            Change::PutNetwork { key, record } => {
+                let place = (Space::Networks, keys::network(&key));
+                match record {
+                    Some(record) => put(&mut self.others, place, encode(&(key, record)), false),
+                    None => remove(&mut self.others, place),
+                }
+            }
             Change::Subscribe { session, .. } | Change::Unsubscribe { session, .. } => ignored(session),
         }
         Ok(())

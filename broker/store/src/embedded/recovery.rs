@@ -20,6 +20,10 @@ pub(super) fn visit(engine: &Engine, visit: &mut dyn FnMut(Recovered)) -> Result
         let (key, value) = row?;
         visit(Recovered::Announcement { number: keys::read_number(&key)?, announcement: decode(value)? });
     }
+    for row in engine.rows(Space::Networks) {
+        let (key, record) = decode(row?.1)?;
+        visit(Recovered::Network { key, record });
+    }
     Ok(())
 }
 

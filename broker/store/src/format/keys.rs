@@ -3,6 +3,7 @@
 use super::FormatError;
 use bytestring::ByteString;
 use reveille_broker_core::message::{MessageKey, Seq, SessionKey};
+use reveille_broker_core::networks::{NetworkKey, Place};
 use reveille_proto::ids::{AppId, PacketId};
 use reveille_proto::topic::{Subscription, TopicFilter, TopicName};
 
@@ -62,6 +63,15 @@ pub(crate) fn retained(app: &AppId, topic: &TopicName) -> Vec<u8> {
     key.push(0);
     key.extend_from_slice(topic.as_str().as_bytes());
     shorten(key)
+}
+
+/// The key of a network: its name is short, and unlike every other's.
+pub(crate) fn network(network: &NetworkKey) -> Vec<u8> {
+    let kind = match network.place {
+        Place::Prefix(_) => 'p',
+        Place::Named(_) => 'n',
+    };
+    shorten(format!("{kind}{network}").into_bytes())
 }
 
 fn shorten(mut key: Vec<u8>) -> Vec<u8> {

@@ -9,7 +9,9 @@ use reveille_broker_core::change::{
 use reveille_broker_core::message::{
     Alert, Message, MessageKey, MessageProperties, Push, Seq, SessionKey, Time,
 };
+use reveille_broker_core::networks::{Device, NetworkKey, NetworkRecord, Place, Voter};
 use reveille_proto::bridge::{Priority, Strategy};
+use reveille_proto::heartbeat::{Bracket, Gap, Radio};
 use reveille_proto::ids::{AppId, ClientId, Epoch, MessageId};
 use reveille_proto::mqtt::{QoS, RetainHandling, SubscriptionOptions, UserProperties};
 use reveille_proto::topic::{Subscription, TopicName};
@@ -256,6 +258,78 @@ impl Record for Announcement {
     fn read(from: &mut Reader) -> Result<Self, FormatError> {
         Ok(Self { topic: read_topic(from)?, payload: from.bytes()? })
     }
+}
+
+impl Record for (NetworkKey, Box<NetworkRecord>) {
+    fn write(&self, out: &mut Writer) {
+        let (NetworkKey { place, radio }, record) = self;
+        let name = match place {
+            Place::Prefix(prefix) => prefix.to_string(),
+            Place::Named(name) => name.to_string(),
+        };
+        out.byte(Flags::of([(1, matches!(place, Place::Named(_)))]));
+        out.text(&name);
+        out.text(radio.as_str());
+        out.number(record.deaths);
+        out.number(record.resets);
+        out.number(record.changed_at.0);
+        out.number(record.voters.len() as u64);
+        record.voters.iter().for_each(|voter| voter.write(out));
+    }
+
+    fn read(from: &mut Reader) -> Result<Self, FormatError> {
+        let mut flags = Flags::read(from)?;
+        let is_named = flags.take(1);
+        flags.end()?;
+        let name = from.text()?;
+        let place = match is_named {
+            true => Place::Named(name),
+            false => Place::Prefix(name.parse().map_err(|_| FormatError::Field("prefix"))?),
+        };
+        let radio = Radio::parse(&from.text()?).ok_or(FormatError::Field("radio"))?;
+        let (deaths, resets, changed_at) = (from.number()?, from.number()?, Time(from.number()?));
+        let count = from.count()?;
+        let voters = (0..count).map(|_| Voter::read(from)).collect::<Result<_, _>>()?;
+        Ok((NetworkKey { place, radio }, Box::new(NetworkRecord { voters, deaths, resets, changed_at })))
+    }
+}
+
+impl Record for Voter {
+    fn write(&self, out: &mut Writer) {
+        let Bracket { lo, hi, deaths, doubt } = self.bracket;
+        out.byte(Flags::of([(1, hi.is_some()), (2, doubt.is_some())]));
+        out.fixed(&self.device.0.to_be_bytes());
+        out.number(self.address);
+        out.number(self.since.0);
+        out.number(self.seen.0);
+        out.number(lo.0);
+        out.optional(hi.as_ref(), |out, hi| out.number(hi.0));
+        out.byte(deaths);
+        out.optional(doubt.as_ref(), |out, doubt| out.number(doubt.0));
+    }
+
+    fn read(from: &mut Reader) -> Result<Self, FormatError> {
+        let mut flags = Flags::read(from)?;
+        let (has_hi, has_doubt) = (flags.take(1), flags.take(2));
+        flags.end()?;
+        let device = from.fixed(8)?.as_ref().try_into().map_err(|_| FormatError::Length)?;
+        Ok(Self {
+            device: Device(u64::from_be_bytes(device)),
+            address: from.number_u32()?,
+            since: Time(from.number()?),
+            seen: Time(from.number()?),
+            bracket: Bracket {
+                lo: read_gap(from)?,
+                hi: from.optional(has_hi, read_gap)?,
+                deaths: from.byte()?,
+                doubt: from.optional(has_doubt, read_gap)?,
+            },
+        })
+    }
+}
+
+fn read_gap(from: &mut Reader) -> Result<Gap, FormatError> {
+    u16::try_from(from.number()?).map(Gap).map_err(|_| FormatError::Field("gap"))
 }
 
 fn read_qos(bits: u8) -> Result<QoS, FormatError> {

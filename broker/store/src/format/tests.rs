@@ -7,7 +7,9 @@ use proptest::option::of as maybe;
 use proptest::prelude::*;
 use reveille_broker_core::change::*;
 use reveille_broker_core::message::*;
+use reveille_broker_core::networks::{Device, NetworkKey, NetworkRecord, Place, Prefix, Voter};
 use reveille_proto::bridge::{Priority, Strategy as PushStrategy};
+use reveille_proto::heartbeat::{Bracket, Gap, Radio};
 use reveille_proto::ids::{AppId, ClientId, Epoch, MessageId};
 use reveille_proto::mqtt::{QoS, RetainHandling, SubscriptionOptions};
 use reveille_proto::topic::{Subscription, TopicFilter, TopicName};
@@ -171,6 +173,32 @@ fn announcement() -> impl Strategy<Value = Announcement> {
     (topic(), payload()).prop_map(|(topic, payload)| Announcement { topic, payload })
 }
 
+fn network() -> impl Strategy<Value = (NetworkKey, Box<NetworkRecord>)> {
+    let place = prop_oneof![
+        (any::<std::net::IpAddr>(), 0..=128_u8)
+            .prop_map(|(address, bits)| Place::Prefix(Prefix::of(address, bits))),
+        text().prop_map(Place::Named),
+    ];
+    let radio = prop::sample::select(Radio::ALL.to_vec());
+    let gap = || any::<u16>().prop_map(Gap);
+    let bracket = (gap(), maybe(gap()), any::<u8>(), maybe(gap()))
+        .prop_map(|(lo, hi, deaths, doubt)| Bracket { lo, hi, deaths, doubt });
+    let voter = (any::<u64>(), any::<u32>(), any::<u64>(), any::<u64>(), bracket).prop_map(
+        |(device, address, since, seen, bracket)| Voter {
+            device: Device(device),
+            address,
+            since: Time(since),
+            seen: Time(seen),
+            bracket,
+        },
+    );
+    let counts = (any::<u64>(), any::<u64>(), any::<u64>());
+    (place, radio, vec(voter, 0..5), counts).prop_map(|(place, radio, voters, (deaths, resets, changed))| {
+        let record = NetworkRecord { voters, deaths, resets, changed_at: Time(changed) };
+        (NetworkKey { place, radio }, Box::new(record))
+    })
+}
+
 fn comes_back<R: Record + PartialEq + Debug>(record: &R) -> Result<(), TestCaseError> {
     let value = Bytes::from(encode(record));
     for length in 0..value.len() {
@@ -209,6 +237,11 @@ proptest! {
         comes_back(&announcement)?;
     }
 
+    #[test]
+    fn networks_come_back_and_cut_ones_are_errors(network in network()) {
+        comes_back(&network)?;
+    }
+
     /// A changed byte may give another valid value: the engine's checksums find those. It must not give a panic, and
     /// what is read must be what would be written.
     #[test]
@@ -226,6 +259,7 @@ proptest! {
             reads_what_it_writes::<(Subscription, Granted)>(&value)?;
             reads_what_it_writes::<Entry>(&value)?;
             reads_what_it_writes::<Announcement>(&value)?;
+            reads_what_it_writes::<(NetworkKey, Box<NetworkRecord>)>(&value)?;
         }
     }
 }

@@ -4,6 +4,7 @@ use reveille_broker_core::change::{
     Announcement, Change, Entry, Granted, Phase, Recovered, SessionRecord, StoredSession,
 };
 use reveille_broker_core::message::{Message, MessageKey, Seq, SessionKey};
+use reveille_broker_core::networks::{NetworkKey, NetworkRecord};
 use reveille_proto::ids::{AppId, PacketId};
 use reveille_proto::topic::{Subscription, TopicName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ pub(super) struct State {
     sessions: BTreeMap<SessionKey, Session>,
     retained: BTreeMap<(AppId, TopicName), Arc<Message>>,
     announcements: BTreeMap<u64, Announcement>,
+    networks: BTreeMap<NetworkKey, Box<NetworkRecord>>,
     /// Bodies that queues refer to, with the number of references.
     bodies: BTreeMap<MessageKey, (Arc<Message>, usize)>,
 }
@@ -60,6 +62,12 @@ impl State {
             }
             Change::Announced { number } => {
                 self.announcements.remove(&number);
+            }
+            Change::PutNetwork { key, record: Some(record) } => {
+                self.networks.insert(key, record);
+            }
+            Change::PutNetwork { key, record: None } => {
+                self.networks.remove(&key);
             }
         }
     }
@@ -169,5 +177,6 @@ impl State {
         for (number, announcement) in self.announcements {
             visit(Recovered::Announcement { number, announcement });
         }
+        self.networks.into_iter().for_each(|(key, record)| visit(Recovered::Network { key, record }));
     }
 }

@@ -8,7 +8,9 @@ use reveille_broker_core::change::{
 use reveille_broker_core::message::{
     Alert, Message, MessageKey, MessageProperties, Push, Seq, SessionKey, Time,
 };
+use reveille_broker_core::networks::{Device, NetworkKey, NetworkRecord, Place, Voter};
 use reveille_proto::bridge::{Priority, Strategy};
+use reveille_proto::heartbeat::{Bracket, Gap, Radio};
 use reveille_proto::ids::{AppId, ClientId, Epoch, MessageId, PacketId};
 use reveille_proto::mqtt::{QoS, RetainHandling, SubscriptionOptions};
 use reveille_proto::topic::{Subscription, TopicName};
@@ -183,6 +185,25 @@ pub fn announced(number: u64) -> Change {
     Change::Announced { number }
 }
 
+/// A network of which one device knows something.
+pub fn network(prefix: &str, lo: u16) -> (NetworkKey, NetworkRecord) {
+    let key = NetworkKey { place: Place::Prefix(prefix.parse().unwrap()), radio: Radio::G4 };
+    let bracket = Bracket { lo: Gap(lo), hi: Some(Gap(lo + 60)), deaths: 1, doubt: None };
+    let voter = Voter { device: Device(u64::MAX), address: 7, since: Time(1), seen: Time(2), bracket };
+    (key, NetworkRecord { voters: vec![voter], deaths: 3, resets: 4, changed_at: Time(5) })
+}
+
+/// What is known of a network changes.
+pub fn put_network(prefix: &str, lo: u16) -> Change {
+    let (key, record) = network(prefix, lo);
+    Change::PutNetwork { key, record: Some(Box::new(record)) }
+}
+
+/// A network is forgotten.
+pub fn forget_network(prefix: &str) -> Change {
+    Change::PutNetwork { key: network(prefix, 0).0, record: None }
+}
+
 /// Everything that a store gives back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
@@ -192,6 +213,8 @@ pub struct Contents {
     pub retained: Vec<Message>,
     /// In the order in which they came.
     pub announcements: Vec<(u64, Announcement)>,
+    /// Sorted.
+    pub networks: Vec<(NetworkKey, NetworkRecord)>,
 }
 
 impl Contents {
@@ -214,8 +237,10 @@ pub fn recover(store: &impl Store) -> Contents {
             Recovered::Announcement { number, announcement } => {
                 contents.announcements.push((number, announcement))
             }
+            Recovered::Network { key, record } => contents.networks.push((key, *record)),
         })
         .unwrap();
+    contents.networks.sort_by(|(one, _), (other, _)| one.cmp(other));
     contents.retained.sort_by(|one, other| (&one.app, &one.topic).cmp(&(&other.app, &other.topic)));
     contents
 }
