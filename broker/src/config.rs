@@ -5,6 +5,7 @@
 mod admin;
 mod auth;
 mod control;
+mod heartbeat;
 mod limits;
 mod listeners;
 mod overrides;
@@ -20,6 +21,7 @@ pub use control::{
     AppliesConfig, AutoSubscriptionConfig, ControlConfig, RewriteConfig, SharedConfig, SharedGroupConfig,
     SharedStrategyConfig,
 };
+pub use heartbeat::{HeartbeatConfig, NetworkConfig};
 pub use limits::{LimitsConfig, QueueFullConfig};
 pub use listeners::{
     CertificateConfig, ClientCertificate, ClientIdentity, DEFAULT_LISTENER, FileMode, INTERNAL_LISTENER,
@@ -30,6 +32,7 @@ pub(crate) use traces::Followed;
 pub use traces::{TraceConfig, TraceError};
 
 use crate::drain::{Drain, DrainError};
+use reveille_broker_core::control::Control;
 use reveille_broker_core::shard;
 use reveille_proto::bridge::Strategy;
 use reveille_proto::ids::AppId;
@@ -84,6 +87,8 @@ pub struct Config {
     pub traces: Vec<TraceConfig>,
     /// Where things go, and what clients are told and given without asking.
     pub control: ControlConfig,
+    /// What is learned about networks, and what devices are told.
+    pub heartbeat: HeartbeatConfig,
     /// Every bound.
     pub limits: LimitsConfig,
     /// What is different for single apps.
@@ -123,6 +128,7 @@ impl Default for Config {
             drain: Drain::default(),
             traces: Vec::new(),
             control: ControlConfig::default(),
+            heartbeat: HeartbeatConfig::default(),
             limits: LimitsConfig::default(),
             apps: BTreeMap::new(),
             user_limits: BTreeMap::new(),
@@ -336,6 +342,14 @@ pub enum ConfigError {
     /// No way in.
     #[error("listen is off and there are no [[broker.listeners]]: nobody could connect")]
     NobodyListens,
+    /// A value of `[broker.heartbeat]`.
+    #[error("heartbeat.{key} must be {range}")]
+    Heartbeat {
+        /// Which.
+        key: &'static str,
+        /// What is allowed.
+        range: &'static str,
+    },
     /// A bound outside its range.
     #[error("limits.{key} must be {range}")]
     Limit {
@@ -381,7 +395,8 @@ impl Config {
         if self.shards > SHARDS_MAX {
             return Err(ConfigError::Shards);
         }
-        self.control.core()?;
+        self.core_control()?;
+        self.heartbeat.check()?;
         for (app, table) in &self.apps {
             parse_app("apps", app)?;
             table.limits.check()?;
@@ -430,6 +445,14 @@ impl Config {
         }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         u16::try_from(cores).unwrap_or(SHARDS_MAX).min(SHARDS_MAX)
+    }
+
+    /// What shards are told beyond bounds.
+    ///
+    /// # Errors
+    /// A rule that cannot be.
+    pub(crate) fn core_control(&self) -> Result<Control, ConfigError> {
+        self.control.core(self.heartbeat.watching())
     }
 
     /// The push rules as the rules of the broker know them; those that do not parse were refused by [`Config::check`].

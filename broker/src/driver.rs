@@ -3,9 +3,10 @@
 use crate::connections::{Gate, Reading};
 use crate::host::Host;
 use crate::listener::Seat;
+use crate::rules::how;
 use crate::transport::{Came, Stream};
 use bytes::BytesMut;
-use reveille_broker_core::io::{ConnectionKey, Input};
+use reveille_broker_core::io::{ConnectionKey, Input, Loss};
 use reveille_proto::mqtt::{self, Packet, Version};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -52,7 +53,7 @@ enum Step {
     /// The rules closed the connection.
     Closed,
     /// The peer or the network did.
-    Lost,
+    Lost(Loss),
 }
 
 /// Reads until the connection ends, by whomever.
@@ -70,7 +71,7 @@ pub(crate) async fn drive(mut driver: Driver) {
             }
             Step::Came(false) => {}
             Step::Closed => return driver.linger().await,
-            Step::Lost => return driver.host.lost(driver.connection),
+            Step::Lost(how) => return driver.host.lost(driver.connection, how),
         }
     }
 }
@@ -102,7 +103,8 @@ impl Driver {
                 self.host.count(|counters| counters.bytes_received += came as u64);
                 Poll::Ready(Step::Came(is_full))
             }
-            Poll::Ready(Ok(Came::End) | Err(_)) => Poll::Ready(Step::Lost),
+            Poll::Ready(Ok(Came::End)) => Poll::Ready(Step::Lost(Loss::Closed)),
+            Poll::Ready(Err(error)) => Poll::Ready(Step::Lost(how(&error))),
             Poll::Pending => {
                 self.gate.park(context);
                 Poll::Pending

@@ -6,12 +6,15 @@ use crate::auth::{Attempt, Auth, Door};
 use crate::host::Host;
 use crate::listener::{Listener, Peer, Seat};
 use crate::mailbox::Command;
+use crate::shared::Shared;
 use crate::transport::socket::Socket;
 use crate::transport::{Came, Detached, Found, Stage, Stream};
 use bytes::{Buf, Bytes, BytesMut};
 use reveille_broker_core::handshake::{self, Wanted};
 use reveille_broker_core::io::{Identity, Opening};
+use reveille_broker_core::networks::{Advice, Origin};
 use reveille_broker_core::shard::Shard;
+use reveille_proto::heartbeat::Hello;
 use reveille_proto::ids::ClientId;
 use reveille_proto::mqtt::{self, ConnAck, Connect, Malformed, Packet, Version};
 use reveille_proto::reason::ReasonCode;
@@ -234,9 +237,33 @@ async fn admit(
     };
     handshake::check_will(&connect, &limits).map_err(refused)?;
     let (network, listener) = (peer.network(), from.name.clone());
-    let opening =
-        Opening { connect, identity, client_id, is_assigned, network, limits, listener, authentication_data };
+    let hello = hello(&connect).map(Box::new);
+    let advice = advice(shared, peer, hello.as_deref());
+    let opening = Opening {
+        connect,
+        identity,
+        client_id,
+        is_assigned,
+        network,
+        limits,
+        listener,
+        authentication_data,
+        hello,
+        advice,
+    };
     Ok(Admitted { opening: Box::new(opening), enhanced, auth })
+}
+
+/// What a client says about its heartbeat.
+fn hello(connect: &Connect) -> Option<Hello> {
+    let properties = &connect.properties.user_properties;
+    Hello::read(properties.iter().map(|(name, value)| (&**name, &**value)))
+}
+
+/// What is known of the network that a client comes from; nothing of this machine, and not for the bridge.
+fn advice(shared: &Shared, peer: &Peer, hello: Option<&Hello>) -> Option<Advice> {
+    let address = peer.address.filter(|_| peer.listener.door == Door::Public)?.ip();
+    shared.heartbeats.advice(&Origin { address, network: hello.map(|hello| hello.network.clone()) })
 }
 
 fn check_ban(host: &Host, peer: &Peer, suspect: Suspect<'_>) -> Result<(), ReasonCode> {

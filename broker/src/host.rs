@@ -15,10 +15,10 @@ use crate::mailbox::{BodiesRead, Command};
 use crate::metrics::{Report, ShellCounters};
 use crate::overload::Step;
 use crate::review;
-use crate::rules::{Flushed, Goodbye, Rules};
+use crate::rules::{Flushed, Goodbye, Rules, how};
 use crate::shared::Shared;
 use crate::transport::{Stream, Writer};
-use reveille_broker_core::io::{Committed, ConnectionKey, Input};
+use reveille_broker_core::io::{Committed, ConnectionKey, Input, Loss};
 use reveille_broker_core::shard::Shard;
 use reveille_broker_store::Commit;
 use reveille_proto::reason::ReasonCode;
@@ -92,8 +92,8 @@ impl Host {
     }
 
     /// A socket ended by itself.
-    pub(crate) fn lost(&self, connection: ConnectionKey) {
-        self.rules.borrow_mut().lost(connection);
+    pub(crate) fn lost(&self, connection: ConnectionKey, how: Loss) {
+        self.rules.borrow_mut().lost(connection, how);
         self.end_turn_soon();
     }
 
@@ -256,7 +256,7 @@ impl Host {
             }
             Flushed::All(_) | Flushed::Gone => {} // the rules wait for room only above half of the bound
             Flushed::Blocked(_) => self.wait_until_writable(rules, connection),
-            Flushed::Broken => rules.lost(connection),
+            Flushed::Broken(how) => rules.lost(connection, how),
         }
     }
 
@@ -284,7 +284,7 @@ impl Host {
             }
             Flushed::Blocked(count) if count > 0 => rules.feed(Input::Drained { connection }),
             Flushed::Blocked(_) | Flushed::Gone => {}
-            Flushed::Broken => rules.lost(connection),
+            Flushed::Broken(how) => rules.lost(connection, how),
         }
         drop(rules);
         self.end_turn_soon();
@@ -370,9 +370,8 @@ impl Host {
 /// Ends with the connection: its slot aborts it.
 async fn write_when_possible(host: Rc<Host>, connection: ConnectionKey, stream: Rc<Stream>) {
     loop {
-        if stream.writable().await.is_err() {
-            host.lost(connection);
-            return;
+        if let Err(error) = stream.writable().await {
+            return host.lost(connection, how(&error));
         }
         if !host.unblock(connection) {
             return;

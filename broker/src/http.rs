@@ -6,6 +6,7 @@
 mod admin;
 mod bans;
 mod keys;
+mod networks;
 mod openapi;
 mod problem;
 mod program;

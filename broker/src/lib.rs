@@ -17,6 +17,7 @@ mod drain;
 mod driver;
 mod handshake;
 mod health;
+mod heartbeats;
 mod host;
 mod http;
 mod limits;

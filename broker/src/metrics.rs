@@ -4,6 +4,7 @@ mod process;
 mod text;
 
 use crate::health::Health;
+use crate::heartbeats::Heartbeats;
 use crate::listener::Listener;
 use crate::mailbox::{Command, Mailboxes};
 use process::Process;
@@ -200,6 +201,7 @@ pub(crate) struct Metrics {
     mailboxes: Arc<Mailboxes>,
     health: Arc<Health>,
     router: Arc<RwLock<Router>>,
+    heartbeats: Arc<Heartbeats>,
     listeners: Arc<OnceLock<Vec<Arc<Listener>>>>,
     commit_seconds: Histogram,
     commit_changes: Histogram,
@@ -208,12 +210,18 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Nothing measured yet.
-    pub(crate) fn new(mailboxes: Arc<Mailboxes>, health: Arc<Health>, router: Arc<RwLock<Router>>) -> Self {
+    pub(crate) fn new(
+        mailboxes: Arc<Mailboxes>,
+        health: Arc<Health>,
+        router: Arc<RwLock<Router>>,
+        heartbeats: Arc<Heartbeats>,
+    ) -> Self {
         process::started_s();
         Self {
             mailboxes,
             health,
             router,
+            heartbeats,
             listeners: Arc::default(),
             commit_seconds: Histogram::new(COMMIT_SECONDS),
             commit_changes: Histogram::new(COMMIT_CHANGES),
@@ -322,7 +330,7 @@ impl Collector for Gathered {
         let rows = core.iter().filter(|(_, help, _)| !is_gauge(help));
         let rows = rows.map(|(name, help, value)| Row::of_core(name, help, *value));
         let shell = shell.into_iter().map(|(name, help, value)| Row::of_shell(name, help, value));
-        text::counters(&mut encoder, rows.chain(shell).collect())
+        text::counters(&mut encoder, rows.chain(shell).chain(self.heartbeats()).collect())
     }
 }
 
@@ -337,8 +345,37 @@ impl Gathered {
         ends.map(row).collect()
     }
 
+    /// What became of silent connections.
+    fn heartbeats(&self) -> impl Iterator<Item = Row> {
+        let counters = self.metrics.heartbeats.counters();
+        [
+            (
+                "silences_survived",
+                "Silences that were survived and longer than known before",
+                counters.survived,
+            ),
+            (
+                "silence_deaths",
+                "Connections that died of silence, as far as that is believed",
+                counters.deaths,
+            ),
+            ("silence_resets", "Connections that were reset by the peer or on the way", counters.resets),
+            ("silences_moved", "Silent connections whose device came back from elsewhere", counters.moved),
+            (
+                "silences_unreturned",
+                "Silent connections whose device did not come back soon",
+                counters.unreturned,
+            ),
+            ("silence_storms", "Silent deaths not believed because too many came at once", counters.storms),
+            ("silence_claims_disbelieved", "Claims that did not fit what was seen", counters.disbelieved),
+            ("networks_forgotten", "Networks forgotten to make room", counters.forgotten),
+        ]
+        .into_iter()
+        .map(|(name, help, value)| Row::plain(name, help, value))
+    }
+
     fn gauges(&self) -> Vec<Row> {
-        let Metrics { health, listeners, .. } = &self.metrics;
+        let Metrics { health, listeners, heartbeats, .. } = &self.metrics;
         let (retained, retained_bytes) = self.metrics.retained();
         let mut rows = vec![
             Row::plain(
@@ -350,6 +387,7 @@ impl Gathered {
             Row::plain("draining", "1 while clients are sent away", health.is_draining().into()),
             Row::plain("retained_messages", "Retained messages, those of $SYS included", retained),
             Row::plain("retained_bytes", "Their topics and payloads", retained_bytes),
+            Row::plain("networks", "Networks of which something is known", heartbeats.counters().networks),
         ];
         let overload = &health.overload;
         let (used, max) = overload.memory();
@@ -382,7 +420,8 @@ mod tests {
     #[test]
     fn the_text_has_the_sum_over_all_shards() {
         let (mailboxes, inboxes) = mailboxes(2);
-        let metrics = Metrics::new(mailboxes, Arc::default(), Arc::new(RwLock::new(Router::new(2))));
+        let router = Arc::new(RwLock::new(Router::new(2)));
+        let metrics = Metrics::new(mailboxes, Arc::default(), router, Arc::default());
         metrics.commit_lasted(Duration::from_millis(3));
         let shards: Vec<_> = inboxes
             .into_iter()

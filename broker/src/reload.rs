@@ -91,6 +91,7 @@ impl Operator {
             apps,
             user_limits,
             control,
+            heartbeat,
         } = new;
         report.fixed("broker.listen", in_force.listen == *listen);
         report.fixed("broker.listeners", in_force.listeners == *listeners);
@@ -144,10 +145,16 @@ impl Operator {
             in_force.traces.clone_from(traces);
             report.changed.push("broker.traces");
         }
-        if in_force.control != *control {
-            self.replace_control(control.core()?);
+        let has_control = [
+            ("broker.control", in_force.control == *control),
+            ("broker.heartbeat", in_force.heartbeat == *heartbeat),
+        ];
+        if has_control.iter().any(|(_, is_same)| !is_same) {
+            self.shared.heartbeats.set_rules(heartbeat.rules());
+            self.replace_control(new.core_control()?);
             in_force.control.clone_from(control);
-            report.changed.push("broker.control");
+            in_force.heartbeat.clone_from(heartbeat);
+            report.changed.extend(has_control.iter().filter(|(_, is_same)| !is_same).map(|(key, _)| *key));
         }
         let has_limits = [
             ("broker.limits", in_force.limits == *limits),

@@ -9,9 +9,10 @@ use crate::transport::Writer;
 use bytes::{Buf, BytesMut};
 use reveille_broker_core::admin::{Done, Wish};
 use reveille_broker_core::io::{
-    Authenticated, ConnectionKey, IndexChange, Input, Output, RouteTo, ShardNo, Ticket,
+    Authenticated, ConnectionKey, IndexChange, Input, Loss, Output, RouteTo, ShardNo, Ticket,
 };
 use reveille_broker_core::message::Message;
+use reveille_broker_core::networks::Sighting;
 use reveille_broker_core::presence::BRIDGE_APP;
 use reveille_broker_core::shard::Shard;
 use reveille_proto::ids::{AppId, ClientId, MessageId};
@@ -41,6 +42,8 @@ pub(crate) struct Rules {
     pub(crate) dirty: Vec<ConnectionKey>,
     /// Goodbyes that a socket did not take at once.
     pub(crate) goodbyes: Vec<Goodbye>,
+    /// What was seen of networks in this turn.
+    seen: Vec<Sighting>,
     /// Outputs of the recovery, which wait until every shard has recovered.
     held: Vec<Output>,
 }
@@ -61,7 +64,7 @@ pub(crate) enum Flushed {
     /// The socket would block; so many bytes went.
     Blocked(usize),
     /// The socket is broken.
-    Broken,
+    Broken(Loss),
     /// There is no such connection.
     Gone,
 }
@@ -81,6 +84,7 @@ impl Rules {
             next_wish: 0,
             dirty: Vec::new(),
             goodbyes: Vec::new(),
+            seen: Vec::new(),
             held: Vec::new(),
         }
     }
@@ -124,9 +128,9 @@ impl Rules {
     }
 
     /// A socket ended by itself, or its bytes cannot be written any more.
-    pub(crate) fn lost(&mut self, connection: ConnectionKey) {
+    pub(crate) fn lost(&mut self, connection: ConnectionKey, how: Loss) {
         if self.connections.remove(connection).is_some() {
-            self.feed(Input::Lost { connection });
+            self.feed(Input::Lost { connection, how });
         }
     }
 
@@ -149,6 +153,12 @@ impl Rules {
                 self.send(shard, Input::Confirmed { message, is_durable });
             }
             Output::Trace(trace) => self.shared.tracer.write(&trace),
+            Output::Seen(sighting) => self.seen.push(*sighting),
+            Output::Advise { connection, origin } => {
+                if let Some(advice) = self.shared.heartbeats.advice(&origin) {
+                    self.follow_ups.push_back(Input::Advice { connection, advice: Box::new(advice) });
+                }
+            }
             Output::Withdraw { app, id, client_ids, ticket } => self.withdraw(&app, id, client_ids, ticket),
             Output::Index(change) => self.index(change),
             Output::Done { number, done } => {
@@ -287,6 +297,7 @@ impl Rules {
 
     /// Hands over what this turn made for others.
     pub(crate) fn send_outgoing(&mut self) {
+        self.shared.heartbeats.see(&mut self.seen, &self.shared.clock);
         for (no, commands) in (0..).zip(&mut self.outgoing) {
             if !commands.is_empty() {
                 self.shared.mailboxes.send_all(ShardNo(no), std::mem::take(commands));
@@ -303,21 +314,30 @@ impl Rules {
         let mut count = 0;
         while !unsent.is_empty() {
             match slot.writer.0.try_write(unsent) {
-                Ok(0) => return Flushed::Broken,
+                Ok(0) => return Flushed::Broken(Loss::Closed),
                 Ok(taken) => {
                     unsent.advance(taken);
                     count += taken;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Flushed::Blocked(count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Flushed::Broken,
+                Err(error) => return Flushed::Broken(how(&error)),
             }
         }
         *unsent = BytesMut::new();
         match slot.writer.0.try_flush() {
             Ok(()) => Flushed::All(count),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Flushed::Blocked(count),
-            Err(_) => Flushed::Broken,
+            Err(error) => Flushed::Broken(how(&error)),
         }
+    }
+}
+
+/// What the error of a socket says about its network.
+pub(crate) fn how(error: &std::io::Error) -> Loss {
+    match error.kind() {
+        ErrorKind::ConnectionReset => Loss::Reset,
+        ErrorKind::TimedOut => Loss::Unanswered, // TCP_USER_TIMEOUT, or probes that nobody answered
+        _ => Loss::Closed,
     }
 }

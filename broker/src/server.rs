@@ -19,6 +19,7 @@ use crate::bodies::Readers;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::health::{Failure, Health};
+use crate::heartbeats::{Heartbeats, Learner};
 use crate::http::{self, Admin, Http};
 use crate::limits::LimitsTable;
 use crate::listener::{Acceptor, Listener};
@@ -86,6 +87,7 @@ struct Running {
     http: Option<Http>,
     certificates: Option<tls::Watch>,
     sys: Option<Sys>,
+    learner: Option<Learner>,
     store: Arc<dyn Store>,
 }
 
@@ -167,7 +169,13 @@ fn serve(
     let (mailboxes, inboxes) = mailboxes(shards);
     let health = Arc::new(Health::default());
     let router = Arc::new(RwLock::new(Router::new(shards)));
-    let metrics = Metrics::new(Arc::clone(&mailboxes), Arc::clone(&health), Arc::clone(&router));
+    let heartbeats = Arc::new(Heartbeats::new(config.heartbeat.rules()));
+    let metrics = Metrics::new(
+        Arc::clone(&mailboxes),
+        Arc::clone(&health),
+        Arc::clone(&router),
+        Arc::clone(&heartbeats),
+    );
     let readers = Readers::start(&store, &mailboxes, &health).map_err(StartError::Thread)?;
     let shared = Shared {
         no: ShardNo(0),
@@ -186,10 +194,12 @@ fn serve(
         keeper,
         admin_keys: Arc::new(ArcSwap::from_pointee(config.admin.keys.clone())),
         limits: Arc::new(ArcSwap::from_pointee(LimitsTable::new(config))),
-        control: Arc::new(ArcSwap::from_pointee(config.control.core()?)),
+        control: Arc::new(ArcSwap::from_pointee(config.core_control()?)),
+        heartbeats: Arc::clone(&heartbeats),
     };
     let certificates = tls::Watch::start(&shared.listeners, &health).map_err(StartError::Thread)?;
-    let running = Running { shards: Vec::new(), readers, http: None, certificates, sys: None, store };
+    let running =
+        Running { shards: Vec::new(), readers, http: None, certificates, sys: None, learner: None, store };
     let operator = Operator::new(shared.clone(), config.clone());
     // From here on an early return drops the broker, which stops what runs already.
     let places = Places::default();
@@ -202,6 +212,10 @@ fn serve(
     let recovered = broker.start_shards(config, &shared, inboxes)?;
     broker.recover(&shared, recovered)?;
     shared.tracer.configure(&config.traces);
+    if let Some(running) = &mut broker.running {
+        let learner = Learner::start(heartbeats, Arc::clone(&running.store), shared.clock);
+        running.learner = Some(learner.map_err(StartError::Thread)?);
+    }
     broker.listen(bound)?;
     if let Some(running) = &mut broker.running {
         running.sys = Some(Sys::start(shared.clone()).map_err(StartError::Thread)?);
@@ -335,6 +349,7 @@ impl Broker {
                 router.retain(&message.app, message.topic.clone(), Some(Arc::clone(&message)));
             }
             announcement @ Recovered::Announcement { .. } => give(ShardNo(0), announcement),
+            Recovered::Network { key, record } => shared.heartbeats.recover(key, *record),
         };
         let result = shared.store.recover(&mut visit);
         drop(senders);
@@ -413,7 +428,8 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        let Some(Running { shards, readers, http, certificates, sys, store }) = self.running.take() else {
+        let Some(Running { shards, readers, http, certificates, sys, learner, store }) = self.running.take()
+        else {
             return;
         };
         self.health.set_serving(false);
@@ -426,6 +442,9 @@ impl Drop for Broker {
             let _ = shard.join(); // a panic was reported by its watch
         }
         readers.join();
+        if let Some(learner) = learner {
+            learner.stop();
+        }
         if let Some(http) = http {
             http.stop();
         }

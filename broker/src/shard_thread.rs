@@ -71,7 +71,9 @@ fn recover(shared: &Shared, rules: &mut Rules, recovered: &Receiver<Recovered>) 
             Recovered::Announcement { number, announcement } => {
                 rules.shard.recover_announcement(number, announcement);
             }
-            Recovered::Retained(_) => debug_assert!(false, "retained messages go to the router"),
+            Recovered::Retained(_) | Recovered::Network { .. } => {
+                debug_assert!(false, "what all shards share goes elsewhere");
+            }
         }
         rules.hold_outputs();
     }

@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::config::AdminKey;
 use crate::drain::Draining;
 use crate::health::Health;
+use crate::heartbeats::Heartbeats;
 use crate::limits::LimitsTable;
 use crate::listener::Listener;
 use crate::mailbox::Mailboxes;
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) tracer: Arc<Tracer>,
     /// Where things go, and what clients are told and given without asking.
     pub(crate) control: Arc<ArcSwap<Control>>,
+    /// What is learned about networks.
+    pub(crate) heartbeats: Arc<Heartbeats>,
     /// Who may use the operations API.
     pub(crate) admin_keys: Arc<ArcSwap<Vec<AdminKey>>>,
     /// Every bound; what runs already keeps those that it began with.

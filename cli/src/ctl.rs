@@ -153,6 +153,8 @@ enum Command {
         /// Its id, as `bans` shows it
         id: String,
     },
+    /// For how long each network lets a connection be silent, as far as devices have found out
+    Networks,
     /// Where clients come in
     Listeners,
     /// The threads that own sessions
@@ -334,6 +336,19 @@ const BANS: &[Column] = &[
     ("REASON", "/reason"),
     ("ID", "/id"),
 ];
+const NETWORKS: &[Column] = &[
+    ("NETWORK", "/network"),
+    ("RADIO", "/radio"),
+    ("ONLINE", "/connections"),
+    ("DEVICES", "/devices"),
+    ("COUNTED", "/counted"),
+    ("DEATHS", "/deaths"),
+    ("RESETS", "/resets"),
+    ("5% S", "/quantiles_s/0"),
+    ("25% S", "/quantiles_s/2"),
+    ("50% S", "/quantiles_s/3"),
+    ("INTERVAL S", "/interval_s"),
+];
 const TRACES: &[Column] = &[
     ("NUMBER", "/number"),
     ("APP", "/app"),
@@ -414,6 +429,7 @@ async fn carry_out(args: Args) -> Result<(), Failure> {
             Ok(())
         }
         Command::Unban { id } => ctl.delete(&format!("{API}/bans/{}", encoded(id))).await,
+        Command::Networks => ctl.list(&format!("{API}/networks"), NETWORKS).await,
         Command::Listeners => ctl.list(&format!("{API}/listeners"), LISTENERS).await,
         Command::Shards => ctl.list(&format!("{API}/shards"), SHARDS).await,
         Command::Stats => ctl.one(&format!("{API}/stats")).await,

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// How long an answer to what we sent may take and still be one.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
+/// Windows up to this are as good as each other, in seconds.
+const WINDOW_SMALL_S: u16 = 10;
+
 /// A silence must be so much longer than the longest before to be news: the step from one bin of the statistics to the
 /// next is larger.
 const NEWS_STEP_PERCENT: u64 = 105;
@@ -38,13 +41,13 @@ pub(crate) struct Agreed {
     /// It will be heard of again after so long at most, with what its alarms are late.
     pub announced: Option<Duration>,
     /// What it was told last: said again only when it changed.
-    pub told: Box<str>,
+    pub told: Option<Config>,
 }
 
 impl Agreed {
     /// Nothing more is known yet.
     pub fn on(network: Option<Network>) -> Self {
-        Self { network, announced: None, told: Box::default() }
+        Self { network, announced: None, told: None }
     }
 }
 
@@ -64,12 +67,11 @@ impl Pulse {
     /// The advice as text, for a client that understands it and does not know it yet.
     pub fn news(&mut self, config: Config) -> Option<String> {
         let agreed = self.agreed.as_mut().filter(|agreed| agreed.network.is_some())?;
-        let text = config.to_string();
-        if *agreed.told == *text {
+        if agreed.told.is_some_and(|told| !is_news(told, config)) {
             return None;
         }
-        agreed.told = text.as_str().into();
-        Some(text)
+        agreed.told = Some(config);
+        Some(config.to_string())
     }
 
     /// When the client itself said that it will be heard of.
@@ -116,6 +118,13 @@ impl Pulse {
     }
 }
 
+/// The window follows the number of connections, which changes all the time: only a large step is worth a message.
+fn is_news(told: Config, now: Config) -> bool {
+    let (less, more) = (told.window_s.min(now.window_s), told.window_s.max(now.window_s));
+    let has_stepped = more > WINDOW_SMALL_S && more / 2 > less;
+    has_stepped || Config { window_s: told.window_s, ..now } != told
+}
+
 fn milliseconds(length: Duration) -> u32 {
     u32::try_from(length.as_millis()).unwrap_or(u32::MAX)
 }
@@ -144,6 +153,20 @@ mod tests {
         ];
         for (silence, wanted) in rows {
             assert_eq!(pulse.heard(silence * S), wanted.map(|seconds| seconds * S), "{silence} s");
+        }
+    }
+
+    #[test]
+    fn a_window_that_changed_little_is_no_news() {
+        let config = |window_s, ttl_s| Config { window_s, ttl_s, ..Config::default() };
+        for (told, now, wanted) in [
+            (config(0, 1), config(10, 1), false),
+            (config(20, 1), config(39, 1), false),
+            (config(20, 1), config(60, 1), true),
+            (config(60, 1), config(20, 1), true),
+            (config(20, 1), config(20, 2), true),
+        ] {
+            assert_eq!(is_news(told, now), wanted, "{told} {now}");
         }
     }
 

@@ -1,5 +1,5 @@
 //! What a connection's silences are worth, when an announced beat is missed, and what devices hear about their network.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 mod bench;
 
@@ -70,10 +70,13 @@ fn a_silence_counts_from_the_last_packet_in_either_direction_and_once() {
     assert_eq!(seen(&mut bench), [], "a message came in between, and this is no answer to it");
 }
 
+/// What ends a connection.
+type Happening = Box<dyn Fn(&mut Bench)>;
+
 #[test]
 fn how_a_connection_ended_tells_what_its_silence_means() {
     let alive = |bench: &mut Bench| bench.online(Connect { keep_alive: 100, ..durable("d") });
-    let rows: [(&str, Box<dyn Fn(&mut Bench)>, Leaving); 6] = [
+    let rows: [(&str, Happening, Leaving); 6] = [
         ("silence", Box::new(|bench| bench.wait(151_000)), Leaving::Silent(151 * S)),
         ("FIN", Box::new(|bench| lose(bench, Loss::Closed)), Leaving::Told),
         ("RST", Box::new(|bench| lose(bench, Loss::Reset)), Leaving::Reset),

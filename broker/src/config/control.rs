@@ -1,7 +1,7 @@
 //! The table `[broker.control]`: where things go, and what clients are told and given without asking.
 
 use super::{ConfigError, default_app, parse_app};
-use reveille_broker_core::control::{AutoSubscription, Control, Strategies, Strategy, Template};
+use reveille_broker_core::control::{AutoSubscription, Control, Heartbeats, Strategies, Strategy, Template};
 use reveille_broker_core::rewrite::{Applies, Rewrite};
 use reveille_proto::mqtt::{QoS, RetainHandling, SubscriptionOptions};
 use reveille_proto::topic::{Subscription, TopicFilter};
@@ -108,7 +108,7 @@ impl ControlConfig {
     ///
     /// # Errors
     /// [`ConfigError`] names the first entry that is wrong.
-    pub(crate) fn core(&self) -> Result<Control, ConfigError> {
+    pub(crate) fn core(&self, heartbeats: Heartbeats) -> Result<Control, ConfigError> {
         let by_prefix = self.shared.groups.iter();
         let by_prefix = by_prefix.map(|group| (group.prefix.as_str().into(), group.strategy.into()));
         Ok(Control {
@@ -120,6 +120,7 @@ impl ControlConfig {
                 .map(AutoSubscriptionConfig::core)
                 .collect::<Result<_, _>>()?,
             strategies: Strategies { default: self.shared.strategy.into(), by_prefix: by_prefix.collect() },
+            heartbeats,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::admin::Api;
 use super::problem::ProblemBody;
-use super::{bans, program, publish, queues, retained, sessions, status, subscriptions};
+use super::{bans, networks, program, publish, queues, retained, sessions, status, subscriptions};
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -31,6 +31,7 @@ const SCHEME: &str = "key";
         (name = "retained", description = "The newest message of each topic that keeps one"),
         (name = "publish", description = "Messages over HTTP"),
         (name = "bans", description = "Who may not connect"),
+        (name = "networks", description = "For how long a connection may be silent"),
         (name = "broker", description = "What runs, and how it fares"),
         (name = "program", description = "Log, traces, configuration, drain"),
     )
@@ -59,6 +60,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(publish::publish))
         .routes(routes!(bans::list, bans::add))
         .routes(routes!(bans::remove))
+        .routes(routes!(networks::list))
         .routes(routes!(status::stats))
         .routes(routes!(status::shards))
         .routes(routes!(status::listeners))

@@ -308,6 +308,8 @@ fn every_route_answers_as_the_description_says() {
             204,
         ),
         ("DELETE", "/apps/{app}/sessions/{client_id}", "/apps/default/sessions/d", None, 204),
+        ("GET", "/networks", "/networks?limit=1", None, 200),
+        ("GET", "/networks", "/networks?after=nonsense", None, 400),
         ("GET", "/stats", "/stats", None, 200),
         ("GET", "/shards", "/shards", None, 200),
         ("GET", "/listeners", "/listeners", None, 200),

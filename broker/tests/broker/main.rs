@@ -11,6 +11,7 @@ mod admin;
 mod client;
 mod connecting;
 mod harm;
+mod heartbeats;
 mod http;
 mod listeners;
 mod operations;

@@ -36,7 +36,9 @@ impl Bench {
 
     fn wait(&mut self, length: Duration) {
         self.now = self.now + length;
-        self.networks.tick(self.now);
+        for key in self.networks.tick(self.now) {
+            self.networks.estimate(&key, self.now);
+        }
     }
 
     /// Goes silent and comes back after a while, somewhere.

@@ -92,6 +92,11 @@ impl Voters {
         self.0.retain(|voter| now.since(voter.seen) < VOTE_AGE_MAX);
     }
 
+    /// Whether somebody will vote who does not yet.
+    pub fn has_younger(&self, age_min: Duration, now: Time) -> bool {
+        self.0.iter().any(|voter| now.since(voter.since) < age_min)
+    }
+
     /// Brackets that count, with their weights: at most 1 each.
     pub fn counted(&self, age_min: Duration, now: Time) -> Vec<(Bracket, f64)> {
         let is_counted = |voter: &Voter| now.since(voter.since) >= age_min && voter.bracket.vote().is_some();
