@@ -23,6 +23,7 @@
 mod client;
 mod disk;
 mod driver;
+pub mod heartbeat;
 mod inbox;
 mod liveness;
 mod message;

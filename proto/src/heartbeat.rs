@@ -9,7 +9,8 @@
 //! | `bracket` | what one device knows of one network |
 //! | `votes` | brackets of many devices, pooled into a distribution of T: what the broker keeps |
 //! | `timeouts` | a distribution of T; prior, posterior, quantiles |
-//! | `choice` | the interval that costs least, and whether a longer gap is worth a try |
+//! | `risk` | how probably a silence is fatal, and how long nobody would notice |
+//! | `choice` | the interval that costs least |
 //! | `lateness` | how late a phone's alarms ring |
 //! | `wire` | user properties and payloads |
 
@@ -17,19 +18,20 @@ mod bins;
 mod bracket;
 mod choice;
 mod lateness;
+mod risk;
 mod timeouts;
 mod votes;
 mod wire;
 
 pub use bins::{BINS, Bin};
 pub use bracket::Bracket;
-pub use choice::{Costs, Range, best_interval, worthwhile_probe};
+pub use choice::{Costs, Range, best_interval};
 pub use lateness::Lateness;
+pub use risk::Risk;
 pub use timeouts::{Quantiles, Timeouts};
 pub use votes::Votes;
 pub use wire::{
-    CONFIG_PROPERTY, CONFIG_TOPIC, Config, Hello, Label, Network, Observation, Probe, REPORT_TOPIC, Radio,
-    Report,
+    CONFIG_PROPERTY, CONFIG_TOPIC, Config, Hello, Label, Network, Observation, REPORT_TOPIC, Radio, Report,
 };
 
 use std::time::Duration;

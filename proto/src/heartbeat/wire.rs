@@ -160,17 +160,11 @@ pub struct Config {
     pub stay: Option<Gap>,
     /// What the fleet found on this network.
     pub quantiles: Option<Quantiles>,
-    /// The device is chosen to try a longer gap.
-    pub probe: Option<Probe>,
     /// For how long this holds, in seconds.
     pub ttl_s: u32,
     /// After a loss that is the server's doing, come back at a random time within this many seconds.
     pub window_s: u16,
 }
-
-/// A gap that the broker would like to know about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Probe(pub Gap);
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -182,9 +176,6 @@ impl fmt::Display for Config {
         }
         if let Some(Quantiles(gaps)) = self.quantiles {
             write!(f, "q={};", joined(gaps.map(|gap| gap.0)))?;
-        }
-        if let Some(Probe(gap)) = self.probe {
-            write!(f, "probe={};", gap.0)?;
         }
         write!(f, "ttl={};window={}", self.ttl_s, self.window_s)
     }
@@ -199,7 +190,6 @@ impl Config {
                 "ceiling" => config.ceiling = Some(Gap(number(value)?)),
                 "stay" => config.stay = Some(Gap(number(value)?)),
                 "q" => config.quantiles = Some(quantiles(value)?),
-                "probe" => config.probe = Some(Probe(Gap(number(value)?))),
                 "ttl" => config.ttl_s = number(value)?,
                 "window" => config.window_s = number(value)?,
                 _ => {}
@@ -343,14 +333,10 @@ mod tests {
             ceiling: Some(Gap(1_680)),
             stay: Some(Gap(270)),
             quantiles: Some(Quantiles([290, 300, 310, 900, 1_800].map(Gap))),
-            probe: Some(Probe(Gap(420))),
             ttl_s: 86_400,
             window_s: 30,
         };
-        assert_eq!(
-            config.to_string(),
-            "ceiling=1680;stay=270;q=290,300,310,900,1800;probe=420;ttl=86400;window=30"
-        );
+        assert_eq!(config.to_string(), "ceiling=1680;stay=270;q=290,300,310,900,1800;ttl=86400;window=30");
         let report = Report {
             next: Some(Gap(420)),
             network,
@@ -425,17 +411,12 @@ mod tests {
             gaps.sort_unstable();
             Quantiles(gaps.map(Gap))
         });
-        let gaps = (
-            proptest::option::of(gap()),
-            proptest::option::of(gap()),
-            proptest::option::of(gap().prop_map(Probe)),
-        );
+        let gaps = (proptest::option::of(gap()), proptest::option::of(gap()));
         (gaps, proptest::option::of(quantiles), any::<u32>(), any::<u16>()).prop_map(
-            |((ceiling, stay, probe), quantiles, ttl_s, window_s)| Config {
+            |((ceiling, stay), quantiles, ttl_s, window_s)| Config {
                 ceiling,
                 stay,
                 quantiles,
-                probe,
                 ttl_s,
                 window_s,
             },
