@@ -12,7 +12,7 @@ use crate::config::{
     Network, SourceName,
 };
 use crate::health::{Connected, Health};
-use crate::tls::{TlsFiles, identity_of};
+use crate::tls::{TicketKeys, TlsFiles, identity_of};
 use crate::transport::Stream;
 use crate::transport::layers::Layers;
 use crate::transport::socket::Socket;
@@ -84,8 +84,12 @@ impl Listener {
     ///
     /// # Errors
     /// When its certificates cannot be used.
-    pub(crate) fn of(config: &ListenerConfig, packet_bytes_max: u32) -> Result<Self, ListenerProblem> {
-        let tls = config.kind.has_tls().then(|| TlsFiles::read(config)).transpose()?;
+    pub(crate) fn of(
+        config: &ListenerConfig,
+        packet_bytes_max: u32,
+        tickets: &Arc<TicketKeys>,
+    ) -> Result<Self, ListenerProblem> {
+        let tls = config.kind.has_tls().then(|| TlsFiles::read(config, tickets)).transpose()?;
         let rules = || websocket::Rules {
             origins: config.origins.iter().map(|origin| origin.to_ascii_lowercase()).collect(),
             message_bytes_max: u64::from(packet_bytes_max) + MESSAGE_BYTES_MORE,

@@ -29,7 +29,7 @@ use crate::operator::Operator;
 use crate::shard_thread::{self, Setup};
 use crate::shared::Shared;
 use crate::sys::Sys;
-use crate::tls;
+use crate::tls::{self, TicketKeys};
 use crate::tracer::Tracer;
 use crate::transport::tcp::{self, Bound};
 use crate::watch::Intervals;
@@ -105,9 +105,13 @@ struct BoundAll {
 /// [`StartError`] says what to change. Nothing runs then.
 pub fn start(config: Config, data_directory: &Path) -> Result<Broker, StartError> {
     config.check()?;
-    let bound = bind_all(&config)?;
+    let tickets = Arc::default();
+    let bound = bind_all(&config, &tickets)?;
     let store = Embedded::open(data_directory, Options::default())
         .map_err(|error| StartError::Store { directory: data_directory.to_owned(), error })?;
+    if let Err(error) = tickets.keep_in(data_directory) {
+        tracing::warn!(%error, "the keys of TLS tickets cannot be read: clients come back with full handshakes");
+    }
     serve(&config, bound, Arc::new(store), Some(data_directory))
 }
 
@@ -127,7 +131,7 @@ pub fn check_files(config: &Config) -> Result<(), StartError> {
 /// As [`start`].
 pub fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Broker, StartError> {
     config.check()?;
-    let bound = bind_all(&config)?;
+    let bound = bind_all(&config, &Arc::default())?;
     serve(&config, bound, store, None)
 }
 
@@ -138,7 +142,7 @@ impl BoundAll {
     }
 }
 
-fn bind_all(config: &Config) -> Result<BoundAll, StartError> {
+fn bind_all(config: &Config, tickets: &Arc<TicketKeys>) -> Result<BoundAll, StartError> {
     let default = |address| BoundListener::tcp(Listener::default(), "listen", address, config.shard_count());
     let http = |address| {
         tcp::bind(address, 1).map_err(|error| StartError::bind("http", Place::Address(address), error))
@@ -147,7 +151,7 @@ fn bind_all(config: &Config) -> Result<BoundAll, StartError> {
         mqtt: config.listen.map(default).transpose()?,
         internal: BoundListener::tcp(Listener::internal(), "internal", config.internal, 1)?,
         http: config.http.map(http).transpose()?,
-        further: listeners::bind(config)?,
+        further: listeners::bind(config, tickets)?,
     })
 }
 

@@ -3,10 +3,12 @@
 mod identity;
 mod load;
 mod names;
+mod tickets;
 mod watch;
 
 pub(crate) use identity::identity_of;
 pub(crate) use load::check;
+pub(crate) use tickets::TicketKeys;
 pub(crate) use watch::Watch;
 
 use crate::config::{ConfigError, ListenerConfig, ListenerProblem};
@@ -14,23 +16,23 @@ use crate::listener::Listener;
 use arc_swap::ArcSwap;
 use load::{Loaded, load};
 use rustls::ServerConfig;
-use rustls::server::ProducesTickets;
 use std::fmt;
 use std::sync::Arc;
+use tickets::Tickets;
 
 /// What one listener serves TLS with. Replaced as a whole: a handshake uses one or the other.
 pub(crate) struct TlsFiles {
     listener: ListenerConfig,
     in_force: ArcSwap<InForce>,
+    /// Encrypt the sessions that clients keep for us. They outlive new certificates, so that a renewal does not cost a full
+    /// handshake of every client.
+    tickets: Arc<TicketKeys>,
 }
 
 #[derive(Debug)]
 struct InForce {
     server: Arc<ServerConfig>,
     loaded: Loaded,
-    /// Encrypts the sessions that clients keep for us, with keys that change by themselves. It outlives new certificates, so
-    /// that a renewal does not cost a full handshake of every client.
-    tickets: Arc<dyn ProducesTickets>,
 }
 
 impl TlsFiles {
@@ -38,12 +40,14 @@ impl TlsFiles {
     ///
     /// # Errors
     /// [`ListenerProblem`] names the file.
-    pub(crate) fn read(listener: &ListenerConfig) -> Result<Self, ListenerProblem> {
+    pub(crate) fn read(
+        listener: &ListenerConfig,
+        tickets: &Arc<TicketKeys>,
+    ) -> Result<Self, ListenerProblem> {
         let loaded = load(listener)?;
-        let tickets = new_tickets(listener)?;
-        let server = loaded.server_config(listener, &tickets)?;
-        let in_force = ArcSwap::from_pointee(InForce { server: Arc::new(server), loaded, tickets });
-        Ok(Self { listener: listener.clone(), in_force })
+        let server = loaded.server_config(listener, Tickets::of(tickets, listener, &loaded))?;
+        let in_force = ArcSwap::from_pointee(InForce { server: Arc::new(server), loaded });
+        Ok(Self { listener: listener.clone(), in_force, tickets: Arc::clone(tickets) })
     }
 
     /// What the next handshake uses.
@@ -70,19 +74,13 @@ impl TlsFiles {
         let before = self.in_force.load();
         if loaded.is_same_as(&before.loaded) {
             // Written anew with the same content: the times count from now on.
-            let (server, tickets) = (Arc::clone(&before.server), Arc::clone(&before.tickets));
-            self.in_force.store(Arc::new(InForce { server, loaded, tickets }));
+            let server = Arc::clone(&before.server);
+            self.in_force.store(Arc::new(InForce { server, loaded }));
             return Ok(false);
         }
-        // A session that is resumed shows no certificate again: when others are to be believed, or some not any more, nobody
-        // may come back with an old session.
-        let tickets = if loaded.trusts_as(&before.loaded) {
-            Arc::clone(&before.tickets)
-        } else {
-            new_tickets(&self.listener)?
-        };
-        let server = loaded.server_config(&self.listener, &tickets)?;
-        self.in_force.store(Arc::new(InForce { server: Arc::new(server), loaded, tickets }));
+        let server =
+            loaded.server_config(&self.listener, Tickets::of(&self.tickets, &self.listener, &loaded))?;
+        self.in_force.store(Arc::new(InForce { server: Arc::new(server), loaded }));
         Ok(true)
     }
 
@@ -119,12 +117,4 @@ pub(crate) fn read_all_again(listeners: &[Arc<Listener>]) -> Result<bool, Config
         }
     }
     failed.map_or(Ok(has_changed), Err)
-}
-
-fn new_tickets(listener: &ListenerConfig) -> Result<Arc<dyn ProducesTickets>, ListenerProblem> {
-    rustls::crypto::ring::Ticketer::new().map_err(|error| ListenerProblem::Unusable {
-        key: "certificate",
-        path: listener.certificate.clone().unwrap_or_default(),
-        reason: error.to_string(),
-    })
 }

@@ -3,6 +3,7 @@
 use super::error::StartError;
 use crate::config::{Config, ConfigError, FileMode, ListenerKind};
 use crate::listener::{Acceptor, Listener};
+use crate::tls::TicketKeys;
 use crate::transport::tcp::{self, Bound};
 use crate::transport::unix::{self, SocketFile, UnixBound};
 use std::fmt;
@@ -136,14 +137,14 @@ impl BoundListener {
 }
 
 /// Takes the place of each of `[[broker.listeners]]`.
-pub(super) fn bind(config: &Config) -> Result<Vec<BoundListener>, StartError> {
+pub(super) fn bind(config: &Config, tickets: &Arc<TicketKeys>) -> Result<Vec<BoundListener>, StartError> {
     let shards = config.shard_count();
     let packet_bytes_max = config.packet_bytes_max();
     let mut bound = Vec::with_capacity(config.listeners.len());
     for own in &config.listeners {
         // No connection of it may send more, whoever it turns out to be.
         let named = |problem| ConfigError::Listener { name: own.name.clone(), problem };
-        let listener = Listener::of(own, packet_bytes_max).map_err(named)?;
+        let listener = Listener::of(own, packet_bytes_max, tickets).map_err(named)?;
         if let Some(address) = own.address {
             bound.push(BoundListener::tcp(listener, "listeners.address", address, shards)?);
         } else if let Some(path) = &own.path {

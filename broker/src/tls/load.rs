@@ -2,6 +2,7 @@
 
 use super::names::ByName;
 use crate::config::{CertificateConfig, ClientCertificate, ListenerConfig, ListenerKind, ListenerProblem};
+use ring::digest::{Context, Digest, SHA256};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -126,11 +127,15 @@ impl Loaded {
         self.files().map(|file| &file.bytes).eq(other.files().map(|file| &file.bytes))
     }
 
-    /// Whether the same clients are believed.
-    pub(super) fn trusts_as(&self, other: &Self) -> bool {
-        let bytes = |file: &Option<ReadFile>| file.as_ref().map(|file| file.bytes.clone());
-        bytes(&self.client_ca) == bytes(&other.client_ca)
-            && bytes(&self.client_crl) == bytes(&other.client_crl)
+    /// A number for the clients that are believed: it changes when others are, or some not any more.
+    pub(super) fn trust_hash(&self) -> Digest {
+        let mut hash = Context::new(&SHA256);
+        for file in [&self.client_ca, &self.client_crl] {
+            let bytes = file.as_ref().map_or(&[][..], |file| &file.bytes);
+            hash.update(&(bytes.len() as u64).to_be_bytes()); // so that the two do not run into each other
+            hash.update(bytes);
+        }
+        hash.finish()
     }
 
     /// Whether some file was written since.
@@ -142,7 +147,7 @@ impl Loaded {
     pub(super) fn server_config(
         &self,
         listener: &ListenerConfig,
-        tickets: &Arc<dyn ProducesTickets>,
+        tickets: Arc<dyn ProducesTickets>,
     ) -> Result<ServerConfig, ListenerProblem> {
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -154,7 +159,7 @@ impl Loaded {
         let mut config = builder.with_cert_resolver(Arc::new(self.resolver()?));
         // Clients keep their sessions: a million of them cost no memory here, and every shard can resume each.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = Arc::clone(tickets);
+        config.ticketer = tickets;
         config.send_tls13_tickets = 1; // each connection gets a new one
         let protocol = if listener.kind == ListenerKind::Wss { ALPN_HTTP } else { ALPN_MQTT };
         config.alpn_protocols = vec![protocol.to_vec()];

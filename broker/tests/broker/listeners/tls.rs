@@ -214,6 +214,27 @@ fn clients_resume_their_sessions_on_every_shard_and_after_a_renewal() {
 }
 
 #[test]
+fn clients_resume_their_sessions_after_a_restart() {
+    let (authority, directory) = (Authority::new(), tempfile::tempdir().unwrap());
+    authority.server("server", &["localhost"]);
+    let text = format!(
+        "[[listeners]]\nname = 'l'\nkind = 'tls'\naddress = '127.0.0.1:0'\n{}",
+        authority.keys("server")
+    );
+    for version in [&TLS12, &TLS13] {
+        let config = authority.trusting(version, None);
+        let handshake = || {
+            let broker = crate::start(&text, directory.path());
+            let (mut client, _) = Client::over(open(&broker, &config), connect(Version::V5, "c", true));
+            client.ping(); // the new ticket was read
+            client.socket.conn.handshake_kind().unwrap()
+        };
+        assert_eq!(handshake(), HandshakeKind::Full);
+        assert_eq!(handshake(), HandshakeKind::Resumed, "{version:?}");
+    }
+}
+
+#[test]
 fn files_that_cannot_be_used_are_named_before_anything_starts() {
     let authority = Authority::new();
     authority.server("server", &["localhost"]);
