@@ -17,6 +17,7 @@ pub use parser::ExpressionError;
 use crate::devices;
 use crate::index::{DeviceNumber, Known, Summary};
 use crate::store::{StoreError, Tx};
+use crate::vendor::VendorName;
 
 /// Entries of one audience at most: devices, aliases and tags together. Larger ones are a tag, or all.
 pub const ENTRIES_MAX: usize = 10_000;
@@ -174,12 +175,27 @@ impl Audience {
         self.expression().is_none().then(|| u64::try_from(self.devices.len()).unwrap_or(u64::MAX))
     }
 
+    /// The first of its devices that has a live token at a vendor.
+    pub(crate) fn first_at(
+        &self,
+        tx: &Tx<'_>,
+        app: &AppId,
+        vendor: VendorName,
+    ) -> Result<Option<String>, StoreError> {
+        let Some(everybody) = self.everybody() else { return Ok(None) };
+        let there = Expression::Has(Field::Vendor, Match::Exactly(vendor.to_string()));
+        let asked = Asked::new(tx, app, Expression::And(vec![everybody, there]), tx.now_ms())?;
+        Ok(asked.ids_from(tx, app, None, 1)?.0.pop())
+    }
+
+    fn everybody(&self) -> Option<Expression> {
+        let listed = self.devices.iter().cloned().map(Expression::Device);
+        Expression::any_of(listed.chain(self.expression()).collect())
+    }
+
     /// How many devices it means now, of what kind, and the first ids of them.
     pub(crate) fn look(&self, tx: &Tx<'_>, app: &AppId, sample: usize) -> Result<Look, StoreError> {
-        let listed = self.devices.iter().cloned().map(Expression::Device);
-        let Some(everybody) = Expression::any_of(listed.chain(self.expression()).collect()) else {
-            return Ok(Look::default());
-        };
+        let Some(everybody) = self.everybody() else { return Ok(Look::default()) };
         let asked = Asked::new(tx, app, everybody, tx.now_ms())?;
         let mut summary = tx.index().summary(app, &asked.expression, &asked.known);
         let strangers = self.devices.iter().filter(|id| !asked.known.devices.contains_key(*id));

@@ -79,6 +79,7 @@ fn router(shared: &Api, config: &Config, operations: Option<Router>) -> Router {
         .route("/v1/apps/{app}/dead-tokens", get(dead_tokens::list))
         .route("/v1/vendors/{vendor}/receipts/{app}", post(receipts::take).get(receipts::greet))
         .route("/v1/apps/{app}/messages", post(messages::send).get(messages::list))
+        .route("/v1/apps/{app}/messages:validate", post(messages::validate))
         .route("/v1/apps/{app}/messages/{message}", get(messages::show).delete(messages::withdraw))
         .route("/v1/apps/{app}/messages/{message}/deliveries", get(deliveries::list))
         .route("/v1/apps/{app}/messages/{message}/deliveries/{device}", get(deliveries::show))

@@ -2,6 +2,7 @@
 //!
 //! Everything goes to 127.0.0.1 and is bounded in count. See `load-tests/README.md`.
 
+mod bridge;
 mod client;
 mod contender;
 mod process;
@@ -66,6 +67,8 @@ enum Scenario {
     Pushes,
     /// Eleven vendors at once, with and without two that are ill.
     Vendors,
+    /// As many devices as `--messages` says in the bridge's index: memory, start, ten expressions, everybody.
+    Audience,
     /// The fake APNs of `pushes`, which starts it by itself.
     #[value(hide = true)]
     FakeApns,
@@ -96,6 +99,7 @@ async fn run(arguments: &Arguments) -> Result<(), client::LoadError> {
     match arguments.scenario {
         Scenario::Pushes => return scenario::pushes(arguments).await,
         Scenario::Vendors => return scenario::vendors(arguments).await,
+        Scenario::Audience => return scenario::audience(arguments).await,
         Scenario::Soak => {
             let running = Contender::reveille(&arguments.reveille).start().await?;
             return scenario::soak(arguments, &running).await;
@@ -138,6 +142,8 @@ async fn measure(arguments: &Arguments, broker: &contender::Running) -> Result<F
         Scenario::Offline => scenario::offline(arguments, broker).await,
         Scenario::Idle | Scenario::IdleOver => scenario::idle(arguments, broker).await,
         // These print tables of their own.
-        Scenario::Pushes | Scenario::Vendors | Scenario::FakeApns | Scenario::Soak => Ok(Figures::new()),
+        Scenario::Pushes | Scenario::Vendors | Scenario::Audience | Scenario::FakeApns | Scenario::Soak => {
+            Ok(Figures::new())
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The loads. Each returns the figures of one repetition.
 
+mod audience;
 mod fan_out;
 mod idle;
 mod idle_over;
@@ -9,6 +10,7 @@ mod pushes;
 mod soak;
 mod vendors;
 
+pub use audience::audience;
 pub use fan_out::fan_out;
 pub use idle::idle;
 pub use idle_over::{Over, Prepared, idle_over};

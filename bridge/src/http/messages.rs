@@ -1,5 +1,6 @@
 //! `/v1/apps/{app}/messages`: send, follow, withdraw.
 
+mod dry_run;
 mod send;
 
 use axum::extract::State;
@@ -20,7 +21,7 @@ use crate::queues::{self, Out};
 use crate::store::{StoreError, Tx};
 use crate::webhooks;
 
-pub(super) use send::send;
+pub(super) use send::{send, validate};
 
 /// Messages, newest first.
 pub(super) async fn list(

@@ -2,6 +2,7 @@
 //! beside the index itself.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use reveille_proto::ids::AppId;
 
@@ -17,22 +18,27 @@ const PAGE: usize = 4096;
 /// # Errors
 /// [`StoreError`] when the store fails or a record cannot be read.
 pub(crate) fn rebuild(engine: &Engine, now_ms: u64) -> Result<(), StoreError> {
+    let began = Instant::now();
     drop_old_indexes(engine, now_ms)?;
     let tx = Tx::reading(engine, now_ms);
     let start = devices::broker_start(&tx)?;
     let mut devices = Walk::new(&tx, keys::all_devices());
     let mut presences = Walk::new(&tx, keys::all_presences());
-    let mut waiting = Vec::with_capacity(PAGE);
+    let (mut waiting, mut count) = (Vec::with_capacity(PAGE), 0_u64);
     while let Some((place, record)) = devices.next()? {
         let Some(app) = keys::app_at(&place) else { continue };
         let presence = presences.at(&place)?;
         let presence = presence.map(|record| decode::<Presence>(&record)).transpose()?;
         waiting.push((app, decode::<Device>(&record)?, presence));
+        count += 1;
         if waiting.len() == PAGE {
             take(engine, now_ms, start, std::mem::take(&mut waiting))?;
         }
     }
-    take(engine, now_ms, start, waiting)
+    take(engine, now_ms, start, waiting)?;
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(devices = count, took_ms, "the index of devices is built");
+    Ok(())
 }
 
 fn take(

@@ -311,3 +311,41 @@ async fn apps_do_not_see_each_other_s_devices_tags_and_segments() {
     assert_eq!(api.get("/v1/apps/other/segments").await.ok()["items"], json!([]));
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_dry_run_shows_whom_and_what_and_does_nothing() {
+    let world = shop().await;
+    let api = &world.api;
+    let token = json!({"token": "0123456789abcdef".repeat(4)});
+    api.put(&format!("{APP}/devices/d2/tokens/huawei"), token).await.ok();
+    let body = |title: &str| json!({"audience": {"expr": "all", "devices": ["stranger"]}, "notification": {"title": title}, "dry_run": true});
+    let told = api.post(&format!("{APP}/messages"), body("到了")).await;
+    assert_eq!(told.status, 200, "{}", told.text);
+    let told = told.json;
+    assert_eq!((&told["audience"]["devices"], &told["audience"]["without_token"]), (&json!(6), &json!(3)));
+    assert_eq!(told["socket"]["payload"]["title"], "到了");
+    let [huawei, record] = &told["vendors"].as_array().unwrap()[..] else { panic!("{told}") };
+    assert_eq!((&huawei["vendor"], &huawei["device"]), (&json!("huawei"), &json!("d2")));
+    assert_eq!(huawei["problem"], "the app has no credential at this vendor");
+    assert_eq!((&record["vendor"], &record["devices"]), (&json!("record"), &json!(2)));
+    assert_eq!((&record["payload"]["title"], &record["left_out"]), (&json!("到了"), &Value::Null));
+    assert_eq!(record["bytes"], record["payload"].to_string().len());
+
+    let fakes = reveille_fakes::FakeVendors::start().await.unwrap();
+    let mut credential = fakes.credential("huawei");
+    credential.as_object_mut().unwrap().remove("vendor");
+    api.put(&format!("{APP}/credentials/huawei"), credential).await.ok();
+    let long = json!({"audience": {"expr": "vendor:huawei"}, "notification": {"title": "t", "body": "长".repeat(3000)}});
+    let told = api.post(&format!("{APP}/messages:validate"), long).await;
+    let huawei = &told.json["vendors"][0];
+    assert_eq!(huawei["left_out"], "body_cut", "{}", told.text);
+    assert!((3500..4500).contains(&huawei["bytes"].as_u64().unwrap()), "{}", huawei["bytes"]);
+    assert!(!told.text.contains("0123456789abcdef0"), "a whole token is shown");
+    assert!(told.text.contains("01234567…"), "{}", told.text);
+
+    assert_eq!(api.post(&format!("{APP}/messages:validate"), json!({"audience": {}})).await.status, 422);
+    assert_eq!(api.get(&format!("{APP}/messages")).await.ok()["items"], json!([]), "something was kept");
+    assert_eq!(world.broker.sends_now(), []);
+    assert_eq!(api.recorded().await.len(), 0);
+    world.stop().await;
+}

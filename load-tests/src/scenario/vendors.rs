@@ -2,20 +2,13 @@
 //! by side. What the healthy ones take must not change.
 
 use crate::Arguments;
+use crate::bridge::{Bridge, broken};
 use crate::client::LoadError;
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use reveille_fakes::vendors::VENDORS;
 use reveille_fakes::{FakeVendors, Fault};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
 
 /// Ill in every second run, in two ways.
 const ILL: [(&str, Fault); 2] = [("huawei", Fault::Hangs), ("xiaomi", Fault::Status(500))];
@@ -23,58 +16,6 @@ const ILL: [(&str, Fault); 2] = [("huawei", Fault::Hangs), ("xiaomi", Fault::Sta
 const PACE: Duration = Duration::from_millis(20);
 /// Longest wait for the last push.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn broken(error: impl std::fmt::Display) -> LoadError {
-    LoadError::Broken(error.to_string())
-}
-
-/// The program with its API.
-struct Bridge {
-    _child: Child,
-    _directory: tempfile::TempDir,
-    base: String,
-    key: String,
-    client: Client<HttpConnector, Full<Bytes>>,
-}
-
-impl Bridge {
-    async fn start(arguments: &Arguments) -> Result<Self, LoadError> {
-        let directory = tempfile::tempdir()?;
-        let mut command = Command::new(&arguments.reveille);
-        command
-            .args(["run", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"])
-            .arg(directory.path());
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
-        let stdout = child.stdout.take().ok_or_else(|| broken("no standard output"))?;
-        let mut lines = BufReader::new(stdout).lines();
-        let mut told = HashMap::new();
-        while let Some(line) = lines.next_line().await? {
-            if line == "ready" {
-                break;
-            }
-            if let Some((name, value)) = line.split_once(' ') {
-                told.insert(name.to_owned(), value.to_owned());
-            }
-        }
-        let fact =
-            |name: &str| told.get(name).cloned().ok_or_else(|| LoadError::NotStarted("reveille".to_owned()));
-        let (base, key) = (format!("http://{}", fact("http")?), fact("admin-key")?);
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        Ok(Self { _child: child, _directory: directory, base, key, client })
-    }
-
-    async fn ask(&self, method: &str, path: &str, body: &Value) -> Result<Value, LoadError> {
-        let request = hyper::Request::builder().method(method).uri(format!("{}{path}", self.base));
-        let request = request.header("authorization", format!("Bearer {}", self.key));
-        let request = request.header("content-type", "application/json");
-        let request = request.body(Full::new(Bytes::from(body.to_string()))).map_err(broken)?;
-        let answer = self.client.request(request).await.map_err(broken)?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(broken)?.to_bytes();
-        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if status.is_success() { Ok(body) } else { Err(broken(format!("{method} {path}: {status} {body}"))) }
-    }
-}
 
 /// All repetitions, and the table.
 pub async fn vendors(arguments: &Arguments) -> Result<(), LoadError> {
@@ -132,7 +73,8 @@ fn percentile(sorted: &[f64], percent: usize) -> f64 {
 }
 
 async fn run(arguments: &Arguments, is_ill: bool, latencies: &mut Latencies) -> Result<(), LoadError> {
-    let (fake, bridge) = (FakeVendors::start().await.map_err(broken)?, Bridge::start(arguments).await?);
+    let (fake, bridge) =
+        (FakeVendors::start().await.map_err(broken)?, Bridge::start(&arguments.reveille).await?);
     for vendor in VENDORS {
         let mut credential = fake.credential(vendor);
         if let Value::Object(fields) = &mut credential {

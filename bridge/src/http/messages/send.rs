@@ -13,6 +13,8 @@ use serde_json::{Map, Value, json};
 use crate::apps::sha256;
 use crate::config::{TTL_MAX_S, WAIT_ACK_MS};
 use crate::facts::keep_new;
+
+use super::dry_run::rehearse;
 use crate::http::Api;
 use crate::http::audiences::{self, AudienceBody};
 use crate::http::body::{Errors, Json};
@@ -62,6 +64,8 @@ pub(in crate::http) struct SendBody {
     overrides: BTreeMap<VendorName, Map<String, Value>>,
     campaign: Option<String>,
     reference: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
 }
 
 /// An answer that is replayed to whoever repeats the request.
@@ -79,7 +83,11 @@ pub(in crate::http) async fn send(
     Json(body, bytes): Json<SendBody>,
 ) -> Result<Response, Problem> {
     let idempotency = idempotency(&headers, &app, &caller.key_id)?;
+    let is_dry = body.dry_run;
     let mut message = message(body, &app, &shared.rules, shared.store.now_ms())?;
+    if is_dry {
+        return Ok(axum::Json(rehearse(&shared, message).await?).into_response());
+    }
     let (audience, estimate) = audiences::count(&shared, &app, message.audience).await?;
     message.audience = audience;
     let (rules, body_hash) = (shared.rules, sha256(&bytes).to_vec());
@@ -91,6 +99,16 @@ pub(in crate::http) async fn send(
     }
     shared.metrics.messages.inc();
     Ok((StatusCode::ACCEPTED, axum::Json(answer)).into_response())
+}
+
+/// `POST …/messages:validate`: checks a body and says what sending it would do.
+pub(in crate::http) async fn validate(
+    Guarded { app, .. }: Guarded<SEND>,
+    State(shared): State<Api>,
+    Json(body, _): Json<SendBody>,
+) -> Result<impl IntoResponse, Problem> {
+    let message = message(body, &app, &shared.rules, shared.store.now_ms())?;
+    Ok(axum::Json(rehearse(&shared, message).await?))
 }
 
 fn idempotency(headers: &HeaderMap, app: &AppId, key_id: &str) -> Result<Option<Vec<u8>>, Problem> {

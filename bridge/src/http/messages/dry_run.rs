@@ -1,0 +1,129 @@
+//! What a send would do: whom it would reach, and what each vendor would be asked. Nothing is kept, nobody is called.
+
+use reveille_proto::ids::AppId;
+use serde_json::{Value, json};
+
+use crate::apps;
+use crate::audience::{Audience, Look};
+use crate::devices;
+use crate::http::Api;
+use crate::http::audiences::{self, SAMPLE};
+use crate::http::problem::Problem;
+use crate::messages::Message;
+use crate::store::{StoreError, Tx};
+use crate::vendor::shorten::Shortened;
+use crate::vendor::{DeviceToken, Vendor, VendorName};
+
+/// Stands where a login would.
+const LOGIN: &str = "login";
+
+/// Looks, and tells.
+pub(super) async fn rehearse(shared: &Api, mut message: Message) -> Result<Value, Problem> {
+    shared
+        .store
+        .read(move |tx| {
+            let app = message.app.clone();
+            audiences::write_out(tx, &app, &mut message.audience)?;
+            let look = message.audience.look(tx, &app, SAMPLE)?;
+            let payload = message.payload();
+            let bytes = payload.to_string().len();
+            Ok(json!({
+                "dry_run": true,
+                "audience": audiences::show(&look),
+                "socket": {"payload": payload, "bytes": bytes},
+                "vendors": vendors(tx, &app, &message, &look)?,
+            }))
+        })
+        .await
+}
+
+fn vendors(tx: &Tx<'_>, app: &AppId, message: &Message, look: &Look) -> Result<Vec<Value>, StoreError> {
+    let mut all = Vec::new();
+    for (name, devices) in &look.summary.by_vendor {
+        let Ok(vendor) = name.parse::<VendorName>() else { continue };
+        let Some((device, token)) = somebody_at(tx, app, &message.audience, vendor)? else { continue };
+        let mut shown = json!({"vendor": vendor, "devices": devices, "device": device});
+        let asked = match apps::credential(tx, app, vendor)? {
+            Some(kept) => {
+                let push = message.push(vendor, token);
+                request(kept.credential.vendor(), &push, tx.now_ms())
+            }
+            None => Err("the app has no credential at this vendor".to_owned()),
+        };
+        if let Value::Object(fields) = &mut shown {
+            match asked {
+                Ok(Asked { payload, bytes, left_out }) => {
+                    fields.insert("payload".to_owned(), payload);
+                    fields.insert("bytes".to_owned(), bytes.into());
+                    fields.insert("left_out".to_owned(), left_out.into());
+                }
+                Err(problem) => {
+                    fields.insert("problem".to_owned(), problem.into());
+                }
+            }
+        }
+        all.push(shown);
+    }
+    Ok(all)
+}
+
+/// The first device of the audience that has a live token there.
+fn somebody_at(
+    tx: &Tx<'_>,
+    app: &AppId,
+    audience: &Audience,
+    vendor: VendorName,
+) -> Result<Option<(String, DeviceToken)>, StoreError> {
+    let Some(id) = audience.first_at(tx, app, vendor)? else { return Ok(None) };
+    let device = devices::load(tx, app, &id)?;
+    let tokens = device.map(|device| device.tokens).unwrap_or_default();
+    let token = tokens.into_iter().find(|token| token.vendor == vendor && token.is_active());
+    Ok(token.map(|token| (id, token.token)))
+}
+
+struct Asked {
+    payload: Value,
+    bytes: usize,
+    /// What does not fit into the vendor's bounds.
+    left_out: Option<&'static str>,
+}
+
+fn request(vendor: &dyn Vendor, push: &crate::vendor::Push, now_ms: u64) -> Result<Asked, String> {
+    let login = vendor.account().map(|_| LOGIN);
+    let request = vendor.request(push, login, now_ms).map_err(|error| error.to_string())?;
+    let left_out = request.extensions().get::<Shortened>().map(|shortened| shortened.name());
+    let body = request.body();
+    let mut payload = read(body);
+    hide(&mut payload, push.token.as_str());
+    Ok(Asked { payload, bytes: body.len(), left_out })
+}
+
+/// JSON, a form, or text; `null` for what is encrypted for the device.
+fn read(body: &[u8]) -> Value {
+    if let Ok(json) = serde_json::from_slice(body) {
+        return json;
+    }
+    match std::str::from_utf8(body) {
+        Ok(text) if text.contains('=') && !text.starts_with('<') => {
+            let fields = form_urlencoded::parse(body);
+            Value::Object(
+                fields.map(|(name, value)| (name.into_owned(), value.into_owned().into())).collect(),
+            )
+        }
+        Ok(text) => text.into(),
+        Err(_) => Value::Null,
+    }
+}
+
+/// Without the whole device token: whoever has it and a key can push to the device.
+fn hide(value: &mut Value, token: &str) {
+    match value {
+        Value::String(text) if text.contains(token) => {
+            let start: String = token.chars().take(8).collect();
+            *text = text.replace(token, &format!("{start}…"));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| hide(item, token)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| hide(value, token)),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}

@@ -1,0 +1,93 @@
+//! The program with its HTTP API.
+
+use crate::client::LoadError;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// Something that should not happen.
+pub fn broken(error: impl std::fmt::Display) -> LoadError {
+    LoadError::Broken(error.to_string())
+}
+
+/// The program, on a directory of its own.
+pub struct Bridge {
+    child: Child,
+    directory: tempfile::TempDir,
+    base: String,
+    key: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+    /// From its start until it said that it is ready.
+    pub ready_after: Duration,
+}
+
+impl Bridge {
+    /// Starts it on an empty directory.
+    pub async fn start(program: &Path) -> Result<Self, LoadError> {
+        let directory = tempfile::tempdir()?;
+        let started = Instant::now();
+        let (child, told) = spawn(program, directory.path()).await?;
+        let (base, key) = (format!("http://{}", fact(&told, "http")?), fact(&told, "admin-key")?);
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Ok(Self { child, directory, base, key, client, ready_after: started.elapsed() })
+    }
+
+    /// Kills it and starts it again on the same directory.
+    pub async fn restart(&mut self, program: &Path) -> Result<(), LoadError> {
+        self.child.kill().await?;
+        let started = Instant::now();
+        let (child, told) = spawn(program, self.directory.path()).await?;
+        (self.child, self.base) = (child, format!("http://{}", fact(&told, "http")?));
+        self.ready_after = started.elapsed();
+        Ok(())
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap_or_default()
+    }
+
+    /// One call; its answer as JSON.
+    pub async fn ask(&self, method: &str, path: &str, body: &Value) -> Result<Value, LoadError> {
+        let request = hyper::Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let request = request.header("authorization", format!("Bearer {}", self.key));
+        let request = request.header("content-type", "application/json");
+        let request = request.body(Full::new(Bytes::from(body.to_string()))).map_err(broken)?;
+        let answer = self.client.request(request).await.map_err(broken)?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(broken)?.to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if status.is_success() { Ok(body) } else { Err(broken(format!("{method} {path}: {status} {body}"))) }
+    }
+}
+
+async fn spawn(program: &Path, directory: &Path) -> Result<(Child, HashMap<String, String>), LoadError> {
+    let mut command = Command::new(program);
+    command.args(["run", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"]).arg(directory);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let stdout = child.stdout.take().ok_or_else(|| broken("no standard output"))?;
+    let mut lines = BufReader::new(stdout).lines();
+    let mut told = HashMap::new();
+    while let Some(line) = lines.next_line().await? {
+        if line == "ready" {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(' ') {
+            told.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    Ok((child, told))
+}
+
+fn fact(told: &HashMap<String, String>, name: &str) -> Result<String, LoadError> {
+    told.get(name).cloned().ok_or_else(|| LoadError::NotStarted("reveille".to_owned()))
+}
