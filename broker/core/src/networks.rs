@@ -51,6 +51,9 @@ const ESTIMATES_PER_TICK: usize = 256;
 /// Between two estimates of one network.
 const ESTIMATE_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Between two looks for what is too old.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// After how long a change of a network is written at the latest.
 const WRITE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -352,6 +355,7 @@ pub struct Networks {
     /// Networks that are not on disk as they are.
     dirty: BTreeSet<NetworkKey>,
     written_at: Time,
+    swept_at: Time,
     counters: NetworkCounters,
 }
 
@@ -367,6 +371,7 @@ impl Networks {
             stale: BTreeSet::new(),
             dirty: BTreeSet::new(),
             written_at: Time(0),
+            swept_at: Time(0),
             counters: NetworkCounters::default(),
         }
     }
@@ -542,6 +547,10 @@ impl Networks {
         let before = self.suspects.len();
         self.suspects.retain(|_, suspect| now.since(suspect.at) <= return_max);
         self.counters.unreturned += (before - self.suspects.len()) as u64;
+        if now.since(self.swept_at) >= SWEEP_INTERVAL {
+            self.swept_at = now;
+            self.stale.extend(self.known.keys().cloned());
+        }
         self.take_stale(now)
     }
 
@@ -585,12 +594,18 @@ impl Networks {
         due
     }
 
-    /// Makes a distribution of the votes of one network. Some hundred microseconds.
+    /// Makes a distribution of the votes of one network, some hundred microseconds; or forgets it, when nobody has said
+    /// anything about it for a month.
     pub fn estimate(&mut self, key: &NetworkKey, now: Time) {
         let parent = self.parent(key);
         let age_min = self.rules.scaled(self.rules.voter_age_min);
         let Some(network) = self.known.get_mut(key) else { return };
         network.voters.forget_old(now);
+        if network.voters.as_slice().is_empty() && network.connections == 0 {
+            self.known.remove(key);
+            self.dirty.insert(key.clone()); // to be forgotten on disk too
+            return;
+        }
         let counted = network.voters.counted(age_min, now);
         let mut votes = Votes::default();
         for (bracket, weight) in &counted {
@@ -632,7 +647,6 @@ impl Networks {
             ceiling: Some(range.ceiling),
             stay: fixed.or(found.map(|found| found.interval)).map(|gap| range.clamp(gap)),
             quantiles: found.map(|found| found.quantiles).filter(|_| fixed.is_none()),
-            probe: None,
             ttl_s: ADVICE_TTL_S,
             window_s: self.window_s(),
         };

@@ -160,6 +160,20 @@ fn an_announced_beat_that_is_missed_ends_the_connection_before_its_keep_alive_do
 }
 
 #[test]
+fn messages_to_a_device_do_not_keep_it_alive_beyond_its_announced_beat() {
+    let mut bench = bench();
+    let device = bench.online(Connect { keep_alive: 1_800, ..tuning("d", "4g,46000") });
+    bench.subscribe(device, "a", 0);
+    let other = bench.online(connect("p", Version::V5));
+    bench.publish(device, publish("$hb/up", "next=300;net=4g,46000;late=0", 1, 1));
+    for second in 0..340 {
+        assert_eq!(bench.closed(device).is_some(), second >= 330, "{second} s");
+        bench.publish(other, publish("a", "x", 0, 0));
+        bench.wait(1_000);
+    }
+}
+
+#[test]
 fn whoever_says_nothing_about_its_beats_keeps_one_and_a_half_keep_alives_and_keep_alive_zero_is_for_ever() {
     let mut bench = bench();
     let calm = bench.online(Connect { keep_alive: 0, ..durable("calm") });

@@ -298,3 +298,18 @@ fn all_times_pass_faster_in_a_test() {
     assert_eq!((bracket.lo, bracket.hi), (Gap(300), Some(Gap(400))));
     assert_eq!(bench.networks.rules().silence_min(), Some(S * 60 / 100));
 }
+
+#[test]
+fn a_network_of_which_nobody_was_heard_for_a_month_is_forgotten_on_disk_too() {
+    let mut bench = bench();
+    let device = of(1, Some("4g"));
+    bench.see(&device, Seen::Survived(300 * S));
+    bench.wait(HOUR);
+    assert_eq!(bench.networks.take_dirty(bench.now, true).len(), 2);
+    for _ in 0..31 {
+        bench.wait(24 * HOUR);
+    }
+    assert_eq!(bench.networks.counters().networks, 0);
+    let dirty = bench.networks.take_dirty(bench.now, true);
+    assert!(dirty.len() == 2 && dirty.iter().all(|(_, record)| record.is_none()), "{dirty:?}");
+}
