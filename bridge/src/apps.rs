@@ -16,11 +16,9 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use crate::limiter::{Day, Rates};
+use crate::credentials;
 use crate::sender::tasks::lock;
-use crate::store::{Order, Space, Store, StoreError, Tx, decode, keys};
-use crate::vault::Vault;
-use crate::vendor::{Credential, VendorName};
+use crate::store::{Order, Space, Store, StoreError, Tx, keys};
 
 /// Apps in one bridge at most.
 pub const APPS_MAX: usize = 1000;
@@ -264,7 +262,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
 /// # Errors
 /// [`StoreError`] when the store fails.
 pub(crate) async fn prepare(store: &Store) -> Result<Option<String>, StoreError> {
-    let sealed = seal_all(store).await?;
+    let sealed = credentials::seal_all(store).await?;
     if sealed > 0 {
         tracing::info!(sealed, "credentials are encrypted now");
     }
@@ -300,90 +298,6 @@ pub(crate) fn has_room(tx: &Tx<'_>) -> Result<bool, StoreError> {
 /// Writes an app.
 pub(crate) fn save(tx: &mut Tx<'_>, id: &AppId, app: &App) -> Result<(), StoreError> {
     tx.save(Space::Apps, keys::app(id), app)
-}
-
-/// An app's credential at a vendor.
-pub(crate) fn credential(
-    tx: &Tx<'_>,
-    app: &AppId,
-    vendor: VendorName,
-) -> Result<Option<KeptCredential>, StoreError> {
-    tx.load_sealed(Space::Apps, &keys::credential(app, vendor))
-}
-
-/// Replaces an app's credential at a vendor.
-pub(crate) fn save_credential(
-    tx: &mut Tx<'_>,
-    app: &AppId,
-    credential: &KeptCredential,
-) -> Result<(), StoreError> {
-    let vendor = credential.credential.vendor_name();
-    tx.touched().lanes.insert((app.clone(), vendor));
-    tx.save_sealed(Space::Apps, keys::credential(app, vendor), credential)
-}
-
-/// Every credential of an app.
-pub(crate) fn credentials(tx: &Tx<'_>, app: &AppId) -> Result<Vec<KeptCredential>, StoreError> {
-    let all = keys::credentials_of(app);
-    let found = tx.scan(Space::Apps, &all, None, Order::Forward, VendorName::ALL.len())?;
-    found.into_iter().map(|(key, kept)| tx.unseal(&key, kept)).collect()
-}
-
-/// Removes an app's credential at a vendor. What waits for it is told at its turn.
-pub(crate) fn remove_credential(tx: &mut Tx<'_>, app: &AppId, vendor: VendorName) {
-    tx.touched().lanes.insert((app.clone(), vendor));
-    tx.remove(Space::Apps, keys::credential(app, vendor));
-}
-
-/// Encrypts credentials that an older release kept in the clear; how many.
-async fn seal_all(store: &Store) -> Result<usize, StoreError> {
-    store
-        .write(|tx| {
-            let found = tx.scan(Space::Apps, &keys::credentials(), None, Order::Forward, usize::MAX)?;
-            let open = found.into_iter().filter(|(_, kept)| !Vault::is_sealed(kept));
-            let mut count = 0;
-            for (key, kept) in open {
-                let kept: KeptCredential = decode(&kept)?;
-                tx.save_sealed(Space::Apps, key, &kept)?;
-                count += 1;
-            }
-            Ok(count)
-        })
-        .await
-}
-
-/// A credential and when it came.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct KeptCredential {
-    /// With its secrets.
-    pub credential: Credential,
-    /// Bounds of the app at this vendor, where they are not the usual ones.
-    #[serde(default)]
-    pub rates: Rates,
-    /// When it was set, in milliseconds since 1970.
-    pub updated_at_ms: u64,
-}
-
-/// What an app may send to a vendor.
-pub(crate) fn rates(tx: &Tx<'_>, app: &AppId, vendor: VendorName) -> Result<Rates, StoreError> {
-    let kept = credential(tx, app, vendor)?;
-    Ok(kept.map(|kept| kept.rates).unwrap_or_default().or_usual(vendor))
-}
-
-/// Counts one call against the app's day at a vendor. `Some`: the day is used up until this moment, in milliseconds
-/// since 1970.
-pub(crate) fn use_day(
-    tx: &mut Tx<'_>,
-    app: &AppId,
-    vendor: VendorName,
-    per_day: u64,
-) -> Result<Option<u64>, StoreError> {
-    let mut day: Day = tx.load(Space::Apps, &keys::day(app, vendor))?.unwrap_or_default();
-    if let Err(until_ms) = day.use_one(vendor, per_day, tx.now_ms()) {
-        return Ok(Some(until_ms));
-    }
-    tx.save(Space::Apps, keys::day(app, vendor), &day)?;
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::apps::sha256;
 use crate::devices::Device;
-use crate::messages::{state_text, strategy_text};
+use crate::lane::CredentialName;
+use crate::messages::{Message, state_text, strategy_text};
 use crate::plan::{Broker, Facts, Push, Reason};
 use crate::queues::Waiting;
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
@@ -103,6 +104,12 @@ pub struct Delivery {
     /// When its turn at the vendor comes, while it waits for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_ms: Option<u64>,
+    /// With which credential it waits or was called.
+    #[serde(default, skip_serializing_if = "CredentialName::is_default")]
+    pub credential: CredentialName,
+    /// Whether its next call has no other push in it: a batch was refused for the sake of some push in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_alone: bool,
     /// Device tokens that refused it, by vendor and fingerprint.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<(VendorName, u64)>,
@@ -136,9 +143,28 @@ pub struct Funnel {
     pub clicked: u64,
     /// Deliveries whose user put the alert away.
     pub dismissed: u64,
+    /// Deliveries in flight that wait for their vendor, or are being handed to it.
+    pub vendor_queued: u64,
     /// Calls that a vendor accepted or finally refused.
     pub by_vendor: BTreeMap<VendorName, VendorCounts>,
+    /// How fast it went of late.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
 }
+
+/// How fast a message goes to its devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// When it was last looked at, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Deliveries out of flight then.
+    pub done: u64,
+    /// How many a second left flight before.
+    pub per_s: u64,
+}
+
+/// A pace is measured over this time at least, in milliseconds.
+const PACE_MS: u64 = 1_000;
 
 /// What one vendor did for a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +176,15 @@ pub struct VendorCounts {
     pub refused: u64,
     /// Calls repeated because the outcome of the one before is unknown.
     pub repeated_unknown: u64,
+}
+
+impl VendorCounts {
+    /// Counts what a call did.
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.accepted += more.accepted;
+        self.refused += more.refused;
+        self.repeated_unknown += more.repeated_unknown;
+    }
 }
 
 impl Funnel {
@@ -175,6 +210,36 @@ impl Funnel {
         *self.bucket(from) -= 1;
         *self.bucket(to) += 1;
         self.check();
+    }
+
+    /// Deliveries out of flight.
+    pub fn done(&self) -> u64 {
+        self.targeted - self.in_flight
+    }
+
+    /// How many a second leave flight now.
+    pub fn per_s(&self, now_ms: u64) -> u64 {
+        let Some(pace) = self.pace else { return 0 };
+        match now_ms.saturating_sub(pace.at_ms) {
+            0..=PACE_MS => pace.per_s,
+            elapsed_ms => self.done().saturating_sub(pace.done) * 1000 / elapsed_ms,
+        }
+    }
+
+    fn note_pace(&mut self, now_ms: u64) {
+        let is_due = self.pace.is_none_or(|pace| now_ms.saturating_sub(pace.at_ms) > PACE_MS);
+        if is_due {
+            self.pace = Some(Pace { at_ms: now_ms, done: self.done(), per_s: self.per_s(now_ms) });
+        }
+    }
+
+    fn note_queued(&mut self, was: bool, is: bool) {
+        match (was, is) {
+            (false, true) => self.vendor_queued += 1,
+            // Those of an older release were not counted when they came.
+            (true, false) => self.vendor_queued = self.vendor_queued.saturating_sub(1),
+            (true, true) | (false, false) => {}
+        }
     }
 
     /// The sum that always holds.
@@ -213,6 +278,8 @@ impl Delivery {
             first_attempt_at_ms: 0,
             is_unknown: false,
             due_ms: None,
+            credential: CredentialName::default(),
+            is_alone: false,
             refused: Vec::new(),
             vendor_id: None,
             timeline: Vec::new(),
@@ -248,8 +315,14 @@ impl Delivery {
     }
 
     /// Where it waits in a vendor's queue.
-    pub(crate) fn waiting(&self, message: MessageId, device: &str) -> Option<Waiting> {
-        self.due_ms.map(|due_ms| Waiting { due_ms, message, device: device.to_owned() })
+    pub(crate) fn waiting(&self, message: &Message, device: &str) -> Option<Waiting> {
+        self.due_ms.map(|due_ms| Waiting {
+            due_ms,
+            message: message.id,
+            device: device.to_owned(),
+            size: message.size(),
+            is_alone: self.is_alone,
+        })
     }
 
     /// Goes on to the state that the facts say, where it may follow: a state that was told stays true.

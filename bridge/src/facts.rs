@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::deliveries::{Case, News, Reaction};
 use crate::devices::{self, Attributes, is_device_id};
 use crate::jobs::hand_to_broker;
+use crate::lane::Registered;
 use crate::messages::{self, Message};
 use crate::plan::Event;
 use crate::queues::{self, Check};
@@ -232,6 +233,8 @@ struct Register {
     vendor: Option<VendorName>,
     token: Option<DeviceToken>,
     #[serde(flatten)]
+    home: Registered,
+    #[serde(flatten)]
     attributes: Attributes,
 }
 
@@ -246,10 +249,13 @@ fn register(tx: &mut Tx<'_>, said: &wire::FromDevice) -> Result<Taken, StoreErro
     if register.attributes.too_long().is_some() {
         return Ok(Taken::Ignored("a registration with an attribute that is too long"));
     }
+    let Ok(home) = register.home.check() else {
+        return Ok(Taken::Ignored("a registration with an environment or bundle id of no use"));
+    };
     let mut device = devices::load_or_new(tx, &app, &said.client_id)?;
     device.attributes.update(register.attributes);
     match (register.vendor, register.token) {
-        (Some(vendor), Some(token)) => tokens::register(tx, &app, &mut device, vendor, token)?,
+        (Some(vendor), Some(token)) => tokens::register(tx, &app, &mut device, vendor, token, home)?,
         (None, None) => {}
         _ => return Ok(Taken::Ignored("a registration with only one of vendor and token")),
     }

@@ -57,6 +57,10 @@ fn router(shared: &Api, config: &Config, operations: Option<Router>) -> Router {
             "/v1/apps/{app}/credentials/{vendor}",
             put(credentials::set).get(credentials::show).delete(credentials::remove).post(credentials::act),
         )
+        .route(
+            "/v1/apps/{app}/credentials/{vendor}/{name}",
+            put(credentials::set).get(credentials::show).delete(credentials::remove).post(credentials::act),
+        )
         .route("/v1/apps/{app}/credentials", get(credentials::list))
         .route("/v1/apps/{app}/devices", get(devices::list))
         .route(
@@ -80,7 +84,10 @@ fn router(shared: &Api, config: &Config, operations: Option<Router>) -> Router {
         .route("/v1/vendors/{vendor}/receipts/{app}", post(receipts::take).get(receipts::greet))
         .route("/v1/apps/{app}/messages", post(messages::send).get(messages::list))
         .route("/v1/apps/{app}/messages:validate", post(messages::validate))
-        .route("/v1/apps/{app}/messages/{message}", get(messages::show).delete(messages::withdraw))
+        .route(
+            "/v1/apps/{app}/messages/{message}",
+            get(messages::show).delete(messages::withdraw).post(messages::act),
+        )
         .route("/v1/apps/{app}/messages/{message}/deliveries", get(deliveries::list))
         .route("/v1/apps/{app}/messages/{message}/deliveries/{device}", get(deliveries::show))
         .route("/v1/apps/{app}/webhooks", get(webhooks::list).post(webhooks::create))

@@ -20,6 +20,11 @@ use crate::webhooks;
 
 /// Deliveries in one transaction at most, so that others get their turn.
 const CHUNK: usize = 1000;
+/// Pushes of one large message that wait for their vendors at most: beyond it no further devices are looked for, so that
+/// what a message has on disk does not grow with its audience, and a pause has little to put aside.
+const AHEAD_MAX: u64 = 20_000;
+/// Looking goes on when so few wait.
+pub(crate) const AHEAD_RESUME: u64 = AHEAD_MAX / 2;
 /// Bytes of client ids in one `Send` at most, so that a packet stays far below a broker's bound.
 const SEND_BYTES_MAX: usize = 256 * 1024;
 
@@ -39,6 +44,8 @@ pub(crate) struct Job {
 pub(crate) enum Task {
     /// Find the devices and begin their deliveries.
     Expand(Cursor),
+    /// Put the pushes back that a pause put aside, then find further devices.
+    Resume(Option<Cursor>),
     /// End what is in flight, after this device: the message was withdrawn or has expired.
     End(Option<String>),
     /// Remove the deliveries, and then the message.
@@ -49,7 +56,37 @@ pub(crate) enum Task {
 pub(crate) fn begin(tx: &mut Tx<'_>, app: &AppId, message: MessageId, task: Task) -> Result<(), StoreError> {
     let job = Job { app: app.clone(), message, task };
     tx.touched().jobs = true;
+    tx.remove(Space::Queues, keys::held_job(app, message));
     tx.save(Space::Queues, keys::job(app, message), &job)
+}
+
+/// Lets a message's job rest.
+fn hold(tx: &mut Tx<'_>, job: &Job) -> Result<(), StoreError> {
+    tx.remove(Space::Queues, keys::job(&job.app, job.message));
+    tx.save(Space::Queues, keys::held_job(&job.app, job.message), job)
+}
+
+/// A message's job that rests goes on, if there is one.
+pub(crate) fn release(tx: &mut Tx<'_>, app: &AppId, message: MessageId) -> Result<(), StoreError> {
+    match tx.load::<Job>(Space::Queues, &keys::held_job(app, message))? {
+        Some(job) => begin(tx, app, message, job.task),
+        None => Ok(()),
+    }
+}
+
+/// Goes on with a message after a pause: what was put aside first, then the rest of its audience.
+pub(crate) fn resume(tx: &mut Tx<'_>, app: &AppId, message: MessageId) -> Result<(), StoreError> {
+    let mut job = tx.load::<Job>(Space::Queues, &keys::held_job(app, message))?;
+    if job.is_none() {
+        job = tx.load(Space::Queues, &keys::job(app, message))?; // it did not come to rest yet
+    }
+    let task = match job.map(|job| job.task) {
+        None => Task::Resume(None),
+        Some(Task::Expand(cursor)) => Task::Resume(Some(cursor)),
+        Some(Task::Resume(cursor)) => Task::Resume(cursor),
+        Some(ending @ (Task::End(_) | Task::Forget)) => ending,
+    };
+    begin(tx, app, message, task)
 }
 
 /// The jobs after a key.
@@ -65,8 +102,13 @@ pub(crate) fn step(tx: &mut Tx<'_>, rules: &Rules, app: &AppId, id: MessageId) -
         tx.remove(Space::Queues, keys::job(app, id));
         return Ok(false);
     };
+    if must_rest(tx, &message, &job.task)? {
+        hold(tx, &job)?;
+        return Ok(false);
+    }
     let next = match job.task {
         Task::Expand(cursor) => expand(tx, rules, message, &cursor)?,
+        Task::Resume(cursor) => put_back(tx, &message, cursor)?,
         Task::End(after) => end(tx, &message, after.as_deref())?,
         Task::Forget => forget(tx, &message)?,
     };
@@ -76,6 +118,39 @@ pub(crate) fn step(tx: &mut Tx<'_>, rules: &Rules, app: &AppId, id: MessageId) -
             tx.remove(Space::Queues, keys::job(app, id));
             Ok(false)
         }
+    }
+}
+
+/// A paused message finds no further devices, nor does one with enough of them waiting.
+fn must_rest(tx: &Tx<'_>, message: &Message, task: &Task) -> Result<bool, StoreError> {
+    match task {
+        Task::Expand(_) | Task::Resume(_) if message.is_paused() => Ok(true),
+        Task::Expand(_) if message.is_bulk => {
+            Ok(deliveries::funnel(tx, &message.app, message.id)?.vendor_queued >= AHEAD_MAX)
+        }
+        Task::Expand(_) | Task::Resume(_) | Task::End(_) | Task::Forget => Ok(false),
+    }
+}
+
+/// The pushes that [`queues::PAUSED_MS`] keeps are due now.
+fn put_back(tx: &mut Tx<'_>, message: &Message, cursor: Option<Cursor>) -> Result<Option<Task>, StoreError> {
+    let mut count = 0;
+    for lane in queues::lanes(tx)?.into_iter().filter(|lane| lane.app == message.app) {
+        for waiting in queues::paused(tx, &lane, message.id, CHUNK - count)? {
+            let mut case = Case::load(tx, message, &waiting.device)?;
+            if case.delivery.due_ms == Some(waiting.due_ms) {
+                let now_ms = tx.now_ms();
+                case.wait_until(tx, lane.vendor, now_ms);
+                case.write(tx)?;
+            } else {
+                queues::remove_push(tx, &lane, &waiting);
+            }
+            count += 1;
+        }
+    }
+    match count < CHUNK {
+        true => Ok(cursor.map(Task::Expand)),
+        false => Ok(Some(Task::Resume(cursor))),
     }
 }
 
@@ -169,9 +244,9 @@ fn forget(tx: &mut Tx<'_>, message: &Message) -> Result<Option<Task>, StoreError
     let is_last = found.len() < CHUNK;
     for (device, delivery) in found {
         if let (Push::Queued(vendor) | Push::Submitted(vendor), Some(waiting)) =
-            (delivery.facts.push, delivery.waiting(id, &device))
+            (delivery.facts.push, delivery.waiting(message, &device))
         {
-            queues::remove_push(tx, &(app.clone(), vendor), &waiting);
+            queues::remove_push(tx, &message.lane(vendor, &delivery.credential), &waiting);
         }
         receipts::forget(tx, app, &delivery);
         tx.remove(Space::Messages, keys::delivery(app, id, &device));

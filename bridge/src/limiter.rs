@@ -5,13 +5,26 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::lane::Class;
 use crate::vendor::VendorName;
 use crate::wall_clock::WallClock;
 
 /// Parts of a push that the bucket counts in.
 const PARTS: u64 = 1_000;
 
-/// Bounds of one app at one vendor.
+/// How many pushes, a second and a day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    /// Pushes a second; `None`: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<u32>,
+    /// Pushes a day; `None`: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_day: Option<u64>,
+}
+
+/// Bounds of one credential: of all its pushes together, and of each class within that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rates {
@@ -21,6 +34,19 @@ pub struct Rates {
     /// Pushes a day; `None`: no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_day: Option<u64>,
+    /// Of pushes that the user waits for.
+    #[serde(default, skip_serializing_if = "Bounds::is_none")]
+    pub service: Bounds,
+    /// Of pushes that advertise.
+    #[serde(default, skip_serializing_if = "Bounds::is_none")]
+    pub marketing: Bounds,
+}
+
+impl Bounds {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Rates {
@@ -30,7 +56,7 @@ impl Rates {
             VendorName::Fcm => Some(10_000), // 600,000 a minute and project
             VendorName::Huawei | VendorName::Harmony => Some(6_000),
             VendorName::Honor => Some(3_000),
-            VendorName::Xiaomi => Some(500),
+            VendorName::Xiaomi => Some(500), // requests: see `counts_requests`
             VendorName::Oppo => Some(5_000),
             VendorName::Vivo => Some(3_000),
             VendorName::Meizu => Some(200),
@@ -41,14 +67,31 @@ impl Rates {
             | VendorName::Webhook
             | VendorName::Record => None,
         };
-        Self { per_second, per_day: None }
+        Self { per_second, ..Self::default() }
     }
 
     /// These, and where they say nothing the usual ones.
     pub fn or_usual(self, vendor: VendorName) -> Self {
         let usual = Self::usual(vendor);
-        Self { per_second: self.per_second.or(usual.per_second), per_day: self.per_day.or(usual.per_day) }
+        Self {
+            per_second: self.per_second.or(usual.per_second),
+            per_day: self.per_day.or(usual.per_day),
+            ..self
+        }
     }
+
+    /// The bounds of one class.
+    pub fn of(&self, class: Class) -> Bounds {
+        match class {
+            Class::Service => self.service,
+            Class::Marketing => self.marketing,
+        }
+    }
+}
+
+/// Whether a vendor's second counts requests, each with a whole batch, and not device tokens.
+pub(crate) fn counts_requests(vendor: VendorName) -> bool {
+    vendor == VendorName::Xiaomi
 }
 
 /// A token bucket of one second's worth.
@@ -59,19 +102,23 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Takes up to `wanted` pushes out; how many it had.
-    pub fn take(&mut self, per_second: u32, wanted: usize, now_ms: u64) -> usize {
+    /// How many pushes it holds now; any number without a rate.
+    pub fn has(&mut self, per_second: Option<u32>, now_ms: u64) -> usize {
+        let Some(per_second) = per_second else { return usize::MAX };
         self.fill(per_second, now_ms);
-        let has = usize::try_from(self.parts / PARTS).unwrap_or(usize::MAX);
-        let taken = wanted.min(has);
-        self.parts -= taken as u64 * PARTS;
-        taken
+        usize::try_from(self.parts / PARTS).unwrap_or(usize::MAX)
     }
 
-    /// When there is one again, in milliseconds since 1970.
-    pub fn next_ms(&self, per_second: u32, now_ms: u64) -> u64 {
-        let missing = PARTS.saturating_sub(self.parts);
-        now_ms + missing.div_ceil(u64::from(per_second.max(1)))
+    /// Takes so many out, which it has.
+    pub fn spend(&mut self, count: usize) {
+        self.parts = self.parts.saturating_sub(count as u64 * PARTS);
+    }
+
+    /// When it holds so many, in milliseconds since 1970; never more than it can hold.
+    pub fn next_ms(&self, per_second: Option<u32>, count: usize, now_ms: u64) -> u64 {
+        let Some(per_second) = per_second else { return now_ms };
+        let wanted = (count as u64).min(per_second.into()).max(1) * PARTS;
+        now_ms + wanted.saturating_sub(self.parts).div_ceil(u64::from(per_second.max(1)))
     }
 
     /// A push a second is one part a millisecond.
@@ -133,12 +180,10 @@ mod tests {
 
     #[test]
     fn what_a_credential_says_wins_over_the_usual() {
-        let own = Rates { per_second: Some(7), per_day: Some(9) };
+        let own = Rates { per_second: Some(7), per_day: Some(9), ..Rates::default() };
         assert_eq!(own.or_usual(VendorName::Meizu), own);
-        assert_eq!(
-            Rates::default().or_usual(VendorName::Meizu),
-            Rates { per_second: Some(200), per_day: None }
-        );
+        let usual = Rates { per_second: Some(200), ..Rates::default() };
+        assert_eq!(Rates::default().or_usual(VendorName::Meizu), usual);
         assert_eq!(Rates::default().or_usual(VendorName::Apns), Rates::default());
     }
 
@@ -151,14 +196,17 @@ mod tests {
             let (mut bucket, mut now_ms, mut given) = (Bucket::default(), NOW, 0_u64);
             for (wanted, later) in asks {
                 now_ms += later;
-                let taken = bucket.take(per_second, wanted, now_ms);
+                let rate = Some(per_second);
+                let taken = wanted.min(bucket.has(rate, now_ms));
+                bucket.spend(taken);
                 given += taken as u64;
-                prop_assert!(taken <= wanted);
                 prop_assert!(given <= (now_ms - NOW + 1_000) * u64::from(per_second) / 1_000 + 1);
                 if taken < wanted {
-                    let next_ms = bucket.next_ms(per_second, now_ms);
+                    let rest = wanted - taken;
+                    let next_ms = bucket.next_ms(rate, rest, now_ms);
                     prop_assert!(next_ms > now_ms && next_ms <= now_ms + 1_000);
-                    prop_assert_eq!(bucket.clone().take(per_second, 1, next_ms), 1);
+                    let will_have = bucket.clone().has(rate, next_ms);
+                    prop_assert!(will_have >= rest.min(per_second as usize), "{} of {}", will_have, rest);
                 }
             }
         }

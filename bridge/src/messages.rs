@@ -10,6 +10,8 @@ use serde_json::{Map, Value, json};
 
 use crate::audience::Audience;
 use crate::deliveries::Funnel;
+use crate::lane::{Class, CredentialName, Lane};
+use crate::queues::Size;
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
 use crate::vendor::{DeviceToken, Priority, Push, PushKind, VendorName};
 use crate::webhooks;
@@ -56,6 +58,18 @@ pub struct Message {
     /// When it was withdrawn, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recalled_at_ms: Option<u64>,
+    /// Since when no push goes out, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_at_ms: Option<u64>,
+    /// About how many devices it is for.
+    #[serde(default)]
+    pub estimate: u64,
+    /// Whether it is for so many that its pushes wait behind those of small messages.
+    #[serde(default)]
+    pub is_bulk: bool,
+    /// What vendors shall count it as; else its category says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
     /// The sender's own id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
@@ -131,6 +145,24 @@ impl Message {
     pub fn strategy_at(&self, vendor: Option<VendorName>) -> Strategy {
         let by_vendor = vendor.and_then(|vendor| self.by_vendor.get(&vendor));
         by_vendor.and_then(|name| Strategy::from_name(name)).unwrap_or(self.strategy)
+    }
+
+    /// The lane of its pushes with a credential.
+    pub(crate) fn lane(&self, vendor: VendorName, credential: &CredentialName) -> Lane {
+        let notification = self.content.as_ref().and_then(|content| content.notification.as_ref());
+        let category = notification.and_then(|notification| notification.category.as_deref());
+        let class = self.class.unwrap_or_else(|| Class::of(vendor, category, self.priority));
+        Lane { app: self.app.clone(), vendor, credential: credential.clone(), class }
+    }
+
+    /// Whether no push of it goes out for now.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused_at_ms.is_some() && self.recalled_at_ms.is_none()
+    }
+
+    /// Which of the lane's queues its pushes wait in.
+    pub(crate) fn size(&self) -> Size {
+        if self.is_bulk { Size::Bulk } else { Size::Single }
     }
 
     /// The push for one device.
@@ -242,6 +274,10 @@ impl Message {
             audience: Audience::default(),
             is_expanded: true,
             recalled_at_ms: None,
+            paused_at_ms: None,
+            estimate: 0,
+            is_bulk: false,
+            class: None,
             reference: None,
             campaign: None,
         }

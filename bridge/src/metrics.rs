@@ -17,9 +17,9 @@ pub(crate) struct Metrics {
     facts: Counters,
     /// Facts that say nothing we can use, by reason.
     ignored: Counters,
-    /// Vendor calls by vendor and verdict.
+    /// Pushes by vendor and verdict.
     pushes: Counters,
-    /// Vendor calls whose outcome stayed unknown, by vendor.
+    /// Pushes whose outcome stayed unknown, by vendor.
     unknown: Counters,
     push_seconds: Family<Labels, Histogram>,
     /// Lanes whose breaker is open, by vendor.
@@ -57,8 +57,8 @@ impl Default for Metrics {
         for (name, help, counters) in [
             ("facts", "Facts that the broker told, by kind", &facts),
             ("facts_ignored", "Facts that say nothing the bridge can use, by reason", &ignored),
-            ("pushes", "Calls of vendors, by vendor and verdict", &pushes),
-            ("pushes_unknown", "Calls of vendors whose outcome stayed unknown, by vendor", &unknown),
+            ("pushes", "Pushes handed to vendors, by vendor and verdict", &pushes),
+            ("pushes_unknown", "Pushes handed to vendors whose outcome stayed unknown, by vendor", &unknown),
             ("receipts", "Receipts of vendors, by vendor and what became of them", &receipts),
             ("webhook_attempts", "Calls of webhooks, by what became of the event", &webhooks),
             ("http_answers", "HTTP answers by status", &answers),
@@ -128,14 +128,18 @@ impl Metrics {
         self.webhooks.get_or_create(&label("result", result)).inc();
     }
 
-    /// Counts a vendor's verdict.
-    pub fn push(&self, vendor: &str, verdict: &str, took: std::time::Duration, outcome_known: bool) {
+    /// Counts a vendor's verdict on one push.
+    pub fn push(&self, vendor: &str, verdict: &str, outcome_known: bool) {
         let labels = vec![("vendor", vendor.to_owned()), ("verdict", verdict.to_owned())];
         self.pushes.get_or_create(&labels).inc();
-        self.push_seconds.get_or_create(&label("vendor", vendor)).observe(took.as_secs_f64());
         if !outcome_known {
             self.unknown.get_or_create(&label("vendor", vendor)).inc();
         }
+    }
+
+    /// How long a call took, with one push or a batch.
+    pub fn call(&self, vendor: &str, took: std::time::Duration) {
+        self.push_seconds.get_or_create(&label("vendor", vendor)).observe(took.as_secs_f64());
     }
 
     /// Counts an HTTP answer.

@@ -1,16 +1,17 @@
-//! One push, in two transactions: before the vendor is called and after it answered.
+//! One push, or the pushes of one batch, in two transactions: before the vendor is called and after it answered.
 //!
 //! The call is written down before it is made. After a crash in between the outcome is unknown, and the call is
 //! repeated under the same id, by which vendors replace and devices drop the double.
 
 use std::sync::Arc;
 
-use reveille_proto::ids::{AppId, MessageId};
+use reveille_proto::ids::MessageId;
 
-use crate::apps;
-use crate::deliveries::{self, Case, News, fingerprint, funnel, save_funnel};
+use crate::credentials::{self, Days};
+use crate::deliveries::{self, Case, News, VendorCounts, fingerprint, funnel, save_funnel};
 use crate::devices;
 use crate::jobs::hand_to_broker;
+use crate::lane::{CredentialName, Home, Lane};
 use crate::messages::{self, Message};
 use crate::plan::{Action, Broker, Event, Push as PushSide, Reason};
 use crate::queues::{self, Waiting};
@@ -18,103 +19,181 @@ use crate::receipts;
 use crate::retry::{GiveUp, Next, RetryPolicy, next_attempt};
 use crate::rules::Rules;
 use crate::sender::Sent;
-use crate::store::{Lane, StoreError, Tx};
+use crate::store::{StoreError, Tx};
 use crate::tokens::{self, Token};
-use crate::vendor::{Credential, Push, VendorName, Verdict};
+use crate::vendor::{Credential, DeviceToken, Push, VendorName, Verdict};
 
 const NO_TOKEN: &str = "the device has no live device token there any more";
 
-/// A call to make.
+/// A call to make: one push, or a batch of pushes of one message.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub credential: Arc<Credential>,
     pub push: Push,
+    /// The devices, in the order of the push's device tokens.
+    pub devices: Vec<String>,
 }
 
-/// Decides about a push whose turn has come, and writes down that the call is made. `None`: no call.
+/// Decides about the pushes of one message whose turn has come, and writes down that the call is made for those that
+/// are to be called. `None`: no call.
 pub(crate) fn begin(
     tx: &mut Tx<'_>,
     rules: &Rules,
     lane: &Lane,
-    waiting: &Waiting,
+    batch: &[Waiting],
 ) -> Result<Option<Call>, StoreError> {
-    let (app, vendor) = (&lane.0, lane.1);
-    let message = messages::load(tx, app, waiting.message)?;
-    let kept = deliveries::load(tx, app, waiting.message, &waiting.device)?;
-    let is_ours = |delivery: &deliveries::Delivery| {
-        let is_here = [PushSide::Queued(vendor), PushSide::Submitted(vendor)].contains(&delivery.facts.push);
-        is_here && delivery.due_ms == Some(waiting.due_ms)
-    };
-    let Some(message) = message.filter(|_| kept.as_ref().is_some_and(is_ours)) else {
-        queues::remove_push(tx, lane, waiting);
+    let Some(first) = batch.first() else { return Ok(None) };
+    let Some(message) = messages::load(tx, &lane.app, first.message)? else {
+        batch.iter().for_each(|waiting| queues::remove_push(tx, lane, waiting));
         return Ok(None);
     };
-    let mut case = Case::load(tx, &message, &waiting.device)?;
-    recall_crash(tx, &mut case, vendor)?;
-    let call = match case.next(tx.now_ms()) {
-        Action::PushToVendor(_) => call(tx, &mut case, vendor)?,
-        Action::Wait(Some(until_ms)) => {
+    let kept = credentials::of_lane(tx, lane)?;
+    let rates = kept.as_ref().map(|kept| kept.rates).unwrap_or_default().or_usual(lane.vendor);
+    let mut turn =
+        Turn { rules, lane, message: &message, days: Days::load(tx, lane, rates)?, repeated: 0, refused: 0 };
+    let (mut tokens, mut devices) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+    for waiting in batch {
+        if let Some(token) = turn.take(tx, waiting, kept.is_some())? {
+            tokens.push(token);
+            devices.push(waiting.device.clone());
+        }
+    }
+    turn.end(tx)?;
+    let mut tokens = tokens.into_iter();
+    let (Some(kept), Some(token)) = (kept, tokens.next()) else { return Ok(None) };
+    let push = Push { others: tokens.collect(), ..message.push(lane.vendor, token) };
+    Ok(Some(Call { credential: Arc::new(kept.credential), push, devices }))
+}
+
+/// The pushes of one message at their turn.
+struct Turn<'a> {
+    rules: &'a Rules,
+    lane: &'a Lane,
+    message: &'a Message,
+    days: Days,
+    /// For the funnel.
+    repeated: u64,
+    refused: u64,
+}
+
+impl Turn<'_> {
+    /// What becomes of one push. `Some`: the vendor is called for this device token, which is written down.
+    fn take(
+        &mut self,
+        tx: &mut Tx<'_>,
+        waiting: &Waiting,
+        has_credential: bool,
+    ) -> Result<Option<DeviceToken>, StoreError> {
+        let vendor = self.lane.vendor;
+        let mut case = Case::load(tx, self.message, &waiting.device)?;
+        let is_here =
+            [PushSide::Queued(vendor), PushSide::Submitted(vendor)].contains(&case.delivery.facts.push);
+        if !is_here || case.delivery.due_ms != Some(waiting.due_ms) || case.lane(vendor) != *self.lane {
+            queues::remove_push(tx, self.lane, waiting);
+            return Ok(None);
+        }
+        self.recall_crash(tx, &mut case);
+        let token = match case.next(tx.now_ms()) {
+            Action::PushToVendor(_) => self.call(tx, &mut case, has_credential)?,
+            Action::Wait(Some(until_ms)) => {
+                case.wait_until(tx, vendor, until_ms);
+                None
+            }
+            Action::Wait(None) | Action::SendToBroker => {
+                give_up_token(tx, &mut case, vendor, None, NO_TOKEN);
+                None
+            }
+            Action::End(_) | Action::Done => None,
+        };
+        match token.is_some() {
+            true => case.write(tx)?,
+            false => rest(tx, self.rules, self.message, &mut case)?,
+        }
+        Ok(token)
+    }
+
+    /// A delivery that is still marked as being called was interrupted: nobody knows whether the vendor has it.
+    fn recall_crash(&mut self, tx: &Tx<'_>, case: &mut Case<'_>) {
+        if case.delivery.facts.push != PushSide::Submitted(self.lane.vendor) {
+            return;
+        }
+        case.delivery.is_unknown = true;
+        let words =
+            "interrupted: it is not known whether the vendor has it, so it is repeated under the same id";
+        case.tell(tx.now_ms(), News::of(self.lane.vendor, Event::Postponed, words));
+        self.repeated += 1;
+    }
+
+    fn call(
+        &mut self,
+        tx: &mut Tx<'_>,
+        case: &mut Case<'_>,
+        has_credential: bool,
+    ) -> Result<Option<DeviceToken>, StoreError> {
+        let (vendor, now_ms) = (self.lane.vendor, tx.now_ms());
+        let Some(token) = case.token(vendor).cloned() else {
+            give_up_token(tx, case, vendor, None, NO_TOKEN);
+            return Ok(None);
+        };
+        if self.message.is_paused() {
+            case.note_once(now_ms, vendor, "the sender paused the message".to_owned());
+            case.wait_until(tx, vendor, queues::PAUSED_MS);
+            return Ok(None);
+        }
+        match case.credential(tx, vendor)? {
+            // The credentials changed while it waited, or the device registered anew.
+            Some(name) if name != self.lane.credential => {
+                case.leave_queue(tx, vendor);
+                case.delivery.credential = name;
+                case.wait_until(tx, vendor, now_ms);
+                return Ok(None);
+            }
+            Some(_) if has_credential => {}
+            found => {
+                give_up_token(tx, case, vendor, Some(&token), &no_credential(vendor, &token.home, found));
+                self.refused += 1;
+                return Ok(None);
+            }
+        }
+        if let Err(until_ms) = self.days.use_one(now_ms) {
+            case.note_once(now_ms, vendor, "the app's pushes of this day are used up".to_owned());
             case.wait_until(tx, vendor, until_ms);
-            None
+            return Ok(None);
         }
-        Action::Wait(None) | Action::SendToBroker => {
-            give_up_token(tx, &mut case, vendor, None, NO_TOKEN);
-            None
+        case.delivery.attempts += 1;
+        if case.delivery.attempts == 1 {
+            case.delivery.first_attempt_at_ms = now_ms;
         }
-        Action::End(_) | Action::Done => None,
-    };
-    if call.is_some() {
-        case.write(tx)?;
-    } else {
-        rest(tx, rules, &message, &mut case)?;
+        let words = format!("attempt {}", case.delivery.attempts);
+        case.tell(now_ms, News::of(vendor, Event::Submitted, words));
+        Ok(Some(token.token))
     }
-    Ok(call)
+
+    fn end(self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        let (vendor, repeated, refused) = (self.lane.vendor, self.repeated, self.refused);
+        self.days.save(tx)?;
+        if repeated + refused == 0 {
+            return Ok(());
+        }
+        count(tx, self.message, |funnel| {
+            funnel.at(vendor).repeated_unknown += repeated;
+            funnel.at(vendor).refused += refused;
+        })
+    }
 }
 
-/// A delivery that is still marked as being called was interrupted: nobody knows whether the vendor has it.
-fn recall_crash(tx: &mut Tx<'_>, case: &mut Case<'_>, vendor: VendorName) -> Result<(), StoreError> {
-    if case.delivery.facts.push != PushSide::Submitted(vendor) {
-        return Ok(());
+fn no_credential(vendor: VendorName, home: &Home, found: Option<CredentialName>) -> String {
+    match (found, home) {
+        (Some(name), _) if !name.is_default() => format!("the app has no credential {name} for {vendor}"),
+        (None, Home { environment: Some(world), bundle_id, .. }) => {
+            let bundle_id = bundle_id.as_deref().unwrap_or("this device token");
+            format!("the app has no {} credential for {vendor} and {bundle_id}", world.as_str())
+        }
+        (None, Home { bundle_id: Some(bundle_id), .. }) => {
+            format!("the app has no credential for {vendor} and {bundle_id}")
+        }
+        (Some(_) | None, _) => format!("the app has no credential for {vendor}"),
     }
-    case.delivery.is_unknown = true;
-    let words = "interrupted: it is not known whether the vendor has it, so it is repeated under the same id";
-    case.tell(tx.now_ms(), News::of(vendor, Event::Postponed, words));
-    count(tx, case.message, |funnel| funnel.at(vendor).repeated_unknown += 1)
-}
-
-fn call(tx: &mut Tx<'_>, case: &mut Case<'_>, vendor: VendorName) -> Result<Option<Call>, StoreError> {
-    let token = usable(case, vendor);
-    let Some(token) = token else {
-        give_up_token(tx, case, vendor, None, NO_TOKEN);
-        return Ok(None);
-    };
-    let Some(kept) = apps::credential(tx, &case.message.app, vendor)? else {
-        let words = format!("the app has no credential for {vendor}");
-        give_up_token(tx, case, vendor, Some(&token), &words);
-        count(tx, case.message, |funnel| funnel.at(vendor).refused += 1)?;
-        return Ok(None);
-    };
-    if let Some(per_day) = kept.rates.or_usual(vendor).per_day
-        && let Some(until_ms) = apps::use_day(tx, &case.message.app, vendor, per_day)?
-    {
-        let words = "the app's pushes of this day are used up";
-        case.note_once(tx.now_ms(), vendor, words.to_owned());
-        case.wait_until(tx, vendor, until_ms);
-        return Ok(None);
-    }
-    case.delivery.attempts += 1;
-    if case.delivery.attempts == 1 {
-        case.delivery.first_attempt_at_ms = tx.now_ms();
-    }
-    let words = format!("attempt {}", case.delivery.attempts);
-    case.tell(tx.now_ms(), News::of(vendor, Event::Submitted, words));
-    let push = case.message.push(vendor, token.token);
-    Ok(Some(Call { credential: Arc::new(kept.credential), push }))
-}
-
-fn usable(case: &Case<'_>, vendor: VendorName) -> Option<Token> {
-    let tokens = case.delivery.usable(case.device.as_ref());
-    tokens.into_iter().find(|token| token.vendor == vendor).cloned()
 }
 
 /// This device token is of no use for this message: another is tried, unless a call's outcome is unknown, because
@@ -162,23 +241,51 @@ fn count(
 /// What was called, and what came of it.
 #[derive(Debug)]
 pub(crate) struct Answered {
-    pub app: AppId,
-    pub vendor: VendorName,
+    pub lane: Lane,
     pub message: MessageId,
+    pub pushes: Vec<Called>,
+}
+
+/// One push of a call.
+#[derive(Debug)]
+pub(crate) struct Called {
     pub device: String,
-    pub push: Push,
+    pub token: DeviceToken,
     pub sent: Sent,
     /// Any number, evenly spread, for the back-off.
     pub random: u64,
 }
 
-/// Writes down what the vendor answered, and what follows.
+/// Writes down what the vendor answered, and what follows, for each push of a call.
 pub(crate) fn finish(tx: &mut Tx<'_>, rules: &Rules, answered: &Answered) -> Result<(), StoreError> {
-    let Answered { app, vendor, sent, .. } = answered;
-    let vendor = *vendor;
-    let token = note_token(tx, answered)?;
-    let Some(message) = messages::load(tx, app, answered.message)? else { return Ok(()) };
-    let mut case = Case::load(tx, &message, &answered.device)?;
+    let Answered { lane, message, pushes } = answered;
+    let message = messages::load(tx, &lane.app, *message)?;
+    let mut counts = VendorCounts::default();
+    for called in pushes {
+        let token = note_token(tx, lane, called)?;
+        if let Some(message) = &message {
+            finish_one(tx, rules, lane, message, called, token, &mut counts)?;
+        }
+    }
+    match message {
+        Some(message) if counts != VendorCounts::default() => {
+            count(tx, &message, |funnel| funnel.at(lane.vendor).add(&counts))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn finish_one(
+    tx: &mut Tx<'_>,
+    rules: &Rules,
+    lane: &Lane,
+    message: &Message,
+    called: &Called,
+    token: TokenNow,
+    counts: &mut VendorCounts,
+) -> Result<(), StoreError> {
+    let (vendor, sent) = (lane.vendor, &called.sent);
+    let mut case = Case::load(tx, message, &called.device)?;
     if case.delivery.facts.push != PushSide::Submitted(vendor) {
         return Ok(()); // forgotten meanwhile
     }
@@ -189,14 +296,14 @@ pub(crate) fn finish(tx: &mut Tx<'_>, rules: &Rules, answered: &Answered) -> Res
         TokenNow::Unchanged => sent.verdict.clone(),
     };
     let words = words(vendor, &sent.verdict);
-    match next(rules, &case, vendor, &verdict, tx.now_ms(), answered.random) {
+    match next(rules, &case, vendor, &verdict, tx.now_ms(), called.random) {
         Next::Done => {
             case.leave_queue(tx, vendor);
             if let Verdict::Accepted { vendor_id: Some(vendor_id) } = &verdict {
                 receipts::remember(tx, &mut case, vendor, vendor_id);
             }
             case.tell(tx.now_ms(), News::of(vendor, Event::Accepted, words));
-            count(tx, &message, |funnel| funnel.at(vendor).accepted += 1)?;
+            counts.accepted += 1;
         }
         Next::At(_) if case.delivery.facts.broker == Broker::Acked => {
             case.leave_queue(tx, vendor);
@@ -204,32 +311,32 @@ pub(crate) fn finish(tx: &mut Tx<'_>, rules: &Rules, answered: &Answered) -> Res
         }
         Next::At(at_ms) => {
             case.tell(tx.now_ms(), News::of(vendor, Event::Postponed, format!("{words}; tried again")));
+            case.leave_queue(tx, vendor);
+            case.delivery.is_alone |= matches!(verdict, Verdict::SendAlone { .. });
             case.wait_until(tx, vendor, at_ms);
-            if case.delivery.is_unknown {
-                count(tx, &message, |funnel| funnel.at(vendor).repeated_unknown += 1)?;
-            }
+            counts.repeated_unknown += u64::from(case.delivery.is_unknown);
         }
         Next::GiveUp(why) => {
-            count(tx, &message, |funnel| funnel.at(vendor).refused += 1)?;
-            give_up(tx, &mut case, answered, why, &words);
+            counts.refused += 1;
+            give_up(tx, &mut case, vendor, called, why, &words);
         }
     }
-    rest(tx, rules, &message, &mut case)
+    rest(tx, rules, message, &mut case)
 }
 
+#[derive(Clone, Copy)]
 enum TokenNow {
     Unchanged,
     Alive,
 }
 
 /// Marks the device token dead if the vendor says so of its present life.
-fn note_token(tx: &mut Tx<'_>, answered: &Answered) -> Result<TokenNow, StoreError> {
-    let Answered { app, device, vendor, push, sent, .. } = answered;
+fn note_token(tx: &mut Tx<'_>, lane: &Lane, called: &Called) -> Result<TokenNow, StoreError> {
+    let (app, vendor, Called { device, token, sent, .. }) = (&lane.app, lane.vendor, called);
     let Verdict::TokenDead { since_ms, reason } = &sent.verdict else { return Ok(TokenNow::Unchanged) };
-    let is_kept = devices::load(tx, app, device)?.is_some_and(|device| {
-        device.tokens.iter().any(|kept| kept.vendor == *vendor && kept.token == push.token)
-    });
-    let is_dead = tokens::bury(tx, app, device, *vendor, push.token.as_str(), *since_ms, reason)?;
+    let is_kept = devices::load(tx, app, device)?
+        .is_some_and(|device| device.tokens.iter().any(|kept| kept.vendor == vendor && kept.token == *token));
+    let is_dead = tokens::bury(tx, app, device, vendor, token.as_str(), *since_ms, reason)?;
     Ok(if is_kept && !is_dead { TokenNow::Alive } else { TokenNow::Unchanged })
 }
 
@@ -247,14 +354,22 @@ fn next(
     next_attempt(&policy, verdict, attempts, first_at_ms, now_ms, case.message.expires_at_ms, random)
 }
 
-fn give_up(tx: &mut Tx<'_>, case: &mut Case<'_>, answered: &Answered, why: GiveUp, words: &str) {
-    let called = Token {
-        vendor: answered.vendor,
-        token: answered.push.token.clone(),
+fn give_up(
+    tx: &mut Tx<'_>,
+    case: &mut Case<'_>,
+    vendor: VendorName,
+    called: &Called,
+    why: GiveUp,
+    words: &str,
+) {
+    let token = Token {
+        vendor,
+        token: called.token.clone(),
         registered_at_ms: 0,
         state: crate::tokens::TokenState::Active,
+        home: Home::default(),
     };
-    give_up_token(tx, case, answered.vendor, Some(&called), words);
+    give_up_token(tx, case, vendor, Some(&token), words);
     match why {
         GiveUp::Expired => {
             case.tell(tx.now_ms(), News::new(Event::Ended(Reason::Expired), "worthless by the next attempt"));
@@ -271,3 +386,6 @@ fn words(vendor: VendorName, verdict: &Verdict) -> String {
         (_, reason) => format!("{vendor}: {} ({reason})", verdict.name()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,15 @@
 //! Durable work: what waits for the broker, for a vendor's turn, or for a moment.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use reveille_proto::bridge::Strategy;
 use reveille_proto::ids::{AppId, MessageId};
 use serde::{Deserialize, Serialize};
 
+use crate::lane::Lane;
 use crate::messages::{app_text, id_text, strategy_text};
-use crate::store::{Lane, Order, Space, StoreError, Tx, decode, keys};
+use crate::store::{Order, Space, StoreError, Tx, decode, keys};
 
 /// Something for the broker. It leaves the outbox when the broker acknowledged it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +105,23 @@ pub(crate) fn checks(tx: &Tx<'_>, limit: usize) -> Result<Vec<(u64, Vec<u8>, Che
     found.into_iter().map(entry).collect()
 }
 
+/// How many pushes a message has: those of small ones do not wait behind those of large ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Size {
+    /// For a few devices.
+    Single,
+    /// For very many.
+    Bulk,
+}
+
+impl Size {
+    /// In the order in which they get their turn.
+    pub const ALL: [Self; 2] = [Self::Single, Self::Bulk];
+}
+
+/// When the pushes of a paused message are due: never, before it goes on. No moment lies beyond.
+pub(crate) const PAUSED_MS: u64 = (1 << 56) - 1;
+
 /// A push that waits for its turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Waiting {
@@ -112,53 +131,131 @@ pub(crate) struct Waiting {
     pub message: MessageId,
     /// The device.
     pub device: String,
+    /// Which of the lane's queues.
+    pub size: Size,
+    /// Not in a batch: one that it was in was refused for the sake of some push in it.
+    pub is_alone: bool,
+}
+
+impl Waiting {
+    fn key(&self, lane: &Lane) -> Vec<u8> {
+        keys::push(&keys::lane(lane, self.size), self.due_ms, self.message, &self.device)
+    }
 }
 
 /// Lets a push wait for its turn.
 pub(crate) fn push_at(tx: &mut Tx<'_>, lane: &Lane, waiting: &Waiting) {
     tx.touched().lanes.insert(lane.clone());
-    let (app, vendor) = lane;
-    tx.put(
-        Space::Queues,
-        keys::push(app, *vendor, waiting.due_ms, waiting.message, &waiting.device),
-        Vec::new(),
-    );
+    tx.put(Space::Queues, waiting.key(lane), if waiting.is_alone { vec![1] } else { Vec::new() });
 }
 
 /// Takes a push out of its queue.
 pub(crate) fn remove_push(tx: &mut Tx<'_>, lane: &Lane, waiting: &Waiting) {
-    let (app, vendor) = lane;
-    tx.remove(Space::Queues, keys::push(app, *vendor, waiting.due_ms, waiting.message, &waiting.device));
+    tx.remove(Space::Queues, waiting.key(lane));
 }
 
-/// The pushes of a lane from a moment on, earliest first.
+/// The pushes of one of a lane's queues from a moment on, earliest first, without those of paused messages.
 pub(crate) fn pushes_from(
     tx: &Tx<'_>,
-    (app, vendor): &Lane,
+    lane: &Lane,
+    size: Size,
     from_ms: u64,
     limit: usize,
 ) -> Result<Vec<Waiting>, StoreError> {
-    let lane = keys::lane(app, *vendor);
+    let lane = keys::lane(lane, size);
     let at = |ms: u64| [lane.as_slice(), &ms.to_be_bytes()].concat();
-    let (from, to) = (Bound::Included(at(from_ms)), Bound::Excluded(at(u64::MAX)));
+    let (from, to) = (Bound::Included(at(from_ms)), Bound::Excluded(at(PAUSED_MS)));
     let found = tx.range(Space::Queues, from, to, Order::Forward, limit)?;
-    let parse = |(key, _): &(Vec<u8>, Vec<u8>)| keys::parse_push(key, &lane);
-    let waiting = |(due_ms, message, device)| Waiting { due_ms, message, device };
-    Ok(found.iter().filter_map(parse).map(waiting).collect())
+    Ok(found.iter().filter_map(|(key, value)| read_waiting(key, value, &lane, size)).collect())
+}
+
+/// The pushes of a paused message in a lane.
+pub(crate) fn paused(
+    tx: &Tx<'_>,
+    lane: &Lane,
+    message: MessageId,
+    limit: usize,
+) -> Result<Vec<Waiting>, StoreError> {
+    let mut all = Vec::new();
+    for size in Size::ALL {
+        let key = keys::lane(lane, size);
+        let prefix = keys::message_pushes(&key, PAUSED_MS, message);
+        let found = tx.scan(Space::Queues, &prefix, None, Order::Forward, limit - all.len())?;
+        all.extend(found.iter().filter_map(|(found, value)| read_waiting(found, value, &key, size)));
+    }
+    Ok(all)
+}
+
+fn read_waiting(key: &[u8], value: &[u8], lane: &[u8], size: Size) -> Option<Waiting> {
+    let (due_ms, message, device) = keys::parse_push(key, lane)?;
+    Some(Waiting { due_ms, message, device, size, is_alone: !value.is_empty() })
 }
 
 /// Every lane in which something waits. Jumps from lane to lane, so it costs one read each.
-pub(crate) fn lanes(tx: &Tx<'_>) -> Result<Vec<Lane>, StoreError> {
-    let mut found = Vec::new();
-    let mut from = keys::pushes();
-    let end = Bound::Excluded(vec![keys::pushes().first().copied().unwrap_or(0).saturating_add(1)]);
-    while let Some((key, _)) =
-        tx.range(Space::Queues, Bound::Included(from.clone()), end.clone(), Order::Forward, 1)?.first()
-    {
-        let Some((app, vendor)) = keys::parse_lane(key) else { break };
-        from = keys::lane(&app, vendor);
-        from.extend([u8::MAX; 9]); // above every moment of this lane
-        found.push((app, vendor));
+pub(crate) fn lanes(tx: &Tx<'_>) -> Result<BTreeSet<Lane>, StoreError> {
+    let mut found = BTreeSet::new();
+    for size in Size::ALL {
+        let mut from = keys::pushes(size);
+        let end = Bound::Excluded(from.iter().map(|kind| kind.saturating_add(1)).collect::<Vec<_>>());
+        while let Some((key, _)) =
+            tx.range(Space::Queues, Bound::Included(from.clone()), end.clone(), Order::Forward, 1)?.first()
+        {
+            let Some(lane) = keys::parse_lane(key) else { break };
+            from = keys::lane(&lane, size);
+            from.extend((PAUSED_MS + 1).to_be_bytes()); // above every moment of this lane
+            found.insert(lane);
+        }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::{Class, CredentialName};
+    use crate::store::Store;
+    use crate::vendor::VendorName;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn lanes_and_sizes_have_queues_of_their_own_and_each_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Arc::new(|| 1_000)).unwrap();
+        let mut wanted = BTreeSet::new();
+        for app in ["a", "b"] {
+            for name in ["default", "second"] {
+                let app = AppId::parse(app).unwrap();
+                wanted.extend(Lane::all_of(&app, VendorName::Oppo, &CredentialName::parse(name).unwrap()));
+            }
+        }
+        let (for_write, message) = (wanted.clone(), MessageId([7; 16]));
+        let write = move |tx: &mut Tx<'_>| {
+            for lane in &for_write {
+                for size in Size::ALL {
+                    for due_ms in [5, PAUSED_MS] {
+                        let device = format!("{lane} {size:?}");
+                        let is_alone = lane.class == Class::Marketing;
+                        push_at(tx, lane, &Waiting { due_ms, message, device, size, is_alone });
+                    }
+                }
+            }
+            Ok::<_, StoreError>(())
+        };
+        store.write(write).await.unwrap();
+        let read = move |tx: &Tx<'_>| {
+            assert_eq!(lanes(tx)?, wanted);
+            for lane in &wanted {
+                for size in Size::ALL {
+                    let found = pushes_from(tx, lane, size, 0, 10)?;
+                    assert_eq!(found.len(), 1, "{lane} {size:?}");
+                    assert_eq!(found[0].device, format!("{lane} {size:?}"));
+                    assert_eq!(found[0].is_alone, lane.class == Class::Marketing);
+                }
+                assert_eq!(paused(tx, lane, message, 10)?.len(), 2, "{lane}");
+                assert_eq!(paused(tx, lane, MessageId([8; 16]), 10)?, []);
+            }
+            Ok::<_, StoreError>(())
+        };
+        store.read(read).await.unwrap();
+    }
 }

@@ -149,6 +149,7 @@ mod tests {
     use super::*;
     use crate::deliveries::{self, Bucket, State};
     use crate::devices;
+    use crate::lane::Home;
     use crate::messages::Message;
     use crate::store::Store;
     use crate::vendor::DeviceToken;
@@ -164,7 +165,14 @@ mod tests {
         let set_up = move |tx: &mut Tx<'_>| {
             let app = AppId::default();
             let mut device = devices::load_or_new(tx, &app, "d1")?;
-            tokens::register(tx, &app, &mut device, VENDOR, DeviceToken::parse("T0").unwrap())?;
+            tokens::register(
+                tx,
+                &app,
+                &mut device,
+                VENDOR,
+                DeviceToken::parse("T0").unwrap(),
+                Home::default(),
+            )?;
             devices::save(tx, &app, &device)?;
             let message = Message::unknown(&app, ID, 1_000);
             messages::save(tx, &message)?;

@@ -20,7 +20,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use tx::{Order, Pair, Tx, decode};
-pub(crate) use writer::{Lane, Wakes, write_at_open};
+pub(crate) use writer::{Wakes, write_at_open};
 
 use crate::index::{self, Index};
 use crate::sender::Clock;
@@ -28,8 +28,9 @@ use crate::sender::tasks::lock;
 pub use crate::vault::KeyError;
 use crate::vault::Vault;
 
-/// The format of the data directory that this build writes.
-pub const FORMAT: u32 = 1;
+/// The format of the data directory that this build writes. 2 has queues, counts and credentials under names besides
+/// those of 1, which mean the same in both.
+pub const FORMAT: u32 = 2;
 /// Writes that wait for the store's thread; beyond it callers wait for room.
 const WAITING_MAX: usize = 4096;
 /// Memory for blocks read from disk, in bytes.
@@ -303,7 +304,9 @@ fn check_format(path: &Path) -> Result<(), OpenError> {
     fs::create_dir_all(path).map_err(failed)?;
     match fs::read_to_string(&file) {
         Ok(text) => match text.trim().parse::<u32>() {
-            Ok(found) if found <= FORMAT => probe_writable(path).map_err(failed),
+            Ok(FORMAT) => probe_writable(path).map_err(failed),
+            // From now on an older release would not find everything, so it must refuse the directory.
+            Ok(older) if older < FORMAT => write_format(path, &file).map_err(failed),
             _ => Err(OpenError::Newer { path: path.to_owned(), found: text.trim().to_owned() }),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => write_format(path, &file).map_err(failed),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::devices::{self, Device};
+use crate::lane::Home;
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
 use crate::vendor::{DeviceToken, VendorName};
 use crate::webhooks;
@@ -26,6 +27,13 @@ pub struct Token {
     pub registered_at_ms: u64,
     /// Whether pushes go there.
     pub state: TokenState,
+    /// Which of the app's credentials it goes with.
+    #[serde(default, skip_serializing_if = "is_anywhere")]
+    pub home: Home,
+}
+
+fn is_anywhere(home: &Home) -> bool {
+    *home == Home::default()
 }
 
 /// Whether pushes go to a device token.
@@ -162,6 +170,7 @@ pub(crate) fn register(
     device: &mut Device,
     vendor: VendorName,
     token: DeviceToken,
+    home: Home,
 ) -> Result<(), StoreError> {
     let owner_key = keys::token_owner(app, vendor, token.as_str());
     if let Some(owner) = tx.get(Space::Devices, &owner_key)?
@@ -172,7 +181,7 @@ pub(crate) fn register(
         other.tokens.retain(|kept| kept.vendor != vendor);
         devices::save(tx, app, &other)?;
     }
-    let registered = Token { vendor, token, registered_at_ms: tx.now_ms(), state: TokenState::Active };
+    let registered = Token { vendor, token, registered_at_ms: tx.now_ms(), state: TokenState::Active, home };
     tx.put(Space::Devices, owner_key, device.id.clone().into_bytes());
     if let Some(old) = device.tokens.iter().find(|kept| kept.vendor == vendor)
         && old.token != registered.token
@@ -204,6 +213,7 @@ mod tests {
                 token: token("t"),
                 registered_at_ms: 1_000,
                 state: TokenState::Active,
+                home: Home::default(),
             };
             assert_eq!(kept.note_dead(since_ms, "Unregistered", 5_000), wanted, "{since_ms:?}");
             assert_eq!(kept.is_active(), !wanted, "{since_ms:?}");
@@ -221,7 +231,7 @@ mod tests {
             let app = app.clone();
             let write = move |tx: &mut Tx<'_>| {
                 let mut device = devices::load_or_new(tx, &app, device)?;
-                register(tx, &app, &mut device, VendorName::Fcm, token(text))?;
+                register(tx, &app, &mut device, VendorName::Fcm, token(text), Home::default())?;
                 devices::save(tx, &app, &device)
             };
             store.write(write).await.unwrap();

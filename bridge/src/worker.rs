@@ -1,24 +1,33 @@
-//! Calls vendors: a lane for each app and vendor, so that one that is slow or dead slows only itself. Each lane has its
-//! own queue on disk, its own calls at once, its own rate and its own breaker.
+//! Calls vendors: a lane for each app, vendor, credential and message class, so that one that is slow or dead slows only
+//! itself. Each lane has its own queues on disk, its own calls at once, its own rates and its own breaker.
+//!
+//! Where the vendor has batches, a call takes what waits of one message at that moment, up to a full batch; nothing
+//! waits for a batch to fill. Pushes of small messages go first, and the last quarter of the calls is theirs.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use reveille_proto::ids::MessageId;
+use reveille_proto::ids::{AppId, MessageId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::apps;
 use crate::breaker::{Allowed, Breaker};
-use crate::limiter::{Bucket, Rates};
-use crate::pushes::{self, Answered};
-use crate::queues::{self, Waiting};
+use crate::credentials;
+use crate::lane::{CredentialName, Lane};
+use crate::limiter::{Bucket, Rates, counts_requests};
+use crate::pushes::{self, Answered, Called};
+use crate::queues::{self, Size, Waiting};
 use crate::sender::{CredentialKey, Sent};
 use crate::shared::Shared;
-use crate::store::{Lane, StoreError};
-use crate::vendor::{Scope, Verdict};
+use crate::store::{StoreError, Tx};
+use crate::vendor::{DeviceToken, Scope, VendorName, Verdict};
 
+/// Pushes of one lane on their way at once, at most: batches make each call large.
+const UNDER_WAY_MAX: usize = 8_000;
+/// A batch of a large message waits for its rate to allow so many parts of a second's pushes, else it would go out one
+/// by one.
+const BATCHES_A_SECOND: usize = 4;
 /// Pause of a lane whose store failed, in milliseconds.
 const FAULT_PAUSE_MS: u64 = 1_000;
 /// Pause of a lane that the vendor throttles without saying for how long, in milliseconds.
@@ -36,16 +45,22 @@ type PushKey = (MessageId, String);
 #[derive(Default)]
 struct LaneState {
     busy: HashSet<PushKey>,
+    /// Calls under way.
+    calls: usize,
     /// No call before this moment.
     paused_until_ms: u64,
     /// When to look next; `None`: when something wakes it.
     next_ms: Option<u64>,
-    /// Nothing waits from before this moment.
-    head_ms: u64,
+    /// Nothing waits from before this moment, in each of the queues.
+    head_ms: [u64; 2],
     read_all_at_ms: u64,
     breaker: Breaker,
+    /// The rate of its class.
     bucket: Bucket,
 }
+
+/// The rate of a credential, which its lanes share.
+type Totals = HashMap<(AppId, VendorName, CredentialName), Bucket>;
 
 /// What the end of a call says about its lane.
 #[derive(Default)]
@@ -59,12 +74,14 @@ struct CallEnd {
 struct Worker {
     shared: Arc<Shared>,
     lanes: HashMap<Lane, LaneState>,
-    calls: JoinSet<(Lane, PushKey, CallEnd)>,
+    totals: Totals,
+    calls: JoinSet<(Lane, Vec<PushKey>, CallEnd)>,
 }
 
 /// Calls vendors until told to stop; then waits for the calls that are under way.
 pub(crate) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    let mut worker = Worker { shared: Arc::clone(&shared), lanes: HashMap::new(), calls: JoinSet::new() };
+    let (lanes, totals, calls) = (HashMap::new(), Totals::new(), JoinSet::new());
+    let mut worker = Worker { shared: Arc::clone(&shared), lanes, totals, calls };
     worker.find_lanes().await;
     loop {
         worker.fill().await;
@@ -99,21 +116,23 @@ impl Worker {
         self.look_at(lanes, 0);
     }
 
-    fn note(&mut self, done: Option<(Lane, PushKey, CallEnd)>) {
-        let Some((lane, key, end)) = done else { return };
+    fn note(&mut self, done: Option<(Lane, Vec<PushKey>, CallEnd)>) {
+        let Some((lane, keys, end)) = done else { return };
         let now_ms = self.shared.store.now_ms();
         let state = self.lanes.entry(lane.clone()).or_default();
-        state.busy.remove(&key);
+        state.calls -= 1;
+        for key in &keys {
+            state.busy.remove(key);
+        }
         state.paused_until_ms = state.paused_until_ms.max(end.paused_until_ms);
         state.next_ms = Some(0); // there is room for another
         let Some(is_failure) = end.is_failure else { return };
         if state.breaker.note(is_failure, now_ms) {
-            let (app, vendor) = &lane;
-            self.shared.metrics.breaker(vendor.as_str(), state.breaker.is_open());
+            self.shared.metrics.breaker(lane.vendor.as_str(), state.breaker.is_open());
             if state.breaker.is_open() {
-                tracing::warn!(%app, %vendor, "a vendor fails again and again: pushes wait while it is probed");
+                tracing::warn!(%lane, "a vendor fails again and again: pushes wait while it is probed");
             } else {
-                tracing::info!(%app, %vendor, "a vendor works again");
+                tracing::info!(%lane, "a vendor works again");
             }
         }
     }
@@ -144,105 +163,240 @@ impl Worker {
     async fn fill_lane(&mut self, lane: &Lane, now_ms: u64) -> Result<(), StoreError> {
         let state = self.lanes.entry(lane.clone()).or_default();
         let Some(room) = state.room(self.shared.calls_at_once, now_ms) else { return Ok(()) };
-        let (limit, for_read, from_ms) = (room + state.busy.len() + 1, lane.clone(), state.read_from(now_ms));
-        let read = move |tx: &crate::store::Tx<'_>| {
-            let (app, vendor) = &for_read;
-            Ok::<_, StoreError>((
-                queues::pushes_from(tx, &for_read, from_ms, limit)?,
-                apps::rates(tx, app, *vendor)?,
-            ))
+        let (for_read, from_ms, busy) = (lane.clone(), state.read_from(now_ms), state.busy.len());
+        let read = move |tx: &Tx<'_>| look(tx, &for_read, from_ms, room, busy);
+        let seen = self.shared.store.read(read).await?;
+        for (head_ms, waiting) in state.head_ms.iter_mut().zip(&seen.waiting) {
+            *head_ms = waiting.first().map_or(now_ms, |first| first.due_ms.min(now_ms));
+        }
+        let batch_max = if room.is_probe { 1 } else { seen.batch_max };
+        let (due, next_due_ms) = state.due(seen.waiting, now_ms);
+        let account = (lane.app.clone(), lane.vendor, lane.credential.clone());
+        let mut gate = Gate {
+            lane,
+            rates: seen.rates,
+            total: self.totals.entry(account).or_default(),
+            class: &mut state.bucket,
+            now_ms,
         };
-        let (waiting, rates) = self.shared.store.read(read).await?;
-        state.head_ms = waiting.first().map_or(now_ms, |first| first.due_ms.min(now_ms));
-        state.next_ms = None;
-        let is_new = |waiting: &Waiting| !state.busy.contains(&(waiting.message, waiting.device.clone()));
-        let waiting: Vec<Waiting> = waiting.into_iter().filter(is_new).collect();
-        let due = waiting.iter().take_while(|waiting| waiting.due_ms <= now_ms).count();
-        let calls = state.granted(&rates, due.min(room), now_ms);
+        let mut calls = Vec::new();
         // A full lane is woken by the end of a call, an empty bucket by its next drop.
-        state.next_ms = match waiting.get(due) {
-            _ if calls < due.min(room) => Some(now_ms),
-            Some(next) if due <= room => Some(next.due_ms),
-            Some(_) | None => None,
-        };
-        for waiting in waiting.into_iter().take(calls) {
-            let key = (waiting.message, waiting.device.clone());
-            state.busy.insert(key.clone());
-            let (shared, lane) = (Arc::clone(&self.shared), lane.clone());
-            self.calls.spawn(async move {
-                let end = call(&shared, &lane, waiting).await.unwrap_or_else(|error| {
-                    tracing::error!(%error, "a push could not be written down");
-                    CallEnd { paused_until_ms: shared.store.now_ms() + FAULT_PAUSE_MS, is_failure: None }
-                });
-                (lane, key, end)
-            });
+        state.next_ms = next_due_ms;
+        for mut batch in batches(due, batch_max) {
+            let is_bulk = batch.first().is_some_and(|waiting| waiting.size == Size::Bulk);
+            let taken = calls.len();
+            if taken == room.calls || (is_bulk && taken >= room.bulk_calls) {
+                state.next_ms = None;
+                break;
+            }
+            match gate.take(batch.len(), is_bulk) {
+                Ok(granted) => {
+                    let is_cut = granted < batch.len();
+                    batch.truncate(granted);
+                    calls.push(batch);
+                    if is_cut {
+                        state.next_ms = Some(now_ms);
+                        break;
+                    }
+                }
+                Err(until_ms) => {
+                    state.paused_until_ms = state.paused_until_ms.max(until_ms);
+                    state.next_ms = Some(until_ms);
+                    break;
+                }
+            }
+        }
+        for batch in calls {
+            self.begin(lane, batch);
         }
         Ok(())
+    }
+
+    /// Makes a call in a task of its own.
+    fn begin(&mut self, lane: &Lane, batch: Vec<Waiting>) {
+        let keys: Vec<PushKey> = batch.iter().map(key_of).collect();
+        let state = self.lanes.entry(lane.clone()).or_default();
+        state.calls += 1;
+        state.busy.extend(keys.iter().cloned());
+        let (shared, lane) = (Arc::clone(&self.shared), lane.clone());
+        self.calls.spawn(async move {
+            let end = call(&shared, &lane, batch).await.unwrap_or_else(|error| {
+                tracing::error!(%error, "a push could not be written down");
+                CallEnd { paused_until_ms: shared.store.now_ms() + FAULT_PAUSE_MS, is_failure: None }
+            });
+            (lane, keys, end)
+        });
+    }
+}
+
+fn key_of(waiting: &Waiting) -> PushKey {
+    (waiting.message, waiting.device.clone())
+}
+
+/// How many calls may begin.
+#[derive(Clone, Copy)]
+struct Room {
+    calls: usize,
+    /// Of these, with pushes of large messages.
+    bulk_calls: usize,
+    /// One push, to see whether the vendor works again.
+    is_probe: bool,
+}
+
+/// What is seen of a lane.
+struct Seen {
+    /// The first entries of each of its queues, those under way among them.
+    waiting: [Vec<Waiting>; 2],
+    rates: Rates,
+    batch_max: usize,
+}
+
+/// Reads the heads of a lane's queues, as far as calls could take them.
+fn look(tx: &Tx<'_>, lane: &Lane, from_ms: [u64; 2], room: Room, busy: usize) -> Result<Seen, StoreError> {
+    let kept = credentials::of_lane(tx, lane)?;
+    let rates = kept.as_ref().map(|kept| kept.rates).unwrap_or_default().or_usual(lane.vendor);
+    let batch_max = kept.map_or(1, |kept| kept.credential.vendor().batch_max());
+    let fresh = (room.calls * batch_max).min(UNDER_WAY_MAX.saturating_sub(busy));
+    let mut limit = fresh + busy + 1;
+    let mut waiting = [Vec::new(), Vec::new()];
+    for ((queue, size), from_ms) in waiting.iter_mut().zip(Size::ALL).zip(from_ms) {
+        *queue = queues::pushes_from(tx, lane, size, from_ms, limit)?;
+        limit = limit.saturating_sub(queue.len()).max(1);
+    }
+    Ok(Seen { waiting, rates, batch_max })
+}
+
+/// Groups what is due by message, in the order of their first pushes; what is to go alone stays alone.
+fn batches(due: Vec<Waiting>, batch_max: usize) -> Vec<Vec<Waiting>> {
+    let mut batches: Vec<Vec<Waiting>> = Vec::new();
+    let mut open: HashMap<(MessageId, Size), usize> = HashMap::new();
+    for waiting in due {
+        let of = (waiting.message, waiting.size);
+        let has_room = |batch: &&mut Vec<Waiting>| batch.len() < batch_max;
+        let batch = open.get(&of).and_then(|at| batches.get_mut(*at)).filter(has_room);
+        match batch {
+            Some(batch) if !waiting.is_alone => batch.push(waiting),
+            Some(_) | None => {
+                if !waiting.is_alone {
+                    open.insert(of, batches.len());
+                }
+                batches.push(vec![waiting]);
+            }
+        }
+    }
+    batches
+}
+
+/// What the rates of a credential and of a class let through.
+struct Gate<'a> {
+    lane: &'a Lane,
+    rates: Rates,
+    total: &'a mut Bucket,
+    class: &'a mut Bucket,
+    now_ms: u64,
+}
+
+impl Gate<'_> {
+    /// How many of a batch may go.
+    ///
+    /// # Errors
+    /// When none may: the moment to ask again, in milliseconds since 1970.
+    fn take(&mut self, wanted: usize, is_bulk: bool) -> Result<usize, u64> {
+        let (per_second, of_class) = (self.rates.per_second, self.rates.of(self.lane.class).per_second);
+        let is_by_request = counts_requests(self.lane.vendor);
+        let cost = if is_by_request { 1 } else { wanted };
+        let slowest = per_second.into_iter().chain(of_class).min().map_or(usize::MAX, |rate| rate as usize);
+        let least = if is_bulk { cost.min(slowest / BATCHES_A_SECOND).max(1) } else { 1 };
+        let has = self.total.has(per_second, self.now_ms).min(self.class.has(of_class, self.now_ms));
+        if has < least {
+            let total_ms = self.total.next_ms(per_second, least, self.now_ms);
+            return Err(total_ms.max(self.class.next_ms(of_class, least, self.now_ms)));
+        }
+        let granted = cost.min(has);
+        self.total.spend(granted);
+        self.class.spend(granted);
+        Ok(if is_by_request { wanted } else { granted })
     }
 }
 
 impl LaneState {
     /// How many calls may begin; `None`: none now, and it is noted when to look again.
-    fn room(&mut self, calls_at_once: usize, now_ms: u64) -> Option<usize> {
-        let at_once = match self.breaker.allowed(now_ms) {
-            Allowed::All => calls_at_once,
-            Allowed::Probe => 1,
+    fn room(&mut self, calls_at_once: usize, now_ms: u64) -> Option<Room> {
+        let (at_once, is_probe) = match self.breaker.allowed(now_ms) {
+            Allowed::All => (calls_at_once, false),
+            Allowed::Probe => (1, true),
             Allowed::NotBefore(until_ms) => {
                 self.paused_until_ms = self.paused_until_ms.max(until_ms);
                 return None;
             }
         };
-        let room = at_once.saturating_sub(self.busy.len());
-        if room == 0 {
+        let calls = at_once.saturating_sub(self.calls);
+        if calls == 0 || self.busy.len() >= UNDER_WAY_MAX {
             self.next_ms = None; // the end of a call wakes it
             return None;
         }
-        Some(room)
+        let for_small = at_once / 4;
+        Some(Room { calls, bulk_calls: calls.saturating_sub(for_small), is_probe })
     }
 
-    /// How many of `wanted` calls the rate allows now.
-    fn granted(&mut self, rates: &Rates, wanted: usize, now_ms: u64) -> usize {
-        let Some(per_second) = rates.per_second else { return wanted };
-        let granted = self.bucket.take(per_second, wanted, now_ms);
-        if granted < wanted {
-            self.paused_until_ms = self.paused_until_ms.max(self.bucket.next_ms(per_second, now_ms));
+    /// What is due and not under way, small messages first; and when the next is.
+    fn due(&self, waiting: [Vec<Waiting>; 2], now_ms: u64) -> (Vec<Waiting>, Option<u64>) {
+        let (mut due, mut next_ms) = (Vec::new(), None);
+        let is_new = |waiting: &Waiting| self.busy.is_empty() || !self.busy.contains(&key_of(waiting));
+        for waiting in waiting.into_iter().flatten().filter(is_new) {
+            if waiting.due_ms <= now_ms {
+                due.push(waiting);
+            } else {
+                next_ms = Some(next_ms.map_or(waiting.due_ms, |next_ms: u64| next_ms.min(waiting.due_ms)));
+            }
         }
-        granted
+        (due, next_ms)
     }
 
-    fn read_from(&mut self, now_ms: u64) -> u64 {
+    fn read_from(&mut self, now_ms: u64) -> [u64; 2] {
         if now_ms.saturating_sub(self.read_all_at_ms) >= READ_ALL_EVERY_MS {
             self.read_all_at_ms = now_ms;
-            return 0;
+            return [0, 0];
         }
-        self.head_ms.saturating_sub(READ_BACK_MS)
+        self.head_ms.map(|head_ms| head_ms.saturating_sub(READ_BACK_MS))
     }
 }
 
-/// One push: written down, called, written down.
-async fn call(shared: &Arc<Shared>, lane: &Lane, waiting: Waiting) -> Result<CallEnd, StoreError> {
-    let (rules, its_lane, entry) = (shared.rules, lane.clone(), waiting.clone());
-    let begun = shared.store.write(move |tx| pushes::begin(tx, &rules, &its_lane, &entry)).await?;
+/// One call: written down, made, written down.
+async fn call(shared: &Arc<Shared>, lane: &Lane, batch: Vec<Waiting>) -> Result<CallEnd, StoreError> {
+    let Some(message) = batch.first().map(|waiting| waiting.message) else { return Ok(CallEnd::default()) };
+    let (rules, its_lane) = (shared.rules, lane.clone());
+    let begun = shared.store.write(move |tx| pushes::begin(tx, &rules, &its_lane, &batch)).await?;
     let Some(call) = begun else { return Ok(CallEnd::default()) };
-    let (app, vendor) = lane.clone();
-    let key = CredentialKey { app: app.clone(), vendor };
-    let sent = shared.sender.send(&key, &call.credential, &call.push).await;
-    shared.metrics.push(vendor.as_str(), sent.verdict.name(), sent.took, sent.outcome_known);
-    let end = CallEnd {
-        paused_until_ms: pause_of(&sent.verdict, shared.store.now_ms()),
-        is_failure: is_failure(&sent),
-    };
-    let answered = Answered {
-        app,
-        vendor,
-        message: waiting.message,
-        device: waiting.device,
-        push: call.push,
+    let vendor = lane.vendor;
+    let key = CredentialKey { app: lane.app.clone(), vendor };
+    let sent = shared.sender.send_batch(&key, &call.credential, &call.push).await;
+    for sent in &sent {
+        shared.metrics.push(vendor.as_str(), sent.verdict.name(), sent.outcome_known);
+    }
+    if let Some(first) = sent.first() {
+        shared.metrics.call(vendor.as_str(), first.took);
+    }
+    let end = end_of(&sent, shared.store.now_ms());
+    let called = |((device, token), sent): ((String, _), Sent)| Called {
+        device,
+        token: DeviceToken::clone(token),
         sent,
         random: rand::random(),
     };
+    let pushes = call.devices.into_iter().zip(call.push.tokens()).zip(sent).map(called).collect();
+    let answered = Answered { lane: lane.clone(), message, pushes };
     shared.store.write(move |tx| pushes::finish(tx, &rules, &answered)).await?;
     Ok(end)
+}
+
+/// What the pushes of a call say about its lane: the vendor works when it had an answer for one of them.
+fn end_of(sent: &[Sent], now_ms: u64) -> CallEnd {
+    let verdicts = || sent.iter().filter_map(is_failure);
+    CallEnd {
+        paused_until_ms: sent.iter().map(|sent| pause_of(&sent.verdict, now_ms)).max().unwrap_or_default(),
+        is_failure: verdicts().min(),
+    }
 }
 
 /// Whether this call says that the vendor does not work, or not for us: a wrong key is no better than no answer.
@@ -271,5 +425,74 @@ fn pause_of(verdict: &Verdict, now_ms: u64) -> u64 {
             now_ms.saturating_add(wait.min(PAUSE_MAX_MS))
         }
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::Class;
+
+    fn waiting(message: u8, device: usize) -> Waiting {
+        let device = format!("d{device}");
+        Waiting { due_ms: 1, message: MessageId([message; 16]), device, size: Size::Bulk, is_alone: false }
+    }
+
+    fn lane(vendor: VendorName) -> Lane {
+        Lane { app: AppId::default(), vendor, credential: CredentialName::default(), class: Class::Service }
+    }
+
+    #[test]
+    fn a_batch_has_pushes_of_one_message_and_keeps_its_bound() {
+        let mut due: Vec<_> = (0..5).flat_map(|n| [waiting(1, n), waiting(2, n)]).collect();
+        due.push(Waiting { is_alone: true, ..waiting(1, 9) });
+        due.push(Waiting { size: Size::Single, ..waiting(1, 8) });
+        let shape = |max| -> Vec<(u8, usize)> {
+            batches(due.clone(), max).iter().map(|batch| (batch[0].message.0[0], batch.len())).collect()
+        };
+        assert_eq!(shape(100), [(1, 5), (2, 5), (1, 1), (1, 1)]);
+        assert_eq!(shape(3), [(1, 3), (2, 3), (1, 2), (2, 2), (1, 1), (1, 1)]);
+        assert!(shape(1).iter().all(|(_, count)| *count == 1));
+        assert_eq!(batches(due.clone(), 3).concat().len(), due.len());
+    }
+
+    #[test]
+    fn a_rate_lets_batches_through_whole_and_singles_one_by_one() {
+        let (mut total, mut class) = (Bucket::default(), Bucket::default());
+        let meizu = lane(VendorName::Meizu);
+        let rates = Rates::default().or_usual(VendorName::Meizu); // 200 a second
+        let mut at = |now_ms, wanted, is_bulk| {
+            let gate = Gate { lane: &meizu, rates, total: &mut total, class: &mut class, now_ms };
+            { gate }.take(wanted, is_bulk)
+        };
+        assert_eq!(at(10_000, 100, true), Ok(100));
+        assert_eq!(at(10_000, 100, true), Ok(100));
+        assert_eq!(at(10_000, 100, true), Err(10_250), "not one by one");
+        assert_eq!(at(10_000, 1, false), Err(10_005));
+        assert_eq!(at(10_005, 1, false), Ok(1));
+        assert_eq!(at(10_255, 100, true), Ok(50));
+    }
+
+    #[test]
+    fn a_class_has_its_own_rate_within_the_credentials() {
+        let (mut total, mut class) = (Bucket::default(), Bucket::default());
+        let honor = Lane { class: Class::Marketing, ..lane(VendorName::Honor) };
+        let mut rates = Rates { per_second: Some(10), ..Rates::default() };
+        rates.marketing.per_second = Some(4);
+        let mut gate = Gate { lane: &honor, rates, total: &mut total, class: &mut class, now_ms: 10_000 };
+        assert_eq!(gate.take(6, false), Ok(4));
+        assert_eq!(gate.take(1, false), Err(10_250));
+        let mut gate = Gate { lane: &lane(VendorName::Honor), class: &mut Bucket::default(), ..gate };
+        assert_eq!(gate.take(100, false), Ok(6), "what the other class left");
+    }
+
+    #[test]
+    fn where_requests_are_counted_a_batch_is_one() {
+        let xiaomi = lane(VendorName::Xiaomi);
+        let rates = Rates { per_second: Some(2), ..Rates::default() };
+        let (mut total, mut class) = (Bucket::default(), Bucket::default());
+        let mut gate = Gate { lane: &xiaomi, rates, total: &mut total, class: &mut class, now_ms: 10_000 };
+        assert_eq!((gate.take(1000, true), gate.take(1000, true)), (Ok(1000), Ok(1000)));
+        assert_eq!(gate.take(1000, true), Err(10_500));
     }
 }

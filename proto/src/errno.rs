@@ -87,6 +87,7 @@ errors! {
     AppExists = 4001 "app_exists" 409 false "The app exists";
     TooManyApps = 4002 "too_many_apps" 409 false "No further app fits";
     IdempotencyMismatch = 4003 "idempotency_mismatch" 422 false "The Idempotency-Key was used for another request";
+    TooManyCredentials = 4010 "too_many_credentials" 409 false "No further credential fits at this vendor";
     TooManyWebhooks = 4020 "too_many_webhooks" 409 false "No further webhook fits";
     PreconditionFailed = 4030 "precondition_failed" 412 false "The record is in another state than If-Match says";
     SegmentInUse = 4031 "segment_in_use" 409 false "Another segment names it";

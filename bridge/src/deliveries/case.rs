@@ -3,11 +3,15 @@
 use serde_json::json;
 
 use super::{Bucket, Delivery, Entry, Reaction, State, funnel, save_funnel};
+use crate::credentials;
 use crate::devices::{self, Device};
+use crate::jobs::{self, AHEAD_RESUME};
+use crate::lane::{CredentialName, Lane};
 use crate::messages::{self, Message};
 use crate::plan::{self, Action, Event, Push, Reason, View};
 use crate::queues;
 use crate::store::{Space, StoreError, Tx, keys};
+use crate::tokens::Token;
 use crate::vendor::VendorName;
 use crate::webhooks;
 
@@ -43,6 +47,7 @@ pub(crate) struct Case<'m> {
     online_epoch: Option<u64>,
     was: Option<Bucket>,
     was_state: Option<State>,
+    was_queued: bool,
     /// Whether it must be put into the outbox; the caller gathers.
     pub to_broker: bool,
 }
@@ -56,6 +61,7 @@ impl<'m> Case<'m> {
         let kept: Option<Delivery> = tx.load(Space::Messages, &keys::delivery(app, message.id, device_id))?;
         let was = kept.as_ref().map(|delivery| delivery.bucket);
         let was_state = kept.as_ref().map(|delivery| delivery.state);
+        let was_queued = kept.as_ref().is_some_and(|delivery| delivery.due_ms.is_some());
         let delivery = kept.unwrap_or_else(|| {
             let first = device.iter().flat_map(|device| &device.tokens).find(|token| token.is_active());
             Delivery::new(message.strategy_at(first.map(|token| token.vendor)), tx.now_ms())
@@ -69,6 +75,7 @@ impl<'m> Case<'m> {
             online_epoch,
             was,
             was_state,
+            was_queued,
             to_broker: false,
         })
     }
@@ -121,11 +128,11 @@ impl<'m> Case<'m> {
                     self.to_broker = true;
                     self.tell(now_ms, News::new(Event::Told, ""));
                 }
-                Action::PushToVendor(vendors) => self.enqueue(tx, vendors.first().copied(), now_ms),
+                Action::PushToVendor(vendors) => self.enqueue(tx, vendors.first().copied(), now_ms)?,
                 Action::Wait(Some(until_ms)) => {
                     let tokens = self.delivery.usable(self.device.as_ref());
                     let vendor = tokens.first().map(|token| token.vendor);
-                    self.enqueue(tx, vendor, until_ms);
+                    self.enqueue(tx, vendor, until_ms)?;
                 }
                 Action::End(reason) => self.end(tx, reason),
                 Action::Wait(None) | Action::Done => break,
@@ -141,29 +148,53 @@ impl<'m> Case<'m> {
         matches!(self.next(now_ms), Action::End(_) | Action::SendToBroker)
     }
 
-    fn enqueue(&mut self, tx: &mut Tx<'_>, vendor: Option<VendorName>, due_ms: u64) {
-        let Some(vendor) = vendor else { return };
+    fn enqueue(
+        &mut self,
+        tx: &mut Tx<'_>,
+        vendor: Option<VendorName>,
+        due_ms: u64,
+    ) -> Result<(), StoreError> {
+        let Some(vendor) = vendor else { return Ok(()) };
         if self.delivery.facts.push != Push::None {
-            return;
+            return Ok(());
         }
         let now_ms = tx.now_ms();
         self.tell(now_ms, News::of(vendor, Event::PushQueued(vendor), ""));
+        // Where there is no credential for the device token, its turn says so.
+        self.delivery.credential = self.credential(tx, vendor)?.unwrap_or_default();
         self.wait_until(tx, vendor, due_ms);
+        Ok(())
+    }
+
+    /// The device token at a vendor that may still take it.
+    pub fn token(&self, vendor: VendorName) -> Option<&Token> {
+        self.delivery.usable(self.device.as_ref()).into_iter().find(|token| token.vendor == vendor)
+    }
+
+    /// Which credential its device token goes with.
+    pub fn credential(&self, tx: &Tx<'_>, vendor: VendorName) -> Result<Option<CredentialName>, StoreError> {
+        let Some(token) = self.token(vendor) else { return Ok(None) };
+        credentials::find(tx, &self.message.app, vendor, &token.home)
+    }
+
+    /// Where it waits at a vendor.
+    pub fn lane(&self, vendor: VendorName) -> Lane {
+        self.message.lane(vendor, &self.delivery.credential)
     }
 
     /// Puts it into a vendor's queue, or moves it there.
     pub fn wait_until(&mut self, tx: &mut Tx<'_>, vendor: VendorName, due_ms: u64) {
         self.leave_queue(tx, vendor);
         self.delivery.due_ms = Some(due_ms);
-        if let Some(waiting) = self.delivery.waiting(self.message.id, &self.device_id) {
-            queues::push_at(tx, &(self.message.app.clone(), vendor), &waiting);
+        if let Some(waiting) = self.delivery.waiting(self.message, &self.device_id) {
+            queues::push_at(tx, &self.lane(vendor), &waiting);
         }
     }
 
     /// Takes it out of a vendor's queue.
     pub fn leave_queue(&mut self, tx: &mut Tx<'_>, vendor: VendorName) {
-        if let Some(waiting) = self.delivery.waiting(self.message.id, &self.device_id) {
-            queues::remove_push(tx, &(self.message.app.clone(), vendor), &waiting);
+        if let Some(waiting) = self.delivery.waiting(self.message, &self.device_id) {
+            queues::remove_push(tx, &self.lane(vendor), &waiting);
         }
         self.delivery.due_ms = None;
     }
@@ -203,14 +234,21 @@ impl<'m> Case<'m> {
     /// Writes delivery and funnel, and tells the app's webhooks.
     pub fn write(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let (app, id, bucket) = (&self.message.app, self.message.id, self.delivery.bucket);
-        if self.was != Some(bucket) {
+        let is_queued = self.delivery.due_ms.is_some();
+        if self.was != Some(bucket) || self.was_queued != is_queued {
             let mut funnel = funnel(tx, app, id)?;
             match self.was {
                 Some(was) => funnel.shift(was, bucket),
                 None => funnel.add(bucket),
             }
+            let before = funnel.vendor_queued;
+            funnel.note_queued(self.was_queued, is_queued);
+            funnel.note_pace(tx.now_ms());
+            if (funnel.vendor_queued..before).contains(&AHEAD_RESUME) {
+                jobs::release(tx, app, id)?;
+            }
             save_funnel(tx, app, id, &funnel)?;
-            self.was = Some(bucket);
+            (self.was, self.was_queued) = (Some(bucket), is_queued);
             if self.message.is_expanded && funnel.in_flight == 0 {
                 messages::tell_done(tx, self.message, &funnel)?;
             }

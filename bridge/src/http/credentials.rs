@@ -1,4 +1,5 @@
-//! `/v1/apps/{app}/credentials/{vendor}`: an app's credential at a vendor. Secrets go in and never come out.
+//! `/v1/apps/{app}/credentials/{vendor}` and `…/{vendor}/{name}`: an app's credentials at a vendor. Secrets go in and
+//! never come out.
 
 use std::sync::Arc;
 
@@ -12,10 +13,11 @@ use super::Api;
 use super::body::{Json, Params, parse};
 use super::guard::{ADMIN, Guarded};
 use super::problem::{Errno, Problem};
-use crate::apps::{self, KeptCredential};
+use crate::credentials::{self, KeptCredential};
+use crate::lane::CredentialName;
 use crate::limiter::Rates;
 use crate::sender::CredentialKey;
-use crate::store::{StoreError, Tx};
+use crate::store::Tx;
 use crate::vendor::{Credential, DeviceToken, Push, VendorName};
 
 pub(super) fn vendor(text: &str) -> Result<VendorName, Problem> {
@@ -24,32 +26,59 @@ pub(super) fn vendor(text: &str) -> Result<VendorName, Problem> {
     })
 }
 
-fn show_kept(kept: &KeptCredential) -> Value {
+fn show_kept((name, kept): &(CredentialName, KeptCredential)) -> Value {
     json!({
         "vendor": kept.credential.vendor_name(),
+        "name": name,
         "summary": kept.credential.summary(),
         "rates": kept.rates.or_usual(kept.credential.vendor_name()),
         "updated_at_ms": kept.updated_at_ms,
     })
 }
 
+/// The vendor and name of a credential in a path. Without a name it is the usual one.
+#[derive(Deserialize)]
+pub(super) struct Which {
+    vendor: String,
+    name: Option<String>,
+}
+
+impl Which {
+    fn parse(self) -> Result<(VendorName, CredentialName), Problem> {
+        let vendor = vendor(&self.vendor)?;
+        let name = self.name.map_or(Ok(CredentialName::default()), |name| CredentialName::parse(&name));
+        name.map(|name| (vendor, name))
+            .map_err(|error| Problem::because(Errno::CredentialUnknown, error.to_string()))
+    }
+
+    /// What is to be done with the credential: the path ends with it, after a colon.
+    fn split_action(mut self) -> Result<(Self, String), Problem> {
+        let last = self.name.as_mut().unwrap_or(&mut self.vendor);
+        let Some((rest, action)) =
+            last.split_once(':').map(|(rest, action)| (rest.to_owned(), action.to_owned()))
+        else {
+            return Err(Problem::new(Errno::MethodNotAllowed));
+        };
+        *last = rest;
+        Ok((self, action))
+    }
+}
+
 /// Sets or replaces a credential. It is used from the next push on.
 pub(super) async fn set(
     Guarded { app, caller }: Guarded<ADMIN>,
-    Params((_, name)): Params<(String, String)>,
+    Params(which): Params<Which>,
     State(shared): State<Api>,
     Json(mut fields, _): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, Problem> {
-    let vendor = vendor(&name)?;
+    let (vendor, name) = which.parse()?;
     let named = fields.insert("vendor".to_owned(), vendor.as_str().into());
     if named.is_some_and(|named| named != vendor.as_str()) {
         return Err(Problem::field("/vendor", "is another vendor than the path's"));
     }
     let rates = fields.remove("rates").map(|rates| parse::<Rates>(rates.to_string().as_bytes()));
     let rates = rates.transpose().map_err(|problem| problem.below("/rates"))?.unwrap_or_default();
-    if rates.per_second == Some(0) {
-        return Err(Problem::field("/rates/per_second", "is at least 1"));
-    }
+    check_rates(&rates)?;
     let credential: Credential = parse(&serde_json::to_vec(&fields).unwrap_or_default())?;
     credential.validate().map_err(|error| Problem::field(format!("/{}", error.field), error.problem))?;
     if let Credential::Record(record) = &credential
@@ -64,10 +93,12 @@ pub(super) async fn set(
     let (kept, replaced) = shared
         .store
         .write(move |tx: &mut Tx<'_>| {
-            let replaced = apps::credential(tx, &app, vendor)?;
+            let replaced = credentials::load(tx, &app, vendor, &name)?;
             let kept = KeptCredential { credential, rates, updated_at_ms: tx.now_ms() };
-            apps::save_credential(tx, &app, &kept)?;
-            Ok::<_, StoreError>((kept, replaced))
+            if !credentials::save(tx, &app, &name, &kept)? {
+                return Err(Problem::new(Errno::TooManyCredentials));
+            }
+            Ok(((name, kept), replaced))
         })
         .await?;
     if let Some(replaced) = replaced {
@@ -76,15 +107,30 @@ pub(super) async fn set(
     Ok(axum::Json(show_kept(&kept)))
 }
 
+fn check_rates(rates: &Rates) -> Result<(), Problem> {
+    for (pointer, per_second) in [
+        ("/rates/per_second", rates.per_second),
+        ("/rates/service/per_second", rates.service.per_second),
+        ("/rates/marketing/per_second", rates.marketing.per_second),
+    ] {
+        if per_second == Some(0) {
+            return Err(Problem::field(pointer, "is at least 1"));
+        }
+    }
+    Ok(())
+}
+
 /// What may be shown of a credential.
 pub(super) async fn show(
     Guarded { app, .. }: Guarded<ADMIN>,
-    Params((_, name)): Params<(String, String)>,
+    Params(which): Params<Which>,
     State(shared): State<Api>,
 ) -> Result<impl IntoResponse, Problem> {
-    let vendor = vendor(&name)?;
-    let kept = shared.store.read(move |tx| apps::credential(tx, &app, vendor)).await?;
-    kept.map(|kept| axum::Json(show_kept(&kept))).ok_or_else(|| Problem::new(Errno::CredentialUnknown))
+    let (vendor, name) = which.parse()?;
+    let wanted = name.clone();
+    let kept = shared.store.read(move |tx| credentials::load(tx, &app, vendor, &wanted)).await?;
+    let kept = kept.ok_or_else(|| Problem::new(Errno::CredentialUnknown))?;
+    Ok(axum::Json(show_kept(&(name, kept))))
 }
 
 /// Every credential of an app.
@@ -92,25 +138,18 @@ pub(super) async fn list(
     Guarded { app, .. }: Guarded<ADMIN>,
     State(shared): State<Api>,
 ) -> Result<impl IntoResponse, Problem> {
-    let kept = shared.store.read(move |tx| apps::credentials(tx, &app)).await?;
+    let kept = shared.store.read(move |tx| credentials::list(tx, &app)).await?;
     Ok(axum::Json(json!({"items": kept.iter().map(show_kept).collect::<Vec<_>>()})))
 }
 
 /// Removes a credential. Pushes that wait for it are told at their turn that there is none.
 pub(super) async fn remove(
     Guarded { app, .. }: Guarded<ADMIN>,
-    Params((_, name)): Params<(String, String)>,
+    Params(which): Params<Which>,
     State(shared): State<Api>,
 ) -> Result<impl IntoResponse, Problem> {
-    let vendor = vendor(&name)?;
-    let removed = shared
-        .store
-        .write(move |tx: &mut Tx<'_>| {
-            let removed = apps::credential(tx, &app, vendor)?;
-            apps::remove_credential(tx, &app, vendor);
-            Ok::<_, StoreError>(removed)
-        })
-        .await?;
+    let (vendor, name) = which.parse()?;
+    let removed = shared.store.write(move |tx| credentials::remove(tx, &app, vendor, &name)).await?;
     let removed = removed.ok_or_else(|| Problem::new(Errno::CredentialUnknown))?;
     shared.sender.forget(&removed.credential);
     Ok(axum::http::StatusCode::NO_CONTENT)
@@ -124,17 +163,21 @@ pub(super) struct Trial {
     title: Option<String>,
 }
 
-/// `POST …/credentials/{vendor}:test`: sends one alert to a device token, past every queue and rate, and says what the
+/// `POST …/credentials/{vendor}:test` and `…/{vendor}/{name}:test`: sends one alert to a device token, past every queue and rate, and says what the
 /// vendor answered.
 pub(super) async fn act(
     Guarded { app, .. }: Guarded<ADMIN>,
-    Params((_, name)): Params<(String, String)>,
+    Params(which): Params<Which>,
     State(shared): State<Api>,
     Json(trial, _): Json<Trial>,
 ) -> Result<impl IntoResponse, Problem> {
-    let vendor = vendor(name.strip_suffix(":test").ok_or_else(|| Problem::new(Errno::MethodNotAllowed))?)?;
+    let (which, action) = which.split_action()?;
+    if action != "test" {
+        return Err(Problem::new(Errno::MethodNotAllowed));
+    }
+    let (vendor, name) = which.parse()?;
     let wanted = app.clone();
-    let kept = shared.store.read(move |tx| apps::credential(tx, &wanted, vendor)).await?;
+    let kept = shared.store.read(move |tx| credentials::load(tx, &wanted, vendor, &name)).await?;
     let kept = kept.ok_or_else(|| Problem::new(Errno::CredentialUnknown))?;
     let id = MessageId(*uuid::Uuid::now_v7().as_bytes());
     let title = trial.title.unwrap_or_else(|| "Reveille".to_owned());

@@ -23,10 +23,11 @@ use crate::devices::{
     is_attribute_name, is_device_id, is_label,
 };
 use crate::index::DeviceNumber;
+use crate::lane::{CredentialName, Registered};
 use crate::segments::{self, WriteOutError};
 use crate::store::{StoreError, Tx};
 use crate::tokens::{self, Token, TokenState};
-use crate::vendor::DeviceToken;
+use crate::vendor::{DeviceToken, Environment};
 
 /// One alias means the alias type `user`.
 #[derive(Deserialize)]
@@ -321,6 +322,10 @@ pub(super) async fn list_where(
 #[serde(deny_unknown_fields)]
 pub(super) struct TokenBody {
     token: String,
+    credential: Option<CredentialName>,
+    environment: Option<Environment>,
+    bundle_id: Option<String>,
+    package: Option<String>,
 }
 
 /// Registers or rotates a device's token at a vendor.
@@ -333,11 +338,14 @@ pub(super) async fn set_token(
     let (id, vendor) = (device_id(id)?, vendor(&name)?);
     let token =
         DeviceToken::parse(&body.token).map_err(|error| Problem::field("/token", error.to_string()))?;
+    let TokenBody { credential, environment, bundle_id, package, .. } = body;
+    let home = Registered { credential, environment, bundle_id, package }.check();
+    let home = home.map_err(|(field, problem)| Problem::field(format!("/{field}"), problem))?;
     let device = shared
         .store
         .write(move |tx| {
             let mut device = devices::load_or_new(tx, &app, &id)?;
-            tokens::register(tx, &app, &mut device, vendor, token)?;
+            tokens::register(tx, &app, &mut device, vendor, token, home)?;
             devices::save(tx, &app, &device)?;
             Ok::<_, StoreError>(device)
         })
@@ -394,6 +402,9 @@ fn show_token(token: &Token) -> Value {
         "vendor": token.vendor,
         "token_starts_with": start,
         "registered_at_ms": token.registered_at_ms,
+        "credential": token.home.credential,
+        "environment": token.home.environment,
+        "bundle_id": token.home.bundle_id,
         "state": state,
         "dead_reason": reason,
         "dead_at_ms": at_ms,

@@ -16,6 +16,7 @@ use super::guard::{Guarded, READ, SEND};
 use super::problem::{Errno, Problem};
 use crate::chores::end_message;
 use crate::deliveries::{self, Funnel};
+use crate::jobs;
 use crate::messages::{self, Message, Origin};
 use crate::queues::{self, Out};
 use crate::store::{StoreError, Tx};
@@ -42,7 +43,9 @@ pub(super) async fn list(
         })
         .await?;
     let last = found.last().map(|(message, _)| message.id.to_string());
-    Ok(page.answer(found.iter().map(|(message, funnel)| show_message(message, funnel)).collect(), last))
+    let now_ms = shared.store.now_ms();
+    let shown = found.iter().map(|(message, funnel)| show_message(message, funnel, now_ms));
+    Ok(page.answer(shown.collect(), last))
 }
 
 fn with_funnel(tx: &Tx<'_>, message: Message) -> Result<(Message, Funnel), StoreError> {
@@ -65,7 +68,7 @@ pub(super) async fn show(
         })
         .await?;
     let (message, funnel): (Message, Funnel) = found.ok_or_else(|| Problem::new(Errno::MessageUnknown))?;
-    Ok(axum::Json(show_message(&message, &funnel)))
+    Ok(axum::Json(show_message(&message, &funnel, shared.store.now_ms())))
 }
 
 /// Withdraws a message: out of every queue, and no vendor is called any more. What a vendor has is not undone.
@@ -97,17 +100,52 @@ fn recall(tx: &mut Tx<'_>, app: &AppId, id: MessageId) -> Result<bool, StoreErro
     Ok(true)
 }
 
+/// `POST …/messages/{id}:pause` and `:resume`: no push goes out for now; it goes on.
+pub(super) async fn act(
+    Guarded { app, .. }: Guarded<SEND>,
+    Params((_, path)): Params<(String, String)>,
+    State(shared): State<Api>,
+) -> Result<impl IntoResponse, Problem> {
+    let (id, is_pause) = match path.split_once(':') {
+        Some((id, "pause")) => (message_id(id)?, true),
+        Some((id, "resume")) => (message_id(id)?, false),
+        Some(_) | None => return Err(Problem::new(Errno::MethodNotAllowed)),
+    };
+    let found = shared.store.write(move |tx| pause(tx, &app, id, is_pause)).await?;
+    let (message, funnel) = found.ok_or_else(|| Problem::new(Errno::MessageUnknown))?;
+    Ok(axum::Json(show_message(&message, &funnel, shared.store.now_ms())))
+}
+
+/// Repeating it changes nothing, nor does it for a message that is over.
+fn pause(
+    tx: &mut Tx<'_>,
+    app: &AppId,
+    id: MessageId,
+    is_pause: bool,
+) -> Result<Option<(Message, Funnel)>, StoreError> {
+    let Some(mut message) = messages::load(tx, app, id)? else { return Ok(None) };
+    if message.paused_at_ms.is_some() != is_pause {
+        message.paused_at_ms = is_pause.then(|| tx.now_ms());
+        messages::save(tx, &message)?;
+        if !is_pause {
+            jobs::resume(tx, app, id)?;
+        }
+    }
+    with_funnel(tx, message).map(Some)
+}
+
 /// What people call the state of a message.
 fn state(message: &Message, funnel: &Funnel) -> &'static str {
     match message {
         Message { recalled_at_ms: Some(_), .. } => "recalled",
+        Message { paused_at_ms: Some(_), .. } if !message.is_expanded || funnel.in_flight > 0 => "paused",
         Message { is_expanded: false, .. } => "expanding",
         _ if funnel.in_flight > 0 => "sending",
         _ => "done",
     }
 }
 
-fn show_message(message: &Message, funnel: &Funnel) -> Value {
+fn show_message(message: &Message, funnel: &Funnel, now_ms: u64) -> Value {
     let (origin, topic) = match &message.origin {
         Origin::Http => ("http", None),
         Origin::Mqtt { topic } => ("mqtt", Some(topic)),
@@ -124,10 +162,27 @@ fn show_message(message: &Message, funnel: &Funnel) -> Value {
         "accepted_at_ms": message.accepted_at_ms,
         "expires_at_ms": message.expires_at_ms,
         "recalled_at_ms": message.recalled_at_ms,
+        "paused_at_ms": message.paused_at_ms,
         "collapse_key": message.collapse_key,
         "priority": message.priority,
+        "class": message.class,
         "reference": message.reference,
         "campaign": message.campaign,
-        "funnel": funnel,
+        "progress": show_progress(message, funnel, now_ms),
+        "funnel": Funnel { pace: None, ..funnel.clone() },
+    })
+}
+
+/// How far a message is, how fast it goes, and when it will be through at this pace.
+fn show_progress(message: &Message, funnel: &Funnel, now_ms: u64) -> Value {
+    let of = if message.is_expanded { funnel.targeted } else { message.estimate.max(funnel.targeted) };
+    let per_s = if message.is_paused() { 0 } else { funnel.per_s(now_ms) };
+    let left = of - funnel.done();
+    json!({
+        "expanded": funnel.targeted,
+        "of_estimated": of,
+        "done": funnel.done(),
+        "per_s": per_s,
+        "eta_s": left.checked_div(per_s).filter(|_| left > 0),
     })
 }

@@ -12,11 +12,12 @@ use super::Api;
 use super::body::Params;
 use super::credentials::vendor;
 use super::problem::{Errno, Problem};
-use crate::apps::{self, KeptCredential};
+use crate::credentials::{self, KeptCredential};
+use crate::lane::CredentialName;
 use crate::receipts;
 use crate::store::{StoreError, Tx};
-use crate::vendor::VendorName;
 use crate::vendor::receipt::{ReceiptCall, ReceiptRefused};
+use crate::vendor::{Vendor, VendorName};
 
 impl From<ReceiptRefused> for Problem {
     fn from(refused: ReceiptRefused) -> Self {
@@ -38,10 +39,10 @@ pub(super) async fn take(
 ) -> Result<Response, Problem> {
     let vendor = vendor(&name)?;
     let app = AppId::parse(&app).map_err(|_| Problem::new(Errno::ReceiptRefused))?;
-    let kept = credential(&shared, &app, vendor).await?;
+    let kept = kept(&shared, &app, vendor).await?;
     let query = query.unwrap_or_default();
     let call = ReceiptCall { headers: &headers, body: &body, query: &query, now_ms: shared.store.now_ms() };
-    let told = kept.credential.vendor().receipts(&call).inspect_err(|refused| {
+    let told = first_that_knows(&kept, |vendor| vendor.receipts(&call)).inspect_err(|refused| {
         tracing::warn!(%app, %vendor, %refused, "a vendor's receipt was refused");
     })?;
     let taken = shared
@@ -72,14 +73,32 @@ pub(super) async fn greet(
 ) -> Result<String, Problem> {
     let vendor = vendor(&name)?;
     let app = AppId::parse(&app).map_err(|_| Problem::new(Errno::ReceiptRefused))?;
-    let kept = credential(&shared, &app, vendor).await?;
+    let kept = kept(&shared, &app, vendor).await?;
     let query = query.unwrap_or_default();
     let call = ReceiptCall { headers: &headers, body: &[], query: &query, now_ms: shared.store.now_ms() };
-    Ok(kept.credential.vendor().greeting(&call)?)
+    Ok(first_that_knows(&kept, |vendor| vendor.greeting(&call))?)
 }
 
-async fn credential(shared: &Api, app: &AppId, vendor: VendorName) -> Result<KeptCredential, Problem> {
+type Kept = Vec<(CredentialName, KeptCredential)>;
+
+async fn kept(shared: &Api, app: &AppId, vendor: VendorName) -> Result<Kept, Problem> {
     let app = app.clone();
-    let kept = shared.store.read(move |tx| apps::credential(tx, &app, vendor)).await?;
-    kept.ok_or_else(|| Problem::new(Errno::ReceiptRefused))
+    Ok(shared.store.read(move |tx| credentials::at_vendor(tx, &app, vendor)).await?)
+}
+
+/// A vendor signs with the key of one of the app's credentials and does not say of which: the first that knows the
+/// signature reads it.
+fn first_that_knows<T>(
+    kept: &Kept,
+    read: impl Fn(&dyn Vendor) -> Result<T, ReceiptRefused>,
+) -> Result<T, ReceiptRefused> {
+    let mut refused = ReceiptRefused::NotExpected;
+    for (_, kept) in kept {
+        match read(kept.credential.vendor()) {
+            Err(ReceiptRefused::NotExpected) => {}
+            Err(ReceiptRefused::Forged) => refused = ReceiptRefused::Forged,
+            read @ (Ok(_) | Err(ReceiptRefused::Malformed)) => return read,
+        }
+    }
+    Err(refused)
 }

@@ -3,6 +3,8 @@
 use reveille_proto::ids::{AppId, MessageId};
 
 use crate::index::DeviceNumber;
+use crate::lane::{Class, CredentialName, Lane};
+use crate::queues::Size;
 use crate::vendor::VendorName;
 
 fn text(key: &mut Vec<u8>, text: &str) {
@@ -53,14 +55,36 @@ pub fn credentials_of(app: &AppId) -> Vec<u8> {
     key(b'c', &[app.as_str()])
 }
 
-/// `apps`: an app's credential.
-pub fn credential(app: &AppId, vendor: VendorName) -> Vec<u8> {
-    key(b'c', &[app.as_str(), vendor.as_str()])
+/// `apps`: one of an app's credentials. The usual one adds no name, so that its key is that of the first format.
+pub fn credential(app: &AppId, vendor: VendorName, name: &CredentialName) -> Vec<u8> {
+    let mut key = key(b'c', &[app.as_str(), vendor.as_str()]);
+    if !name.is_default() {
+        text(&mut key, name.as_str());
+    }
+    key
 }
 
-/// `apps`: the calls of one day.
-pub fn day(app: &AppId, vendor: VendorName) -> Vec<u8> {
-    key(b'u', &[app.as_str(), vendor.as_str()])
+/// The name in a key of [`credential`].
+pub fn credential_name(key: &[u8]) -> Option<CredentialName> {
+    let name = key.split(|byte| *byte == 0).nth(2).filter(|name| !name.is_empty())?;
+    CredentialName::parse(std::str::from_utf8(name).ok()?).ok()
+}
+
+/// `apps`: which device tokens an app's credentials at a vendor are for.
+pub fn addresses(app: &AppId, vendor: VendorName) -> Vec<u8> {
+    key(b'r', &[app.as_str(), vendor.as_str()])
+}
+
+/// `apps`: the calls of one day with a credential; of one class, or of all.
+pub fn day(lane: &Lane, class: Option<Class>) -> Vec<u8> {
+    let mut key = key(b'u', &[lane.app.as_str(), lane.vendor.as_str()]);
+    match (class, lane.credential.is_default()) {
+        (None, true) => {} // as in the first format
+        (None, false) => text(&mut key, lane.credential.as_str()),
+        (Some(Class::Service), _) => text(&mut key, &format!("{}~service", lane.credential)),
+        (Some(Class::Marketing), _) => text(&mut key, &format!("{}~marketing", lane.credential)),
+    }
+    key
 }
 
 /// `apps`: which events an app's webhooks want.
@@ -263,21 +287,33 @@ pub fn job(app: &AppId, id: MessageId) -> Vec<u8> {
     of_message(b'j', app, id)
 }
 
-/// `queues`: every push that waits for any vendor.
-pub fn pushes() -> Vec<u8> {
-    vec![b'q']
+/// `queues`: the job of a message that rests.
+pub fn held_job(app: &AppId, id: MessageId) -> Vec<u8> {
+    of_message(b'h', app, id)
 }
 
-/// `queues`: the pushes of one app at one vendor, earliest first.
-pub fn lane(app: &AppId, vendor: VendorName) -> Vec<u8> {
-    key(b'q', &[app.as_str(), vendor.as_str()])
+/// `queues`: every push of this size that waits for any vendor.
+pub fn pushes(size: Size) -> Vec<u8> {
+    vec![match size {
+        Size::Single => b'q',
+        Size::Bulk => b'b',
+    }]
+}
+
+/// `queues`: the pushes of one lane, earliest first.
+pub fn lane(lane: &Lane, size: Size) -> Vec<u8> {
+    let mut key = pushes(size);
+    text(&mut key, lane.app.as_str());
+    text(&mut key, lane.vendor.as_str());
+    if let Some(suffix) = lane.suffix() {
+        text(&mut key, &suffix);
+    }
+    key
 }
 
 /// `queues`: one of them.
-pub fn push(app: &AppId, vendor: VendorName, due_ms: u64, id: MessageId, device: &str) -> Vec<u8> {
-    let mut key = lane(app, vendor);
-    key.extend_from_slice(&due_ms.to_be_bytes());
-    key.extend_from_slice(&id.0);
+pub fn push(lane_key: &[u8], due_ms: u64, id: MessageId, device: &str) -> Vec<u8> {
+    let mut key = message_pushes(lane_key, due_ms, id);
     text(&mut key, device);
     key
 }
@@ -346,6 +382,11 @@ pub fn parse_hook(key: &[u8]) -> Option<(AppId, String)> {
     Some((app, id))
 }
 
+/// `queues`: the pushes of one message in a lane that are due at one moment.
+pub fn message_pushes(lane_key: &[u8], due_ms: u64, id: MessageId) -> Vec<u8> {
+    [lane_key, &due_ms.to_be_bytes(), &id.0].concat()
+}
+
 /// The number in 8 bytes that stand at a place of a key.
 pub fn number_at(key: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(at..at.checked_add(8)?)?.try_into().ok()?))
@@ -360,10 +401,11 @@ pub fn parse_push(key: &[u8], lane: &[u8]) -> Option<(u64, MessageId, String)> {
     Some((due_ms, id, device))
 }
 
-/// The lane that a key of [`push`] stands in.
-pub fn parse_lane(key: &[u8]) -> Option<(AppId, VendorName)> {
-    let mut parts = key.strip_prefix(b"q")?.split(|byte| *byte == 0);
-    let app = AppId::parse(std::str::from_utf8(parts.next()?).ok()?).ok()?;
-    let vendor = std::str::from_utf8(parts.next()?).ok()?.parse().ok()?;
-    Some((app, vendor))
+/// The lane that a key of [`push`] stands in. A moment begins with a NUL (until the year 2,285,000) and a suffix with a
+/// letter, so that the two are told apart.
+pub fn parse_lane(key: &[u8]) -> Option<Lane> {
+    let mut parts = key.get(1..)?.split(|byte| *byte == 0);
+    let mut next = || std::str::from_utf8(parts.next()?).ok();
+    let (app, vendor) = (AppId::parse(next()?).ok()?, next()?.parse().ok()?);
+    Lane::from_suffix(app, vendor, next()?)
 }

@@ -4,22 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use fjall::PersistMode;
-use reveille_proto::ids::AppId;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::tx::{Overlay, Tx};
 use super::{Engine, Job, StoreError};
 use crate::index::Change;
+use crate::lane::Lane;
 use crate::sender::Clock;
 use crate::sender::tasks::lock;
-use crate::vendor::VendorName;
 use crate::webhooks::Hook;
 
 /// Writes in one group at most, so that the first does not wait for ever.
 const GROUP_MAX: usize = 1024;
-
-/// The queue of one app at one vendor.
-pub(crate) type Lane = (AppId, VendorName);
 
 /// Who waits for work that was written.
 #[derive(Default)]

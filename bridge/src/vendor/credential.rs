@@ -19,6 +19,7 @@ use super::wechat::WechatCredential;
 use super::wns::WnsCredential;
 use super::xiaomi::XiaomiCredential;
 use super::{Vendor, VendorName};
+use crate::lane::{Address, CredentialName};
 
 /// An app's credential at one vendor, as JSON with the field `vendor`.
 ///
@@ -98,6 +99,27 @@ impl Credential {
         }
     }
 
+    /// Which device tokens it is for, where the vendor tells them apart.
+    pub(crate) fn address(&self, name: CredentialName) -> Address {
+        let (environment, bundle_id) = match self {
+            Self::Apns(apns) => (Some(apns.environment), Some(apns.bundle_id.clone())),
+            Self::Xiaomi(xiaomi) => (None, Some(xiaomi.package.clone())),
+            Self::Fcm(_)
+            | Self::Huawei(_)
+            | Self::Harmony(_)
+            | Self::Honor(_)
+            | Self::Oppo(_)
+            | Self::Vivo(_)
+            | Self::Meizu(_)
+            | Self::WebPush(_)
+            | Self::Wns(_)
+            | Self::Wechat(_)
+            | Self::Webhook(_)
+            | Self::Record(_) => (None, None),
+        };
+        Address { name, environment, bundle_id }
+    }
+
     /// Checks everything that can be checked without asking the vendor. Call it before keeping a credential.
     ///
     /// # Errors
@@ -167,6 +189,16 @@ pub enum Environment {
     Production,
     /// Apps started from Xcode.
     Sandbox,
+}
+
+impl Environment {
+    /// The lower-case name that stands in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Production => "production",
+            Self::Sandbox => "sandbox",
+        }
+    }
 }
 
 /// A text that never reaches a log: it is written as `***`.

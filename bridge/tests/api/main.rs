@@ -12,6 +12,7 @@ mod audience;
 mod broker;
 mod credentials;
 mod delivery;
+mod lanes;
 mod receipts;
 mod resources;
 mod restart;

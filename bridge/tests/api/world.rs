@@ -127,6 +127,17 @@ impl Api {
         last
     }
 
+    /// The same for an answer that is no JSON.
+    pub async fn until_text(&self, path: &str, look: impl Fn(&str) -> bool) {
+        let asking = async {
+            while !look(&self.get(path).await.text) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let found = tokio::time::timeout(DEADLINE, asking).await;
+        assert!(found.is_ok(), "never as wanted: {}", self.get(path).await.text);
+    }
+
     pub async fn until_state(&self, id: &str, device: &str, state: &str) -> Value {
         let path = format!("/v1/apps/default/messages/{id}/deliveries/{device}");
         self.until(&path, state, |delivery| delivery["state"] == state).await
@@ -197,6 +208,11 @@ impl World {
         assert_eq!(bridge.first_admin_key(), None);
         self.api = Api::new(bridge.http_addr(), &self.api.key);
         self.bridge = Some(bridge);
+    }
+
+    /// Ends with pushes under way that nobody waits for.
+    pub async fn kill_off(mut self) {
+        self.kill().await;
     }
 
     pub async fn stop(mut self) {

@@ -79,6 +79,8 @@ struct Shared {
 struct Script {
     /// By device token: status and body instead of the success.
     answers: HashMap<String, (u16, Value)>,
+    /// The same for requests with this device token alone.
+    answers_alone: HashMap<String, (u16, Value)>,
     /// Device tokens that are refused in a batch, each by itself.
     refused: HashSet<String>,
     /// Messages that were handed in, by vendor and the name given: the id of ours and the message.
@@ -168,6 +170,11 @@ impl FakeVendors {
     /// From now on this device token is answered so.
     pub fn answer(&self, token: &str, status: u16, body: Value) {
         lock(&self.shared.script).answers.insert(token.to_owned(), (status, body));
+    }
+
+    /// The same for requests with this device token alone.
+    pub fn answer_alone(&self, token: &str, status: u16, body: Value) {
+        lock(&self.shared.script).answers_alone.insert(token.to_owned(), (status, body));
     }
 
     /// From now on this device token is refused as dead in every batch; the rest of the batch is taken.
@@ -307,7 +314,11 @@ impl Shared {
             (mid, message) = kept.clone();
         }
         script.sent += 1;
-        let told = tokens.iter().find_map(|token| script.answers.get(token).cloned());
+        let alone = match tokens.as_slice() {
+            [token] => script.answers_alone.get(token).cloned(),
+            _ => None,
+        };
+        let told = alone.or_else(|| tokens.iter().find_map(|token| script.answers.get(token).cloned()));
         let is_refused = |token: &&String| tokens.len() > 1 && script.refused.contains(*token);
         let refused: HashSet<String> = tokens.iter().filter(is_refused).cloned().collect();
         drop(script);
@@ -317,7 +328,9 @@ impl Shared {
                 token: token.clone(),
                 mid: mid.clone(),
                 message: message.clone(),
-                is_accepted: told.is_none() && !refused.contains(token),
+                is_accepted: told.is_none()
+                    && !refused.contains(token)
+                    && (refused.is_empty() || vendor != "xiaomi"),
                 batch: tokens.len(),
                 at: Instant::now(),
             });

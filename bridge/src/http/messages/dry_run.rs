@@ -3,16 +3,17 @@
 use reveille_proto::ids::AppId;
 use serde_json::{Value, json};
 
-use crate::apps;
 use crate::audience::{Audience, Look};
+use crate::credentials;
 use crate::devices;
 use crate::http::Api;
 use crate::http::audiences::{self, SAMPLE};
 use crate::http::problem::Problem;
 use crate::messages::Message;
 use crate::store::{StoreError, Tx};
+use crate::tokens::Token;
 use crate::vendor::shorten::Shortened;
-use crate::vendor::{DeviceToken, Vendor, VendorName};
+use crate::vendor::{Vendor, VendorName};
 
 /// Stands where a login would.
 const LOGIN: &str = "login";
@@ -43,12 +44,14 @@ fn vendors(tx: &Tx<'_>, app: &AppId, message: &Message, look: &Look) -> Result<V
         let Ok(vendor) = name.parse::<VendorName>() else { continue };
         let Some((device, token)) = somebody_at(tx, app, &message.audience, vendor)? else { continue };
         let mut shown = json!({"vendor": vendor, "devices": devices, "device": device});
-        let asked = match apps::credential(tx, app, vendor)? {
+        let name = credentials::find(tx, app, vendor, &token.home)?;
+        let kept = name.map(|name| credentials::load(tx, app, vendor, &name)).transpose()?.flatten();
+        let asked = match kept {
             Some(kept) => {
-                let push = message.push(vendor, token);
+                let push = message.push(vendor, token.token);
                 request(kept.credential.vendor(), &push, tx.now_ms())
             }
-            None => Err("the app has no credential at this vendor".to_owned()),
+            None => Err("the app has no credential for this device token".to_owned()),
         };
         if let Value::Object(fields) = &mut shown {
             match asked {
@@ -73,12 +76,12 @@ fn somebody_at(
     app: &AppId,
     audience: &Audience,
     vendor: VendorName,
-) -> Result<Option<(String, DeviceToken)>, StoreError> {
+) -> Result<Option<(String, Token)>, StoreError> {
     let Some(id) = audience.first_at(tx, app, vendor)? else { return Ok(None) };
     let device = devices::load(tx, app, &id)?;
     let tokens = device.map(|device| device.tokens).unwrap_or_default();
     let token = tokens.into_iter().find(|token| token.vendor == vendor && token.is_active());
-    Ok(token.map(|token| (id, token.token)))
+    Ok(token.map(|token| (id, token)))
 }
 
 struct Asked {

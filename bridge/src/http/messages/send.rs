@@ -21,6 +21,7 @@ use crate::http::body::{Errors, Json};
 use crate::http::guard::{Guarded, SEND};
 use crate::http::problem::{Errno, Problem};
 use crate::jobs::{self, Task};
+use crate::lane::Class;
 use crate::messages::{Content, Message, Notification, Origin, new_id};
 use crate::queues::{self, Check};
 use crate::rules::Rules;
@@ -29,6 +30,8 @@ use crate::vendor::{Priority, VendorName, is_reserved_data_key};
 
 /// Audiences of up to so many devices are expanded before the answer; larger ones by a job after it.
 const EXPANDED_AT_ONCE: u64 = 100;
+/// A message for more devices than this waits behind smaller ones.
+const BULK_OVER: u64 = 100;
 const TITLE_MAX: usize = 1024;
 const TEXT_MAX: usize = 16 * 1024;
 const DATA_BYTES_MAX: usize = 64 * 1024;
@@ -48,6 +51,7 @@ struct DeliveryBody {
     #[serde(default)]
     priority: Priority,
     category: Option<String>,
+    class: Option<Class>,
 }
 
 /// The body of a send.
@@ -122,7 +126,7 @@ fn idempotency(headers: &HeaderMap, app: &AppId, key_id: &str) -> Result<Option<
 fn accept(
     tx: &mut Tx<'_>,
     rules: &Rules,
-    message: Message,
+    mut message: Message,
     estimate: u64,
     idempotency: Option<Vec<u8>>,
     body_hash: Vec<u8>,
@@ -134,6 +138,7 @@ fn accept(
         return if is_same { Ok((kept.answer, true)) } else { Err(Problem::new(Errno::IdempotencyMismatch)) };
     }
     let (app, id) = (message.app.clone(), message.id);
+    (message.estimate, message.is_bulk) = (estimate, estimate > BULK_OVER);
     keep_new(tx, rules, &message, true)?;
     jobs::begin(tx, &app, id, Task::Expand(Default::default()))?;
     if estimate <= EXPANDED_AT_ONCE {
@@ -177,6 +182,7 @@ fn message(body: SendBody, app: &AppId, rules: &Rules, now_ms: u64) -> Result<Me
         expires_at_ms: Some(now_ms.saturating_add(ttl_ms)),
         collapse_key: delivery.collapse_key,
         priority: delivery.priority,
+        class: delivery.class,
         overrides: body
             .overrides
             .into_iter()
