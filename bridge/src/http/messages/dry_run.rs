@@ -51,7 +51,7 @@ fn vendors(tx: &Tx<'_>, app: &AppId, message: &Message, look: &Look) -> Result<V
                 let push = message.push(vendor, token.token);
                 request(kept.credential.vendor(), &push, tx.now_ms())
             }
-            None => Err("the app has no credential for this device token".to_owned()),
+            None => Err("the app has no credential at this vendor".to_owned()),
         };
         if let Value::Object(fields) = &mut shown {
             match asked {
