@@ -3,7 +3,9 @@
 //! `cargo run -p reveille-client --example device -- --client-id d1 --inbox d1.seen`
 
 use clap::Parser;
-use reveille_client::{Client, Message, NetworkState, Options, QoS, Registration};
+use reveille_client::{
+    Client, HeartbeatState, Learning, Message, Network, NetworkState, Options, QoS, Registration,
+};
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,6 +32,15 @@ struct Arguments {
     /// Keeps the ids of handled messages, so that a restart shows nothing twice.
     #[arg(long)]
     inbox: Option<PathBuf>,
+    /// Learns the heartbeat, beginning on this network: `4g,46000`, `wifi`.
+    #[arg(long, value_parser = network)]
+    network: Option<Network>,
+    /// Keeps what was learned about networks.
+    #[arg(long, requires = "network")]
+    heartbeat: Option<PathBuf>,
+    /// How many times faster than real the heartbeat's intervals pass, at a broker of the same speed.
+    #[arg(long, requires = "network", default_value_t = 1)]
+    speed: u32,
     /// Vendor and device token to register, for example `fcm:abc123`.
     #[arg(long, value_parser = vendor_and_token)]
     token: Option<(String, String)>,
@@ -46,6 +57,11 @@ fn vendor_and_token(text: &str) -> Result<(String, String), String> {
     Ok((vendor.to_owned(), token.to_owned()))
 }
 
+fn network(text: &str) -> Result<Network, String> {
+    Network::parse(text)
+        .ok_or_else(|| "wanted RADIO or RADIO,LABEL with a radio of wifi, eth, 2g to 5g, ?".to_owned())
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
@@ -60,6 +76,7 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let (client, mut messages) = Client::connect(options(&arguments))?;
     let story = tokio::spawn(tell_network(client.network()));
+    let intervals = tokio::spawn(tell_heartbeat(client.heartbeat()));
     if let Some((vendor, token)) = &arguments.token {
         client.register(&Registration::new().token(vendor, token).platform(std::env::consts::OS)).await?;
         println!("registered at {vendor}");
@@ -81,7 +98,8 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         left -= 1;
     }
     client.close().await;
-    Ok(story.await?)
+    story.await?;
+    Ok(intervals.await?)
 }
 
 fn options(arguments: &Arguments) -> Options {
@@ -89,10 +107,17 @@ fn options(arguments: &Arguments) -> Options {
     if let (Some(user), Some(password)) = (&arguments.user, &arguments.password) {
         options = options.credentials(user, password);
     }
-    match &arguments.inbox {
-        Some(path) => options.inbox_file(path),
-        None => options,
+    if let Some(path) = &arguments.inbox {
+        options = options.inbox_file(path);
     }
+    if let Some(network) = &arguments.network {
+        let learning = Learning::on(network.clone()).speed(arguments.speed);
+        options = options.learned_heartbeat(match &arguments.heartbeat {
+            Some(path) => learning.file(path),
+            None => learning,
+        });
+    }
+    options
 }
 
 /// The order that matters: show, then `handled`, then tell the business.
@@ -125,6 +150,17 @@ async fn tell_network(mut network: watch::Receiver<NetworkState>) {
         }
         if network.changed().await.is_err() {
             return;
+        }
+    }
+}
+
+async fn tell_heartbeat(mut heartbeat: watch::Receiver<HeartbeatState>) {
+    let mut told = None;
+    while heartbeat.changed().await.is_ok() {
+        let HeartbeatState { interval, survived, .. } = heartbeat.borrow_and_update().clone();
+        if told != Some((interval, survived)) {
+            println!("may be silent for {interval:.1?}, survived {survived:.1?}");
+            told = Some((interval, survived));
         }
     }
 }

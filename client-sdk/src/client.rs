@@ -1,6 +1,7 @@
 //! A device: receives, registers, reports. Cheap to use from many tasks behind an `Arc`.
 
 use crate::driver::{Body, Control, Driver, Ends, Request};
+use crate::heartbeat::{HeartbeatState, Network};
 use crate::inbox::{Acceptance, Inbox, UnixMillis};
 use crate::message::Messages;
 use crate::network::NetworkState;
@@ -103,9 +104,49 @@ impl Client {
         self.handle.online().await
     }
 
-    /// The operating system reports another network: the old connection is given up and a new one is tried at once.
+    /// The operating system reports another network, of which nothing is known; as [`Client::network_changed_to`].
     pub async fn network_changed(&self) {
-        let _ = self.handle.control.send(Control::NetworkChanged).await; // a closed client has no network
+        self.network_changed_to(Network::default()).await;
+    }
+
+    /// The operating system reports this network: the old connection is given up and a new one is tried at once, with the
+    /// heartbeat that was learned there.
+    pub async fn network_changed_to(&self, network: Network) {
+        self.control(Control::NetworkChanged(network)).await;
+    }
+
+    /// The user looks at the app: the connection is checked at once, beats come every minute, and a dead connection is
+    /// found within seconds. Without [`Options::learned_heartbeat`] nothing changes.
+    pub async fn foreground(&self) {
+        self.control(Control::Foreground(true)).await;
+    }
+
+    /// The user no longer looks, which is also how a client begins: beats come as seldom as the network allows.
+    pub async fn background(&self) {
+        self.control(Control::Foreground(false)).await;
+    }
+
+    /// There is reason to think that the connection is dead although it looks alive, for instance a vendor's push without
+    /// an id: it must answer within two seconds, else a new one is made. Without [`Options::learned_heartbeat`] nothing happens.
+    pub async fn check_connection(&self) {
+        self.control(Control::Check).await;
+    }
+
+    /// The phone is awake, by its own alarm or for something else: a beat that is due, or nearly, is sent now.
+    ///
+    /// Timers stand still while a phone sleeps. So an app in the background sets an alarm within
+    /// [`HeartbeatState::wake`] and calls this when it rings.
+    pub async fn woke(&self) {
+        self.control(Control::Woke).await;
+    }
+
+    /// What is known about the heartbeat, now and from now on.
+    pub fn heartbeat(&self) -> watch::Receiver<HeartbeatState> {
+        self.handle.heartbeat.clone()
+    }
+
+    async fn control(&self, control: Control) {
+        let _ = self.handle.control.send(control).await; // a closed client has nothing left to steer
     }
 
     /// Subscribes; the answer is the granted QoS. Waits for the network if need be.
@@ -212,6 +253,8 @@ impl Client {
 
     /// A vendor's push brought the message with this id (`mid` in its data): may it be shown?
     ///
+    /// The connection is checked, since it should have brought the message itself, as [`Client::check_connection`] does.
+    ///
     /// After `Show` the app owes [`Client::handled`], also when it decides against showing: until then the socket's
     /// copy of the message stays unacknowledged.
     ///
@@ -266,6 +309,7 @@ pub(crate) struct Handle {
     requests: mpsc::Sender<Request>,
     control: mpsc::Sender<Control>,
     network: watch::Receiver<NetworkState>,
+    heartbeat: watch::Receiver<HeartbeatState>,
     dropped: Arc<AtomicU64>,
     pub poster: Poster,
     /// The driver and the poster; taken by `close`, and held for that instant only.
@@ -299,6 +343,7 @@ impl Handle {
         let endings_max = options.incoming_max + 3 * usize::from(options.receive_maximum);
         let (endings_sender, endings) = mpsc::channel(endings_max);
         let (network_end, network) = watch::channel(NetworkState::Connecting);
+        let (heartbeat_end, heartbeat) = watch::channel(HeartbeatState::default());
         let dropped = Arc::new(AtomicU64::new(0));
         let ends = Ends {
             requests: requests_end,
@@ -307,13 +352,14 @@ impl Handle {
             endings_sender,
             messages,
             network: network_end,
+            heartbeat: heartbeat_end,
             dropped: dropped.clone(),
         };
         let (driver, event_loop) = Driver::new(options, ends, inbox, recorder);
         let (poster, posting) =
             Poster::new(post_file, outbox_limits, refused_pause, requests.clone(), network.clone());
         let tasks = (Task(runtime.spawn(driver.run(event_loop))), Task(runtime.spawn(posting)));
-        Ok(Self { requests, control, network, dropped, poster, tasks: Mutex::new(Some(tasks)) })
+        Ok(Self { requests, control, network, heartbeat, dropped, poster, tasks: Mutex::new(Some(tasks)) })
     }
 
     pub fn network(&self) -> watch::Receiver<NetworkState> {

@@ -7,10 +7,15 @@
 //!   `MqttState` for each connection, and [`Outbox`] and [`Received`] remember instead.
 //! - It stores Server Keep Alive and session expiry in its options, so the next CONNECT would carry the broker's
 //!   values. They are set anew before each CONNECT. Server Keep Alive 0 would make it ping without pause.
+//! - It pings by interval, whatever else goes. Here [`Heartbeat`] says when; rumqttc is left the longest interval there is,
+//!   and only the first one of a connection still is the keep alive, so it may add one ping to ours. It takes two pings
+//!   without an answer between them for a dead connection; it is made to forget the first.
+//! - There is no way to send a ping through its request channel. So one goes into `pending`, and `poll` is cancelled for it,
+//!   which is safe while it waits for the network and nothing that it was given is unwritten.
 //! - A PUBREL for an identifier that it does not know ends the connection, again and again. It is told beforehand.
 //! - A refused QoS 2 publish stays in its in-flight count for ever. Those are counted; the connection is renewed
 //!   before the count is full.
-//! - It notices a missing PINGRESP one keep alive late, and a blocked write never. [`Liveness`] does.
+//! - It notices a missing PINGRESP one keep alive late, and a blocked write never. [`Heartbeat`] does.
 
 mod incoming;
 mod outgoing;
@@ -18,8 +23,9 @@ mod outgoing;
 pub(crate) use outgoing::{Body, Request, kind_of};
 
 use crate::client::HandledError;
+use crate::clock::{self, Clock};
+use crate::heartbeat::{Beat, Day, Due, Heartbeat, HeartbeatState, Moment, Network, Notes};
 use crate::inbox::{Acceptance, Inbox, Source, UnixMillis};
-use crate::liveness::Liveness;
 use crate::message::Message;
 use crate::network::{LossReason, NetworkState};
 use crate::options::Options;
@@ -28,10 +34,11 @@ use crate::received::{DeliveryKey, Received};
 use crate::reconnect::Reconnect;
 use crate::recorder::{Finished, Job, Recorder};
 use bytes::Bytes;
+use reveille_proto::heartbeat::{CONFIG_PROPERTY, Config};
 use reveille_proto::ids::MessageId;
 use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{ConnAck, Packet, Publish};
+use rumqttc::v5::mqttbytes::v5::{ConnAck, ConnAckProperties, Packet, Publish};
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttState};
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -50,6 +57,10 @@ const GOODBYE_MAX: Duration = Duration::from_secs(2);
 /// rumqttc pings by interval; this one stands for "never" (18 hours).
 const NO_KEEP_ALIVE: Duration = Duration::from_secs(65_535);
 
+/// rumqttc's own first ping of a connection comes after exactly the keep alive; ours leaves it the turn. MQTT allows half of
+/// the keep alive more.
+const AFTER_RUMQTTC: Duration = Duration::from_millis(100);
+
 /// What the app's handles ask of the driver, beside sending.
 #[derive(Debug)]
 pub(crate) enum Control {
@@ -66,7 +77,13 @@ pub(crate) enum Control {
         id: MessageId,
         reply: oneshot::Sender<Acceptance>,
     },
-    NetworkChanged,
+    NetworkChanged(Network),
+    /// The user looks at the app, or no longer does.
+    Foreground(bool),
+    /// The connection may be dead.
+    Check,
+    /// The phone is awake.
+    Woke,
     Close,
 }
 
@@ -80,6 +97,7 @@ pub(crate) struct Ends {
     /// `None` for a publisher, which takes no messages.
     pub messages: Option<mpsc::Sender<Message>>,
     pub network: watch::Sender<NetworkState>,
+    pub heartbeat: watch::Sender<HeartbeatState>,
     pub dropped: Arc<AtomicU64>,
 }
 
@@ -95,6 +113,10 @@ pub(crate) struct Driver {
     inbox: Inbox,
     recorder: Recorder,
     reconnect: Reconnect,
+    heartbeat: Heartbeat,
+    /// `None` when nothing is learned, or nowhere kept.
+    notes: Option<Notes>,
+    clock: Clock,
     /// `Some` from CONNACK until the connection ends.
     online: Option<Online>,
     has_connected: bool,
@@ -106,7 +128,8 @@ pub(crate) struct Driver {
 
 /// What belongs to one accepted connection.
 struct Online {
-    liveness: Liveness,
+    /// Publishes, subscriptions and acknowledgements that rumqttc was given and has not told to be written.
+    unwritten: usize,
     /// The largest packet that the broker takes, in bytes.
     packet_size_max: usize,
     ids_max: u16,
@@ -120,6 +143,8 @@ struct Online {
 #[expect(clippy::large_enum_variant, reason = "lives for one turn of the loop; an event is the usual case")]
 enum Step {
     Event(Event),
+    /// Time for a beat.
+    Beat,
     Lost(LossReason),
     Close,
 }
@@ -133,7 +158,11 @@ impl Driver {
         let ids_max = options.in_flight_max.saturating_mul(IDS_PER_PUBLISH);
         rumqttc_options.set_outgoing_inflight_upper_limit(ids_max);
         let (rumqttc, event_loop) = AsyncClient::new(rumqttc_options, capacity);
+        let (heartbeat, notes) = heartbeat(&options);
         let driver = Self {
+            heartbeat,
+            notes,
+            clock: Clock::start(),
             outbox: Outbox::new(options.outgoing_max, usize::from(options.in_flight_max)),
             received: Received::default(),
             reconnect: Reconnect::new(options.backoff),
@@ -164,6 +193,9 @@ impl Driver {
             }
         }
         self.outbox.drain().into_iter().for_each(Body::close);
+        if let (Some(notes), Some(learner)) = (self.notes.take(), self.heartbeat.learner()) {
+            notes.close(learner).await;
+        }
         self.ends.network.send_replace(NetworkState::Closed);
     }
 
@@ -182,7 +214,9 @@ impl Driver {
             .options
             .set_clean_start(self.options.clean_start && !self.has_connected)
             .set_session_expiry_interval(Some(self.options.session_expiry_s()))
-            .set_keep_alive(self.options.keep_alive);
+            .set_keep_alive(self.options.asked_keep_alive());
+        let hello = self.heartbeat.hello().map(|hello| hello.properties()).unwrap_or_default();
+        event_loop.options.set_user_properties(hello);
         self.ends.network.send_replace(NetworkState::Connecting);
     }
 
@@ -191,6 +225,7 @@ impl Driver {
         loop {
             match self.next_step(event_loop).await {
                 Step::Event(event) => self.on_event(event, event_loop),
+                Step::Beat => self.send_beat(event_loop),
                 Step::Lost(reason) => return Some(reason),
                 Step::Close => {
                     self.say_goodbye(event_loop).await;
@@ -200,6 +235,7 @@ impl Driver {
             if let Some(reason) = self.online.as_ref().and_then(Online::must_end) {
                 return Some(reason);
             }
+            self.show_heartbeat();
         }
     }
 
@@ -207,7 +243,10 @@ impl Driver {
     async fn next_step(&mut self, event_loop: &mut EventLoop) -> Step {
         let mut poll = pin!(event_loop.poll());
         loop {
-            let deadline = self.online.as_ref().map(|online| online.liveness.deadline());
+            if self.clock.has_slept() {
+                self.heartbeat.slept();
+            }
+            let deadline = self.heartbeat.deadline();
             tokio::select! {
                 result = &mut poll => return result.map_or_else(|error| Step::Lost(LossReason::of(&error)), Step::Event),
                 Some(request) = self.ends.requests.recv(), if self.outbox.has_room() => self.take(request),
@@ -217,7 +256,12 @@ impl Driver {
                     }
                 }
                 finished = self.recorder.finished() => self.on_recorded(finished),
-                () = until(deadline) => return Step::Lost(LossReason::Silent),
+                () = until(deadline) => match self.heartbeat.due(clock::now()) {
+                    Due::Wait => {}
+                    Due::Beat if self.is_writing() => self.heartbeat.asked(clock::now()),
+                    Due::Beat => return Step::Beat,
+                    Due::Dead => return Step::Lost(LossReason::Silent),
+                },
             }
             if self.online.as_ref().is_some_and(|online| online.is_broken) {
                 return Step::Lost(LossReason::Protocol(
@@ -247,7 +291,7 @@ impl Driver {
                             self.reconnect.network_changed();
                             return Some(());
                         }
-                        Some(Step::Event(_)) | None => {}
+                        Some(Step::Event(_) | Step::Beat) | None => {}
                     }
                 }
                 finished = self.recorder.finished() => self.on_recorded(finished),
@@ -269,8 +313,15 @@ impl Driver {
             Control::GivenBack { id, key } => self.give_back(id, key),
             Control::VendorPush { id, reply } => {
                 let _ = reply.send(self.inbox.accept(id, Source::Vendor, UnixMillis::now()));
+                self.heartbeat.check(clock::now()); // the socket should have brought it
             }
-            Control::NetworkChanged => return Some(Step::Lost(LossReason::NetworkChanged)),
+            Control::NetworkChanged(network) => {
+                self.heartbeat.network_changed(network);
+                return Some(Step::Lost(LossReason::NetworkChanged));
+            }
+            Control::Foreground(is_foreground) => self.heartbeat.set_foreground(is_foreground, clock::now()),
+            Control::Check => self.heartbeat.check(clock::now()),
+            Control::Woke => self.heartbeat.woke(clock::now()),
             Control::Close => return Some(Step::Close),
         }
         None
@@ -294,16 +345,9 @@ impl Driver {
     }
 
     fn on_event(&mut self, event: Event, event_loop: &mut EventLoop) {
-        let now = Instant::now();
-        if let Some(online) = &mut self.online {
-            match &event {
-                Event::Incoming(_) => online.liveness.answered(now),
-                Event::Outgoing(Outgoing::PingReq) => online.liveness.asked(now),
-                Event::Outgoing(_) => online.liveness.wrote(now),
-            }
-        }
+        self.note_traffic(&event, event_loop);
         match event {
-            Event::Incoming(Packet::ConnAck(connack)) => self.on_connack(&connack, event_loop, now),
+            Event::Incoming(Packet::ConnAck(connack)) => self.on_connack(&connack, event_loop),
             Event::Incoming(packet) => self.on_packet(packet),
             Event::Outgoing(outgoing) => self.on_written(&outgoing),
         }
@@ -311,29 +355,55 @@ impl Driver {
         self.submit();
     }
 
-    fn on_connack(&mut self, connack: &ConnAck, event_loop: &mut EventLoop, now: Instant) {
+    /// Tells the heartbeat what went over the wire.
+    fn note_traffic(&mut self, event: &Event, event_loop: &mut EventLoop) {
+        let now = clock::now();
+        match event {
+            Event::Incoming(_) => {
+                self.heartbeat.received(now);
+                if let (Some(notes), Some(learner)) = (&mut self.notes, self.heartbeat.learner()) {
+                    notes.keep(learner);
+                }
+            }
+            Event::Outgoing(Outgoing::PingReq) => {
+                event_loop.state.await_pingresp = false;
+                self.heartbeat.asked(now);
+            }
+            Event::Outgoing(outgoing) => {
+                self.heartbeat.wrote(now);
+                if let Some(online) = self.online.as_mut().filter(|_| is_awaited(outgoing)) {
+                    online.unwritten = online.unwritten.saturating_sub(1);
+                }
+            }
+        }
+    }
+
+    fn on_connack(&mut self, connack: &ConnAck, event_loop: &mut EventLoop) {
         let properties = connack.properties.as_ref();
         let keep_alive = match properties.and_then(|properties| properties.server_keep_alive) {
-            None => self.options.keep_alive,
-            Some(0) => {
-                event_loop.options.set_keep_alive(NO_KEEP_ALIVE);
-                NO_KEEP_ALIVE
-            }
+            None => self.options.asked_keep_alive(),
+            Some(0) => NO_KEEP_ALIVE,
             Some(seconds) => Duration::from_secs(u64::from(seconds)),
         };
+        event_loop.options.set_keep_alive(NO_KEEP_ALIVE);
+        let advice = properties.and_then(advice);
+        let keep_alive = keep_alive.saturating_add(AFTER_RUMQTTC);
+        self.heartbeat.connected(keep_alive, advice.as_ref(), today(), clock::now());
+        let window = advice.map_or(Duration::ZERO, |advice| Duration::from_secs(u64::from(advice.window_s)));
+        self.reconnect.advised(window);
         let ids_max = properties
             .and_then(|properties| properties.receive_max)
             .map_or(self.ids_max, |max| max.min(self.ids_max));
         let packet_size_max =
             properties.and_then(|properties| properties.max_packet_size).unwrap_or(u32::MAX);
         self.online = Some(Online {
-            liveness: Liveness::new(keep_alive, self.options.ping_timeout, now),
+            unwritten: 0,
             packet_size_max: usize::try_from(packet_size_max).unwrap_or(usize::MAX),
             ids_max,
             leaked: 0,
             is_broken: false,
         });
-        self.reconnect.connected(now);
+        self.reconnect.connected(Instant::now());
         self.received.connected(connack.session_present);
         let unknown = self.outbox.connected(connack.session_present, ids_max);
         unknown.into_iter().for_each(Body::outcome_unknown);
@@ -363,12 +433,37 @@ impl Driver {
         }
         event_loop.clean();
         self.online = None;
+        self.heartbeat.lost();
+        self.show_heartbeat();
         self.outbox.lost();
         self.received.lost();
         match reason {
             LossReason::NetworkChanged => self.reconnect.network_changed(),
             other => self.reconnect.lost(other.cause(), Instant::now()),
         }
+    }
+
+    /// Sends a beat: PINGREQ, or in its place something that the broker acknowledges.
+    fn send_beat(&mut self, event_loop: &mut EventLoop) {
+        match self.heartbeat.beat() {
+            Beat::Ping => event_loop.pending.push_back(rumqttc::v5::Request::PingReq),
+            Beat::Report(text) => self.report(text),
+        }
+        self.heartbeat.asked(clock::now());
+    }
+
+    /// Whether something that rumqttc was given may be half written: then cancelling `poll` could lose it.
+    fn is_writing(&self) -> bool {
+        self.online.as_ref().is_some_and(|online| online.unwritten > 0)
+    }
+
+    fn show_heartbeat(&self) {
+        let state = self.heartbeat.state();
+        self.ends.heartbeat.send_if_modified(|shown| {
+            let is_news = *shown != state;
+            *shown = state;
+            is_news
+        });
     }
 
     /// Sends what the app has handled, then DISCONNECT, so that the broker keeps the session but sends no will.
@@ -425,9 +520,42 @@ async fn next_control(
     }
 }
 
-async fn until(deadline: Option<Instant>) {
+async fn until(deadline: Option<Moment>) {
     match deadline {
-        Some(deadline) => time::sleep_until(deadline.into()).await,
+        Some(deadline) => time::sleep(deadline.since(clock::now())).await,
         None => std::future::pending().await,
     }
+}
+
+/// The heartbeat that the options ask for, with what the last process learned.
+fn heartbeat(options: &Options) -> (Heartbeat, Option<Notes>) {
+    let Some(learning) = &options.learning else {
+        return (Heartbeat::new(None, options.ping_timeout), None);
+    };
+    let mut learner = Heartbeat::beginner();
+    let notes = learning.file.as_deref().map(|path| Notes::open(path, &mut learner));
+    (Heartbeat::new(Some((learning, learner)), options.ping_timeout), notes)
+}
+
+/// The broker's advice, if it takes part; the last one counts.
+fn advice(properties: &ConnAckProperties) -> Option<Config> {
+    let texts = properties.user_properties.iter().rev().filter(|(name, _)| name == CONFIG_PROPERTY);
+    texts.map(|(_, text)| Config::parse(text)).next()?
+}
+
+fn today() -> Day {
+    const DAY_MS: u64 = 86_400_000;
+    Day(u32::try_from(UnixMillis::now().0 / DAY_MS).unwrap_or(u32::MAX))
+}
+
+/// What rumqttc writes on our word. PUBREL and PUBCOMP it writes by itself.
+fn is_awaited(outgoing: &Outgoing) -> bool {
+    matches!(
+        outgoing,
+        Outgoing::Publish(_)
+            | Outgoing::Subscribe(_)
+            | Outgoing::Unsubscribe(_)
+            | Outgoing::PubAck(_)
+            | Outgoing::PubRec(_)
+    )
 }

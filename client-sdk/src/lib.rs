@@ -21,11 +21,11 @@
 //! [`Options::transport`] then takes a `Transport::Tls` whose configuration the app builds with its own provider.
 
 mod client;
+mod clock;
 mod disk;
 mod driver;
 pub mod heartbeat;
 mod inbox;
-mod liveness;
 mod message;
 mod network;
 mod options;
@@ -41,6 +41,7 @@ mod seen_file;
 
 pub use client::{Client, ClosedError, HandledError, SubscribeError, VendorPush};
 pub use disk::FileError;
+pub use heartbeat::{HeartbeatState, Label, Learning, Moment, Network, Radio};
 pub use inbox::{Acceptance, Inbox, InboxLimits, Source, UnixMillis};
 pub use message::{Message, Messages};
 pub use network::{LossReason, NetworkState};

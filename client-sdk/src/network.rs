@@ -94,7 +94,8 @@ impl LossReason {
         match self {
             Self::Ended(ReasonCode::SESSION_TAKEN_OVER) => Cause::TakenOver,
             Self::Refused(_) | Self::Ended(_) | Self::Protocol(_) => Cause::Broker,
-            Self::Io(_) | Self::ClosedByBroker | Self::TimedOut | Self::Silent => Cause::Network,
+            Self::ClosedByBroker | Self::Io(io::ErrorKind::ConnectionReset) => Cause::Closed,
+            Self::Io(_) | Self::TimedOut | Self::Silent => Cause::Network,
             Self::NetworkChanged | Self::Renewed => Cause::Network,
         }
     }

@@ -1,9 +1,11 @@
 //! What a connection is told once, with the defaults and bounds in one place.
 
 use crate::disk::FileError;
+use crate::heartbeat::Learning;
 use crate::inbox::InboxLimits;
 use crate::poster::OutboxLimits;
 use crate::reconnect::Backoff;
+use reveille_proto::heartbeat::Gap;
 use reveille_proto::ids::{ClientId, IdError};
 use rumqttc::Transport;
 use rumqttc::v5::MqttOptions;
@@ -28,6 +30,7 @@ pub struct Options {
     pub(crate) credentials: Option<(String, String)>,
     pub(crate) transport: Transport,
     pub(crate) keep_alive: Duration,
+    pub(crate) learning: Option<Learning>,
     pub(crate) ping_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) session_expiry: Duration,
@@ -83,6 +86,7 @@ impl Options {
             credentials: None,
             transport: Transport::tcp(),
             keep_alive: Duration::from_secs(60),
+            learning: None,
             ping_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
             session_expiry: Duration::from_secs(7 * 24 * 3_600),
@@ -115,6 +119,13 @@ impl Options {
     /// 5 to 65,535 s. The broker's Server Keep Alive, when it sends one, wins. `[MQTT5-3.1.2-21]`
     pub fn keep_alive(mut self, keep_alive: Duration) -> Self {
         self.keep_alive = keep_alive;
+        self
+    }
+
+    /// Instead of a fixed keep alive: learns for how long each network lets a connection be silent, together with the
+    /// broker and its other devices. For phones; see `docs/heartbeat.md`.
+    pub fn learned_heartbeat(mut self, learning: Learning) -> Self {
+        self.learning = Some(learning);
         self
     }
 
@@ -224,6 +235,13 @@ impl Options {
         }
     }
 
+    /// What CONNECT asks for: when the heartbeat is learned, the longest interval that it may find.
+    pub(crate) fn asked_keep_alive(&self) -> Duration {
+        self.learning.as_ref().map_or(self.keep_alive, |learning| {
+            (Gap::CEILING.duration() / learning.speed.max(1)).max(KEEP_ALIVE_MIN)
+        })
+    }
+
     pub(crate) fn session_expiry_s(&self) -> u32 {
         u32::try_from(self.session_expiry.as_secs()).unwrap_or(u32::MAX)
     }
@@ -239,7 +257,7 @@ impl Options {
         options
             .set_network_options(network)
             .set_transport(self.transport.clone())
-            .set_keep_alive(self.keep_alive)
+            .set_keep_alive(self.asked_keep_alive())
             .set_manual_acks(true)
             .set_connection_timeout(self.connect_timeout.as_secs().max(1))
             .set_receive_maximum(Some(self.receive_maximum))
@@ -256,6 +274,7 @@ impl fmt::Debug for Options {
             .field("user_name", &self.credentials.as_ref().map(|(user_name, _)| user_name))
             .field("password", &self.credentials.as_ref().map(|_| "***"))
             .field("keep_alive", &self.keep_alive)
+            .field("learning", &self.learning)
             .field("session_expiry", &self.session_expiry)
             .field("clean_start", &self.clean_start)
             .field("receive_maximum", &self.receive_maximum)

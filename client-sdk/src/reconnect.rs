@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
+/// A connection that was closed without a word may be the only one: nobody waits longer for that.
+const CLOSED_WINDOW_MAX: Duration = Duration::from_secs(30);
 
 /// The numbers behind the waiting time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,9 @@ impl Default for Backoff {
 pub enum Cause {
     /// The network, or nobody knows: the first retry is immediate.
     Network,
+    /// The broker's machine closed the connection without a word: it or its network may have failed for everybody, so the
+    /// first retry takes its time within the broker's window, at most half a minute.
+    Closed,
     /// The broker said so (busy, shutting down, refused): never an immediate retry, it would make things worse.
     Broker,
     /// Another connection has the same client id: the longest wait, else two of them would take turns for ever.
@@ -47,18 +52,28 @@ pub struct Reconnect {
     backoff: Backoff,
     failures: u32,
     connected_at: Option<Instant>,
+    /// Over which time the broker wants its clients to come back when it was its own doing.
+    window: Duration,
+    /// The bound of the next wait that follows from it.
+    spread: Duration,
 }
 
 impl Reconnect {
     /// Starts without any failure. No wait exceeds a day, whatever the numbers say.
     pub fn new(backoff: Backoff) -> Self {
         let backoff = Backoff { base: backoff.base.min(DAY), cap: backoff.cap.min(DAY), ..backoff };
-        Self { backoff, failures: 0, connected_at: None }
+        Self { backoff, failures: 0, connected_at: None, window: Duration::ZERO, spread: Duration::ZERO }
     }
 
     /// The broker accepted the connection.
     pub fn connected(&mut self, now: Instant) {
         self.connected_at = Some(now);
+        self.spread = Duration::ZERO;
+    }
+
+    /// The broker would have its clients come back within this time, if they all must.
+    pub fn advised(&mut self, window: Duration) {
+        self.window = window.min(DAY);
     }
 
     /// The connection ended, or an attempt failed.
@@ -67,8 +82,14 @@ impl Reconnect {
         if lived.is_some_and(|lived| lived >= self.backoff.stable_after) {
             self.failures = 0;
         }
+        // Only those who were connected are many at once; afterwards the growing bound spreads them.
+        self.spread = match cause {
+            Cause::Broker if lived.is_some() => self.window,
+            Cause::Closed if lived.is_some() => self.window.min(CLOSED_WINDOW_MAX),
+            Cause::Network | Cause::Closed | Cause::Broker | Cause::TakenOver => Duration::ZERO,
+        };
         self.failures = match cause {
-            Cause::Network => self.failures.saturating_add(1),
+            Cause::Network | Cause::Closed => self.failures.saturating_add(1),
             Cause::Broker => self.failures.saturating_add(1).max(2),
             Cause::TakenOver => u32::MAX,
         };
@@ -78,15 +99,16 @@ impl Reconnect {
     pub fn network_changed(&mut self) {
         self.failures = 0;
         self.connected_at = None;
+        self.spread = Duration::ZERO;
     }
 
     /// The longest that the next wait can be.
     pub fn wait_max(&self) -> Duration {
         let Some(doublings) = self.failures.checked_sub(2) else {
-            return Duration::ZERO;
+            return self.spread;
         };
         let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
-        self.backoff.base.saturating_mul(factor).min(self.backoff.cap)
+        self.backoff.base.saturating_mul(factor).min(self.backoff.cap).max(self.spread)
     }
 
     /// The next wait; `random` is uniform over all of `u64`.
@@ -143,6 +165,27 @@ mod tests {
         let mut reconnect = Reconnect::new(backoff);
         reconnect.lost(Cause::TakenOver, now);
         assert_eq!(reconnect.wait(u64::MAX), DAY);
+    }
+
+    #[test]
+    fn clients_that_lost_their_broker_come_back_over_the_time_that_it_asked_for() {
+        let now = Instant::now();
+        for (cause, window_s, bound_s) in [
+            (Cause::Network, 200, 0),
+            (Cause::Closed, 20, 20),
+            (Cause::Closed, 200, 30),
+            (Cause::Broker, 200, 200),
+            (Cause::Broker, 0, 1),
+        ] {
+            let mut reconnect = Reconnect::new(Backoff::default());
+            reconnect.advised(Duration::from_secs(window_s));
+            reconnect.connected(now);
+            reconnect.lost(cause, now);
+            assert_eq!(reconnect.wait_max(), Duration::from_secs(bound_s), "{cause:?}, window {window_s} s");
+            // The next attempt, which never connected, follows the growing bound.
+            reconnect.lost(Cause::Closed, now);
+            assert!(reconnect.wait_max() <= Duration::from_secs(2), "{cause:?}, window {window_s} s");
+        }
     }
 
     #[test]

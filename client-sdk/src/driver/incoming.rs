@@ -4,12 +4,18 @@ use super::{Driver, count};
 use crate::inbox::{Acceptance, Source, UnixMillis};
 use crate::message::{Content, Ending, Message};
 use crate::received::{Acknowledgement, Arrival, DeliveryKey};
+use reveille_proto::heartbeat::{CONFIG_TOPIC, Config};
 use reveille_proto::ids::MessageId;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Publish;
+use std::time::Duration;
 
 impl Driver {
     pub(super) fn on_publish(&mut self, publish: &Publish) {
+        if publish.topic == CONFIG_TOPIC && publish.qos == QoS::AtMostOnce {
+            self.on_advice(&publish.payload);
+            return;
+        }
         let content = Content::read(publish);
         if publish.qos == QoS::AtMostOnce {
             self.on_unacknowledged(content);
@@ -21,6 +27,14 @@ impl Driver {
             Arrival::Acknowledge => {
                 self.acknowledge([Acknowledgement { packet_id: publish.pkid, qos: publish.qos }]);
             }
+        }
+    }
+
+    /// The broker's advice is ours, not the app's.
+    fn on_advice(&mut self, payload: &[u8]) {
+        if let Some(advice) = std::str::from_utf8(payload).ok().and_then(Config::parse) {
+            self.heartbeat.advised(&advice);
+            self.reconnect.advised(Duration::from_secs(u64::from(advice.window_s)));
         }
     }
 
@@ -84,6 +98,7 @@ impl Driver {
         for Acknowledgement { packet_id, qos } in acknowledgements {
             let publish = Publish { pkid: packet_id, qos, ..Publish::default() };
             online.is_broken |= self.rumqttc.try_ack(&publish).is_err();
+            online.unwritten += 1;
         }
     }
 

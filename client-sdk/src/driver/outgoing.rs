@@ -7,6 +7,7 @@ use crate::outbox::{Kind, Stage};
 use crate::payload::REGISTER_TOPIC;
 use crate::publisher::PublishError;
 use bytes::Bytes;
+use reveille_proto::heartbeat::REPORT_TOPIC;
 use reveille_proto::reason::ReasonCode;
 use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
@@ -88,6 +89,13 @@ impl Driver {
         self.submit();
     }
 
+    /// A beat with something to tell; it comes before what waits, since the connection's life hangs on it.
+    pub(super) fn report(&mut self, text: String) {
+        let publish = Publish::new(REPORT_TOPIC, QoS::AtLeastOnce, text, None);
+        self.outbox.push_front(Kind::AtLeastOnce, Body::Publish { publish, waiter: None });
+        self.submit();
+    }
+
     /// Hands over what the window allows.
     pub(super) fn submit(&mut self) {
         let Some(online) = &mut self.online else {
@@ -105,14 +113,16 @@ impl Driver {
                 return;
             };
             online.is_broken |= !hand_over(&self.rumqttc, body);
+            online.unwritten += 1;
         }
     }
 
     /// Puts what the last connection left unacknowledged before everything else.
     pub(super) fn repeat(&mut self, event_loop: &mut EventLoop) {
-        let Some(packet_size_max) = self.online.as_ref().map(|online| online.packet_size_max) else {
+        let Some(online) = &mut self.online else {
             return;
         };
+        let packet_size_max = online.packet_size_max;
         let mut too_large = Vec::new();
         while let Some((packet_id, stage, body)) = self.outbox.next_repeated() {
             let Body::Publish { publish, .. } = body else {
@@ -125,6 +135,7 @@ impl Driver {
             } else {
                 let repeated = Publish { pkid: packet_id, dup: true, ..publish.clone() }; // [MQTT5-3.3.1-1]
                 event_loop.pending.push_back(RumqttcRequest::Publish(repeated));
+                online.unwritten += 1;
             }
         }
         for (packet_id, kind) in too_large {
@@ -186,10 +197,13 @@ impl Driver {
         };
         let result = if reason.is_failure() { Err(PublishError::Refused(reason)) } else { Ok(()) };
         if let Body::Publish { publish, .. } = &body
-            && publish.topic == REGISTER_TOPIC
             && result.is_ok()
         {
-            self.registration = Some(publish.payload.clone());
+            if publish.topic == REGISTER_TOPIC {
+                self.registration = Some(publish.payload.clone());
+            } else if publish.topic == REPORT_TOPIC {
+                self.heartbeat.report_acknowledged();
+            }
         }
         body.end_publish(result);
     }

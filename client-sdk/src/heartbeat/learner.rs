@@ -82,7 +82,7 @@ impl Learner {
             self.told = Some(Timeouts::from_quantiles(quantiles));
         }
         if let Some(ceiling) = config.ceiling {
-            self.range.ceiling = ceiling.min(Gap::CEILING);
+            self.range.ceiling = self.range.ceiling.min(ceiling);
         }
         self.choose();
     }
@@ -111,6 +111,17 @@ impl Learner {
         self.lateness.note(late);
     }
 
+    /// How late 95 of 100 alarms ring at most, in seconds.
+    pub fn late_s(&self) -> u16 {
+        self.lateness.p95_s()
+    }
+
+    /// MQTT's keep alive on this connection, which no interval may exceed.
+    pub fn bound(&mut self, ceiling: Gap) {
+        self.range.ceiling = ceiling.min(Gap::CEILING);
+        self.choose();
+    }
+
     /// The interval that costs least.
     pub fn stay(&self) -> Gap {
         self.stay
@@ -118,7 +129,25 @@ impl Learner {
 
     /// The evidence on the present network.
     pub fn bracket(&self) -> Bracket {
-        self.records.get(&self.network).map(|record| record.bracket).unwrap_or_default()
+        self.bracket_on(&self.network)
+    }
+
+    /// The evidence on any network.
+    pub fn bracket_on(&self, network: &Network) -> Bracket {
+        self.records.get(network).map(|record| record.bracket).unwrap_or_default()
+    }
+
+    /// All that is worth keeping.
+    pub fn memory(&self) -> (&BTreeMap<Network, Record>, Lateness) {
+        (&self.records, self.lateness)
+    }
+
+    /// Goes on with what was kept.
+    pub fn remember(&mut self, records: BTreeMap<Network, Record>, lateness: Lateness) {
+        self.records = records;
+        self.lateness = lateness;
+        self.forget_oldest();
+        self.choose();
     }
 
     fn record(&mut self) -> &mut Record {
