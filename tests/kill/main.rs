@@ -10,6 +10,7 @@
 )]
 
 mod ledger;
+mod power;
 mod publisher;
 mod subscriber;
 mod vendors;
@@ -97,18 +98,30 @@ fn load_until_killed(
     online: &mut Subscriber,
     moment: Duration,
 ) {
-    kill_while(reveille, moment, |address, is_killed| {
-        thread::scope(|scope| {
-            for publisher in publishers {
-                scope.spawn(move || publisher.send_until_lost(address, is_killed));
-            }
-            online.receive_until_lost(address);
-        });
+    kill_while(reveille, moment, |address, is_killed| load(publishers, online, address, is_killed));
+}
+
+fn load(publishers: &mut [Publisher], online: &mut Subscriber, address: SocketAddr, is_killed: &AtomicBool) {
+    thread::scope(|scope| {
+        for publisher in publishers {
+            scope.spawn(move || publisher.send_until_lost(address, is_killed));
+        }
+        online.receive_until_lost(address);
     });
 }
 
 /// Kills the broker a moment after the work began; the work ends with its connections.
 fn kill_while(reveille: &mut Reveille, moment: Duration, work: impl FnOnce(SocketAddr, &AtomicBool) + Send) {
+    while_working(reveille, moment, Reveille::kill, work);
+}
+
+/// The same with an end of the caller's choice, after which the process is gone.
+fn while_working(
+    reveille: &mut Reveille,
+    moment: Duration,
+    end: impl FnOnce(&mut Reveille),
+    work: impl FnOnce(SocketAddr, &AtomicBool) + Send,
+) {
     let address = reveille.mqtt();
     let is_killed = Arc::new(AtomicBool::new(false));
     let (begun, has_begun) = channel();
@@ -120,7 +133,7 @@ fn kill_while(reveille: &mut Reveille, moment: Duration, work: impl FnOnce(Socke
         });
         has_begun.recv_timeout(PATIENCE).unwrap();
         thread::park_timeout(moment); // the random moment is the test itself
-        reveille.kill();
+        end(reveille);
         is_killed.store(true, Ordering::SeqCst);
         worker.join().unwrap();
     });

@@ -27,6 +27,8 @@ pub struct Publisher {
     pub qos: QoS,
     /// Which numbers the broker acknowledged, by PUBACK or PUBREC.
     pub acknowledged: Vec<bool>,
+    /// A broker whose disk goes away refuses what it cannot keep, until it is killed. Otherwise nothing may be refused.
+    pub may_be_refused: bool,
     in_flight: VecDeque<InFlight>,
     next_packet_id: u16,
     has_session: bool,
@@ -35,7 +37,16 @@ pub struct Publisher {
 impl Publisher {
     pub fn new(name: &'static str, qos: QoS) -> Self {
         let in_flight = VecDeque::new();
-        Self { name, qos, acknowledged: Vec::new(), in_flight, next_packet_id: 0, has_session: false }
+        let acknowledged = Vec::new();
+        Self {
+            name,
+            qos,
+            acknowledged,
+            may_be_refused: false,
+            in_flight,
+            next_packet_id: 0,
+            has_session: false,
+        }
     }
 
     /// Publishes without end, until the broker is gone.
@@ -115,6 +126,9 @@ impl Publisher {
 
     fn handle(&mut self, client: &mut Client, packet: Packet) -> Result<(), ReceiveError> {
         match packet {
+            Packet::PubAck(ack) | Packet::PubRec(ack) if ack.reason.is_failure() && self.may_be_refused => {
+                return Err(ReceiveError::Lost(std::io::ErrorKind::StorageFull.into()));
+            }
             Packet::PubAck(ack) if self.qos == QoS::AtLeastOnce => {
                 let place = self.place(&ack);
                 self.acknowledge(place);

@@ -63,6 +63,14 @@ struct Handed {
     bodies: Vec<MessageKey>,
 }
 
+/// A body on its way to the store.
+#[derive(Debug)]
+struct HandedBody {
+    message: Arc<Message>,
+    /// The last batch that has it: several may.
+    batch: u64,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Commits {
@@ -74,7 +82,7 @@ pub(crate) struct Commits {
     bodies: HashMap<MessageKey, Arc<Message>>,
     waits: VecDeque<(u64, Wait)>,
     handed: VecDeque<Handed>,
-    handed_bodies: HashMap<MessageKey, Arc<Message>>,
+    handed_bodies: HashMap<MessageKey, HandedBody>,
     retry: Vec<Change>,
     /// After a failure nothing is handed over until the shard's clock says so.
     pub is_paused: bool,
@@ -178,7 +186,7 @@ impl Commits {
 
     /// A body that is not in the store yet.
     pub fn body(&self, key: MessageKey) -> Option<&Arc<Message>> {
-        self.bodies.get(&key).or_else(|| self.handed_bodies.get(&key))
+        self.bodies.get(&key).or_else(|| self.handed_bodies.get(&key).map(|handed| &handed.message))
     }
 
     /// What gathered, for the store.
@@ -201,7 +209,8 @@ impl Commits {
             facts,
             bodies: self.bodies.keys().copied().collect(),
         });
-        self.handed_bodies.extend(self.bodies.drain());
+        let handed = |(key, message)| (key, HandedBody { message, batch: number });
+        self.handed_bodies.extend(self.bodies.drain().map(handed));
         Some((number, Batch { changes }))
     }
 
@@ -217,7 +226,7 @@ impl Commits {
                 }
             }
             for key in handed.bodies {
-                if !self.handed.iter().any(|later| later.bodies.contains(&key)) {
+                if self.handed_bodies.get(&key).is_some_and(|body| body.batch == handed.number) {
                     self.handed_bodies.remove(&key);
                 }
             }

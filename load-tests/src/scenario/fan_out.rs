@@ -1,36 +1,27 @@
 //! One publisher, many subscribers of one topic.
 
-use super::{payload, qos, topic};
+use super::nothing;
 use crate::Arguments;
-use crate::client::{Client, LoadError};
+use crate::client::LoadError;
 use crate::contender::Running;
+use crate::generator::{Generator, Wanted};
 use crate::report::Figures;
-use std::time::Instant;
-use tokio::task::JoinSet;
+use crate::sources::bounded;
+use crate::traffic::Traffic;
 
-/// Messages received per second by all subscribers, and per second of the broker's processor time.
-pub async fn fan_out(arguments: &Arguments, broker: &Running) -> Result<Figures, LoadError> {
-    let qos = qos(arguments.qos)?;
-    let name = topic("广播".to_owned())?;
-    let each = arguments.messages / arguments.connections.max(1);
-    let mut subscribers = Vec::new();
-    for number in 0..arguments.connections {
-        let mut subscriber = Client::connect(broker.address(), &format!("s{number}"), false).await?;
-        subscriber.subscribe(name.as_str(), qos).await?;
-        subscribers.push(subscriber);
-    }
-    let mut publisher = Client::connect(broker.address(), "p", false).await?;
-    let (started, cpu) = (Instant::now(), broker.cpu());
-    let mut tasks = JoinSet::new();
-    for mut subscriber in subscribers {
-        tasks.spawn(async move { subscriber.receive(each).await });
-    }
-    let (bytes, window) = (payload(arguments.payload), arguments.window);
-    tasks.spawn(async move { publisher.publish_all(&[name], &bytes, qos, each, window).await });
-    while let Some(ended) = tasks.join_next().await {
-        ended.map_err(|error| LoadError::Broken(error.to_string()))??;
-    }
-    let count = (each * arguments.connections) as f64;
-    let (seconds, cpu) = (started.elapsed().as_secs_f64(), broker.cpu() - cpu);
-    Ok(vec![("messages/s", count / seconds), ("messages per broker CPU second", count / cpu.max(0.01))])
+const TOPIC: &str = "广播";
+
+/// Messages received a second by all subscribers, and per second of the broker's processor time.
+pub fn fan_out(arguments: &Arguments, broker: &Running) -> Result<Figures, LoadError> {
+    let count = bounded(arguments.connections);
+    let mut generator = Generator::new()?;
+    let wanted = |at| Wanted::subscriber(format!("subscriber-{at}"), TOPIC.to_owned(), arguments.qos);
+    generator.connect(broker.address(), count, wanted, nothing)?;
+    let traffic = Traffic {
+        topics: vec![vec![TOPIC.to_owned()]],
+        copies: count as u64,
+        messages: (arguments.messages / count.max(1)).max(1) as u64,
+        ..arguments.traffic()
+    };
+    Ok(traffic.play(&mut generator, broker)?.figures())
 }

@@ -1,25 +1,62 @@
 //! Connections that do nothing, with one subscription each.
 
-use super::qos;
+use super::filter;
 use crate::Arguments;
-use crate::client::{Client, LoadError};
+use crate::client::LoadError;
 use crate::contender::Running;
+use crate::generator::{Generator, Wanted};
+use crate::over::{Over, Trust};
+use crate::progress::Progress;
 use crate::report::Figures;
-use std::time::Instant;
+use crate::sources::bounded;
+use crate::wire;
+use std::time::{Duration, Instant};
 
-/// Connects per second (one after the other), and resident bytes per idle connection.
-pub async fn idle(arguments: &Arguments, broker: &Running) -> Result<Figures, LoadError> {
-    let qos = qos(arguments.qos)?;
-    let rss = broker.rss();
-    let started = Instant::now();
-    let mut clients = Vec::new();
-    for number in 0..arguments.connections {
-        let mut client = Client::connect(broker.address(), &format!("idle-{number}"), false).await?;
-        client.subscribe(&format!("状态/{number}"), qos).await?;
-        clients.push(client);
+/// How long the idle connections are watched.
+const WATCH: Duration = Duration::from_secs(5);
+
+/// Resident bytes per idle connection, and what of a core a thousand of them take.
+pub fn idle(arguments: &Arguments, broker: &Running, trust: &Trust) -> Result<Figures, LoadError> {
+    let count = bounded(arguments.connections);
+    match broker.over() {
+        (_, Over::Tcp) => plain(count, broker),
+        _ => layered(count, broker, trust),
     }
-    let count = arguments.connections as f64;
-    let rate = count / started.elapsed().as_secs_f64();
-    let grown = broker.rss().saturating_sub(rss) as f64;
-    Ok(vec![("connect and subscribe/s", rate), ("RSS bytes/connection", grown / count)])
+}
+
+fn plain(count: usize, broker: &Running) -> Result<Figures, LoadError> {
+    let mut generator = Generator::new()?;
+    let wanted = |at| Wanted::subscriber(format!("idle-{at:08}"), filter("idle", at), 1);
+    generator.connect(broker.address(), 1, wanted, |_, _| {})?; // what the first of all allocates is no connection's
+    let (rss, started) = (broker.rss(), Instant::now());
+    generator.connect(broker.address(), count, |at| wanted(at + 1), |_, _| {})?;
+    Ok(figures(broker, count, rss, started))
+}
+
+fn layered(count: usize, broker: &Running, trust: &Trust) -> Result<Figures, LoadError> {
+    let (address, over) = broker.over();
+    let open = |number: usize| -> Result<_, LoadError> {
+        let mut stream = trust.connect(address, over, number)?;
+        stream.ask(&wire::subscribe(&filter("idle", number), 1))?;
+        Ok(stream)
+    };
+    let mut streams = vec![open(0)?];
+    let (rss, started, mut progress) = (broker.rss(), Instant::now(), Progress::new(count as u64));
+    for number in 1..=count {
+        streams.push(open(number)?);
+        progress.at(number as u64);
+    }
+    Ok(figures(broker, count, rss, started))
+}
+
+fn figures(broker: &Running, count: usize, before: f64, started: Instant) -> Figures {
+    let rate = count as f64 / started.elapsed().as_secs_f64();
+    let cpu = broker.cpu();
+    std::thread::sleep(WATCH);
+    let share = (broker.cpu() - cpu) / WATCH.as_secs_f64() * 1000.0 / count as f64;
+    vec![
+        ("RSS bytes per connection", (broker.rss() - before) / count as f64),
+        ("connect and subscribe/s", rate),
+        ("CPU % per 1,000 idle", share * 100.0),
+    ]
 }

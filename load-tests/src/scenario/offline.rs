@@ -1,62 +1,68 @@
-//! Durable sessions sleep while messages come for them; then all return and drain.
+//! Persistent sessions sleep while messages come for them; then all return and drain.
 
-use super::{payload, qos, topic};
+use super::{filter, messages, park};
 use crate::Arguments;
-use crate::client::{Client, LoadError};
+use crate::client::LoadError;
 use crate::contender::Running;
-use crate::report::Figures;
-use reveille_proto::topic::TopicName;
-use std::time::Instant;
-use tokio::task::JoinSet;
+use crate::generator::{Generator, Wanted};
+use crate::progress::Progress;
+use crate::report::{Figures, percentile_ms};
+use crate::traffic::Traffic;
+use std::time::{Duration, Instant};
 
-/// Publishers that share the load.
-const PUBLISHERS: usize = 10;
+/// Publishers, each with a share of the topics.
+const PUBLISHERS: usize = 20;
 
-/// Acknowledged publishes per second into sleeping sessions, messages per second when they drain, memory per message.
-pub async fn offline(arguments: &Arguments, broker: &Running) -> Result<Figures, LoadError> {
-    let qos = qos(arguments.qos.max(1))?;
-    let each = (arguments.messages / arguments.connections.max(1)).max(1);
-    let topics: Result<Vec<TopicName>, LoadError> =
-        (0..arguments.connections).map(|number| topic(format!("睡/{number}"))).collect();
-    let topics = topics?;
-    for (number, name) in topics.iter().enumerate() {
-        let mut sleeper = Client::connect(broker.address(), &format!("d{number}"), true).await?;
-        sleeper.subscribe(name.as_str(), qos).await?;
-    }
+fn sleeper(at: usize) -> Wanted {
+    Wanted { client_id: format!("sleeper-{at}"), is_clean: false, filters: vec![(filter("sleeper", at), 1)] }
+}
+
+/// Acknowledgements a second while everyone sleeps, messages a second while they drain, and bytes of memory for each
+/// message that waits.
+pub fn offline(arguments: &Arguments, broker: &Running) -> Result<Figures, LoadError> {
+    let sessions = arguments.connections;
+    park(broker.address(), sessions, sleeper)?;
+    let mut generator = Generator::new()?;
+    let topics_of =
+        |publisher| (publisher..sessions).step_by(PUBLISHERS).map(|at| filter("sleeper", at)).collect();
+    let traffic = Traffic {
+        topics: (0..PUBLISHERS.min(sessions)).map(topics_of).collect(),
+        copies: 0,
+        qos: 1,
+        ..arguments.traffic()
+    };
     let rss = broker.rss();
-    let enqueued = Instant::now();
-    let mut tasks = JoinSet::new();
-    for chunk in topics.chunks(topics.len().div_ceil(PUBLISHERS).max(1)) {
-        let (chunk, bytes, window) = (chunk.to_vec(), payload(arguments.payload), arguments.window);
-        let mut publisher = Client::connect(
-            broker.address(),
-            &format!("p-{}", chunk.first().map_or("none", |topic| topic.as_str())),
-            false,
-        )
-        .await?;
-        let count = each * chunk.len();
-        tasks.spawn(async move { publisher.publish_all(&chunk, &bytes, qos, count, window).await });
-    }
-    while let Some(ended) = tasks.join_next().await {
-        ended.map_err(|error| LoadError::Broken(error.to_string()))??;
-    }
-    let count = (each * topics.len()) as f64;
-    let enqueue = count / enqueued.elapsed().as_secs_f64();
-    let grown = broker.rss().saturating_sub(rss) as f64;
-    let drained = Instant::now();
-    for number in 0..topics.len() {
-        let address = broker.address();
-        tasks.spawn(async move {
-            Client::connect(address, &format!("d{number}"), true).await?.receive(each).await
-        });
-    }
-    while let Some(ended) = tasks.join_next().await {
-        ended.map_err(|error| LoadError::Broken(error.to_string()))??;
-    }
-    let drain = count / drained.elapsed().as_secs_f64();
+    let enqueued = traffic.play(&mut generator, broker)?;
+    let memory = (broker.rss() - rss) / arguments.messages as f64;
+    let disk = broker.disk_bytes() as f64 / arguments.messages as f64;
+    let (seconds, cpu) = drain(&mut generator, arguments, broker)?;
+    let count = arguments.messages as f64;
     Ok(vec![
-        ("enqueue, PUBACKs/s", enqueue),
-        ("drain, messages/s", drain),
-        ("RSS bytes/queued message", grown / count),
+        ("enqueue, PUBACKs/s", count / enqueued.elapsed.as_secs_f64()),
+        ("enqueue, PUBACKs per broker CPU second", count / enqueued.cpu.max(0.01)),
+        ("PUBACK p50 ms", percentile_ms(&enqueued.acknowledgement, 0.5)),
+        ("PUBACK p99 ms", percentile_ms(&enqueued.acknowledgement, 0.99)),
+        ("drain, messages/s", count / seconds),
+        ("drain, messages per broker CPU second", count / cpu.max(0.01)),
+        ("RSS bytes per queued message", memory),
+        ("disk bytes per queued message", disk),
     ])
+}
+
+fn drain(
+    generator: &mut Generator,
+    arguments: &Arguments,
+    broker: &Running,
+) -> Result<(f64, f64), LoadError> {
+    let back = |at| Wanted { filters: Vec::new(), ..sleeper(at) };
+    let (wanted, mut received) = (arguments.messages as u64, 0);
+    let (cpu, started, mut progress) = (broker.cpu(), Instant::now(), Progress::new(wanted));
+    generator.connect(broker.address(), arguments.connections, back, |arrival, _| {
+        received += messages(&arrival)
+    })?;
+    while received < wanted {
+        generator.turn(Duration::from_millis(100), |arrival, _| received += messages(&arrival))?;
+        progress.at(received);
+    }
+    Ok((started.elapsed().as_secs_f64(), broker.cpu() - cpu))
 }

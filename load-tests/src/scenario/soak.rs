@@ -65,7 +65,7 @@ async fn watch_broker(
         if let Some(ended) = crowd.try_join_next() {
             ended.map_err(|error| LoadError::Broken(error.to_string()))??; // nobody leaves before the end
         }
-        let sample = Sample { seconds: started.elapsed().as_secs_f64(), bytes: broker.rss() as f64 };
+        let sample = Sample { seconds: started.elapsed().as_secs_f64(), bytes: broker.rss() };
         let text = metrics(broker).await?;
         let (cpu_now, sent_now, received_now) = (broker.cpu(), ledger.sent(), ledger.received());
         let per_second = |now: u64, before: u64| (now - before) as f64 / INTERVAL.as_secs_f64();

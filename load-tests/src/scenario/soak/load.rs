@@ -2,9 +2,9 @@
 
 use super::ledger::Ledger;
 use crate::client::{Client, LoadError};
-use crate::scenario::topic;
 use bytes::Bytes;
 use reveille_proto::mqtt::{Publish, PublishProperties, QoS, Will};
+use reveille_proto::topic::TopicName;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -331,4 +331,8 @@ fn message(name: String, number: u64, qos: QoS) -> Result<Publish, LoadError> {
 
 fn number_of(publish: &Publish) -> u64 {
     publish.payload.first_chunk::<8>().map_or(u64::MAX, |bytes| u64::from_be_bytes(*bytes))
+}
+
+fn topic(text: String) -> Result<TopicName, LoadError> {
+    TopicName::parse(text).map_err(|error| LoadError::Broken(error.to_string()))
 }
