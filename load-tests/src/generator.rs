@@ -61,6 +61,8 @@ struct Line {
     unsent: Vec<u8>,
     is_writable: bool,
     is_dirty: bool,
+    /// It said goodbye: the broker may close.
+    is_leaving: bool,
 }
 
 /// See the module.
@@ -139,12 +141,14 @@ impl Generator {
         let token = Token(self.lines.len());
         self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         let unsent = first.to_vec();
+        let is_leaving = false;
         self.lines.push(Some(Line {
             stream,
             unread: Vec::new(),
             unsent,
             is_writable: false,
             is_dirty: false,
+            is_leaving,
         }));
         Ok(())
     }
@@ -163,6 +167,19 @@ impl Generator {
     /// Bytes that a client's socket did not take yet.
     pub fn unsent(&self, at: usize) -> usize {
         self.lines.get(at).and_then(Option::as_ref).map_or(0, |line| line.unsent.len())
+    }
+
+    /// Says goodbye with the next turn; the broker closes.
+    pub fn leave(&mut self, at: usize) {
+        self.send(at, |out| out.extend(wire::DISCONNECT));
+        if let Some(Some(line)) = self.lines.get_mut(at) {
+            line.is_leaving = true;
+        }
+    }
+
+    /// Whether the broker has closed a connection that left.
+    pub fn has_left(&self, at: usize) -> bool {
+        self.lines.get(at).is_none_or(Option::is_none)
     }
 
     /// Ends a connection: with a reset, as when a network is cut, or after what it still had to say.
@@ -194,13 +211,15 @@ impl Generator {
         }
         for event in &self.events {
             let at = event.token().0;
-            let Some(Some(line)) = lines.get_mut(at) else { continue };
+            let Some(place) = lines.get_mut(at) else { continue };
+            let Some(line) = place else { continue };
             line.is_writable |= event.is_writable();
-            if event.is_readable() {
-                let now = nanos(self.started);
-                line.read(buffer, |frame, out| on_frame(Arrival { at, now, frame }, out))?;
+            let now = nanos(self.started);
+            let read = line.read(buffer, |frame, out| on_frame(Arrival { at, now, frame }, out));
+            match read.and_then(|()| line.write()) {
+                Err(_) if line.is_leaving => *place = None,
+                ended => ended?,
             }
-            line.write()?;
         }
         if self.heard.elapsed() > PATIENCE {
             return Err(LoadError::Silent);

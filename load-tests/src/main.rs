@@ -208,8 +208,8 @@ fn compare(arguments: &Arguments) -> Result<(), LoadError> {
     for repetition in 1..=arguments.repetitions {
         for (contender, row) in contenders.iter().zip(&mut rows) {
             eprintln!("{} {repetition}/{}", contender.name(), arguments.repetitions);
-            let mut running = contender.start(arguments.over, &trust)?;
-            match measure(arguments, &mut running, &trust) {
+            let started = contender.start(arguments.over, &trust);
+            match started.and_then(|mut running| measure(arguments, &mut running, &trust)) {
                 Ok(figures) => row.add(figures),
                 Err(error) => eprintln!("  {} failed: {error}", contender.name()),
             }

@@ -42,7 +42,7 @@ use crate::client::LoadError;
 use crate::generator::{Arrival, Generator, Wanted};
 use crate::progress::Progress;
 use crate::sources::connections_max;
-use crate::wire::{DISCONNECT, Frame};
+use crate::wire::Frame;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -65,19 +65,16 @@ const WAVE: usize = 2_000;
 /// Connects so many, lets each subscribe and go: their sessions stay.
 fn park(to: SocketAddr, count: usize, wanted: impl Fn(usize) -> Wanted) -> Result<(), LoadError> {
     let (mut done, mut progress) = (0, Progress::new(count as u64));
-    let mut leaving: Option<Generator> = None;
     while done < count {
         let wave = WAVE.min(count - done).min(connections_max() / 2);
         let mut generator = Generator::new()?;
         let first = generator.connect(to, wave, |at| wanted(done + at), nothing)?;
-        for at in first..first + wave {
-            generator.send(at, |out| out.extend(DISCONNECT));
+        (first..first + wave).for_each(|at| generator.leave(at));
+        while !(first..first + wave).all(|at| generator.has_left(at)) {
+            generator.turn(Duration::from_millis(100), nothing)?;
         }
-        generator.turn(Duration::ZERO, nothing)?;
-        leaving.replace(generator); // the wave before has been read by now
         done += wave;
         progress.at(done as u64);
     }
-    std::thread::sleep(Duration::from_millis(200)); // until the last wave's goodbyes were read
     Ok(())
 }
