@@ -116,7 +116,10 @@ impl Traffic {
 
 impl<'a> Run<'a> {
     fn new(traffic: &'a Traffic, first: usize) -> Result<Self, LoadError> {
-        let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX, 3).map_err(|error| LoadError::Broken(error.to_string()));
+        let histogram = || {
+            Histogram::new_with_bounds(1, LATENCY_MAX, 3)
+                .map_err(|error| LoadError::Broken(error.to_string()))
+        };
         let count = traffic.topics.len() as u64;
         let publisher = |(at, topics): (usize, &Vec<String>)| Publisher {
             line: first + at,
