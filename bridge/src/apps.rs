@@ -15,6 +15,7 @@ use reveille_proto::ids::AppId;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
+use utoipa::ToSchema;
 
 use crate::credentials;
 use crate::sender::tasks::lock;
@@ -45,7 +46,7 @@ pub struct App {
 }
 
 /// What a key may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {
     /// Send and withdraw messages, register devices.

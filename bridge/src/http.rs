@@ -11,6 +11,7 @@ mod devices;
 mod etag;
 mod guard;
 mod messages;
+mod openapi;
 mod operations;
 pub mod problem;
 mod receipts;
@@ -25,7 +26,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -49,58 +50,11 @@ fn router(shared: &Api, config: &Config, operations: Option<Router>) -> Router {
     let nothing = || Router::new().fallback(|| async { Problem::new(Errno::PathUnknown) });
     let operations = operations.unwrap_or_else(nothing);
     let operations = operations.layer(from_fn_with_state(Arc::clone(shared), guard::operators_only));
-    Router::new()
+    let (routes, description) = openapi::described().split_for_parts();
+    let text: Arc<str> = openapi::text(description).into();
+    routes
         .nest_service("/v1/broker", operations)
-        .route("/v1/apps", post(apps::create))
-        .route("/v1/apps/{app}/keys", post(apps::create_key))
-        .route(
-            "/v1/apps/{app}/credentials/{vendor}",
-            put(credentials::set).get(credentials::show).delete(credentials::remove).post(credentials::act),
-        )
-        .route(
-            "/v1/apps/{app}/credentials/{vendor}/{name}",
-            put(credentials::set).get(credentials::show).delete(credentials::remove).post(credentials::act),
-        )
-        .route("/v1/apps/{app}/credentials", get(credentials::list))
-        .route("/v1/apps/{app}/devices", get(devices::list))
-        .route(
-            "/v1/apps/{app}/devices/{device}",
-            put(devices::set).patch(devices::change).get(devices::show).delete(devices::remove),
-        )
-        .route("/v1/apps/{app}/devices/{device}/tokens/{vendor}", put(devices::set_token))
-        .route("/v1/apps/{app}/devices/{device}/presence", get(devices::presence))
-        .route("/v1/apps/{app}/audiences:estimate", post(audiences::estimate))
-        .route("/v1/apps/{app}/users/{user}", get(aliases::show_user))
-        .route("/v1/apps/{app}/users/{user}/devices", get(aliases::devices_of_user))
-        .route("/v1/apps/{app}/aliases/{type}/{alias}", get(aliases::show).post(aliases::act))
-        .route("/v1/apps/{app}/tags", get(tags::list))
-        .route("/v1/apps/{app}/tags/{tag}", get(tags::show).post(tags::act))
-        .route("/v1/apps/{app}/segments", get(segments::list))
-        .route(
-            "/v1/apps/{app}/segments/{segment}",
-            put(segments::set).get(segments::show).delete(segments::remove),
-        )
-        .route("/v1/apps/{app}/dead-tokens", get(dead_tokens::list))
-        .route("/v1/vendors/{vendor}/receipts/{app}", post(receipts::take).get(receipts::greet))
-        .route("/v1/apps/{app}/messages", post(messages::send).get(messages::list))
-        .route("/v1/apps/{app}/messages:validate", post(messages::validate))
-        .route(
-            "/v1/apps/{app}/messages/{message}",
-            get(messages::show).delete(messages::withdraw).post(messages::act),
-        )
-        .route("/v1/apps/{app}/messages/{message}/deliveries", get(deliveries::list))
-        .route("/v1/apps/{app}/messages/{message}/deliveries/{device}", get(deliveries::show))
-        .route("/v1/apps/{app}/webhooks", get(webhooks::list).post(webhooks::create))
-        .route(
-            "/v1/apps/{app}/webhooks/{webhook}",
-            get(webhooks::show).put(webhooks::set).delete(webhooks::remove).post(webhooks::act),
-        )
-        .route("/v1/apps/{app}/webhooks/{webhook}/attempts", get(webhooks::attempts))
-        .route("/v1/apps/{app}/webhooks/{webhook}/dead-letters", get(webhooks::dead_letters))
-        .route("/v1/apps/{app}/record", get(operations::record))
-        .route("/healthz", get(operations::healthz))
-        .route("/readyz", get(operations::readyz))
-        .route("/metrics", get(operations::metrics))
+        .route("/v1/openapi.json", get(move || async move { openapi::answer(&text) }))
         .method_not_allowed_fallback(|| async { Problem::new(Errno::MethodNotAllowed) })
         .fallback(|| async { Problem::new(Errno::PathUnknown) })
         .layer(DefaultBodyLimit::max(config.body_bytes_max))

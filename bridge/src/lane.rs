@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use reveille_proto::ids::AppId;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::vendor::{Environment, Priority, VendorName};
 
@@ -74,7 +75,9 @@ impl From<CredentialName> for String {
 }
 
 /// What vendors count apart: they bound what advertises, and leave free what the user waits for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// What the user waits for: orders, alarms, chat. Vendors say private, system or service.

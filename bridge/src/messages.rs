@@ -7,6 +7,7 @@ use reveille_proto::delivery::DeliveryState;
 use reveille_proto::ids::{AppId, MessageId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use crate::audience::Audience;
 use crate::deliveries::Funnel;
@@ -103,7 +104,7 @@ pub struct Content {
 }
 
 /// An alert as the sender describes it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Notification {
     /// First line.
@@ -133,7 +134,7 @@ pub struct Notification {
 }
 
 /// What opening an alert does.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Click {
     /// What is opened.

@@ -32,12 +32,13 @@ use http::HeaderMap;
 use reveille_proto::ids::{AppId, MessageId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 pub(crate) use credential::check_ca;
 pub use credential::{Credential, CredentialError, Environment, Secret};
 
 /// The push services that this build knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VendorName {
     /// Apple's push service.
@@ -196,7 +197,9 @@ pub enum PushKind {
 }
 
 /// How much a push may cost the device's battery.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
     /// When the device is awake anyway.

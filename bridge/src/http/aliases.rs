@@ -6,7 +6,7 @@ use reveille_proto::ids::AppId;
 use serde_json::json;
 
 use super::Api;
-use super::body::{Json, Page, Params};
+use super::body::{Json, Page, PageQuery, Params};
 use super::devices::{list_where, show_device};
 use super::guard::{Guarded, READ, SEND};
 use super::problem::{Errno, Problem};
@@ -16,6 +16,12 @@ use crate::devices::{ALIASES_MAX, Device, USER, is_label};
 use crate::store::StoreError;
 
 /// How many devices a user has.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/users/{user}",
+    tag = "audiences",
+    responses((status = 200, description = "The user", body = Object)),
+)]
 pub(super) async fn show_user(
     Guarded { app, .. }: Guarded<READ>,
     Params((_, user)): Params<(String, String)>,
@@ -26,6 +32,13 @@ pub(super) async fn show_user(
 }
 
 /// A user's devices.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/users/{user}/devices",
+    tag = "audiences",
+    params(PageQuery),
+    responses((status = 200, description = "One page", body = Object)),
+)]
 pub(super) async fn devices_of_user(
     Guarded { app, .. }: Guarded<READ>,
     Params((_, user)): Params<(String, String)>,
@@ -39,6 +52,12 @@ pub(super) async fn devices_of_user(
 }
 
 /// How many devices an alias has.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/aliases/{type}/{alias}",
+    tag = "audiences",
+    responses((status = 200, description = "The alias", body = Object)),
+)]
 pub(super) async fn show(
     Guarded { app, .. }: Guarded<READ>,
     Params((_, kind, alias)): Params<(String, String, String)>,
@@ -56,6 +75,13 @@ async fn counts(shared: &Api, app: AppId, kind: &str, alias: &str) -> Result<(u6
 }
 
 /// `POST …/aliases/{type}/{alias}:add` and `:remove`. A device that has another alias of the type gets this one.
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/aliases/{type}/{alias}",
+    tag = "audiences",
+    request_body = DevicesBody,
+    responses((status = 200, description = "What became of the devices", body = Object)),
+)]
 pub(super) async fn act(
     Guarded { app, .. }: Guarded<SEND>,
     Params((_, kind, name)): Params<(String, String, String)>,

@@ -8,6 +8,7 @@ use axum::response::IntoResponse;
 use reveille_proto::ids::AppId;
 use serde::Deserialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::Api;
 use super::body::Json;
@@ -18,7 +19,7 @@ use crate::store::{StoreError, Tx};
 
 const NAME_MAX: usize = 256;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewApp {
     id: String,
@@ -27,6 +28,13 @@ pub(super) struct NewApp {
 }
 
 /// Makes an app.
+#[utoipa::path(
+    post,
+    path = "/v1/apps",
+    tag = "apps",
+    request_body = NewApp,
+    responses((status = 201, description = "The app", body = Object)),
+)]
 pub(super) async fn create(
     _: Operator,
     State(shared): State<Api>,
@@ -58,7 +66,7 @@ fn check_name(name: &str) -> Result<(), Problem> {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewKeyBody {
     scopes: BTreeSet<Access>,
@@ -67,6 +75,13 @@ pub(super) struct NewKeyBody {
 }
 
 /// Makes a key. Its text is in this answer and nowhere else.
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/keys",
+    tag = "apps",
+    request_body = NewKeyBody,
+    responses((status = 201, description = "The key, this once", body = Object)),
+)]
 pub(super) async fn create_key(
     Guarded { app, .. }: Guarded<ADMIN>,
     State(shared): State<Api>,

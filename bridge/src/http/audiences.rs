@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 use reveille_proto::ids::AppId;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::Api;
 use super::body::{Errors, Json};
@@ -23,7 +24,7 @@ pub(super) const SAMPLE: usize = 10;
 const EXPR: &str = "/audience/expr";
 
 /// A list of aliases means the alias type `user`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 enum Aliases {
     Users(Vec<String>),
@@ -31,7 +32,7 @@ enum Aliases {
 }
 
 /// Whom a message is for.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AudienceBody {
     #[serde(default)]
@@ -116,13 +117,20 @@ pub(super) async fn count(
         .await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EstimateBody {
     audience: AudienceBody,
 }
 
 /// Counts an audience without sending.
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/audiences:estimate",
+    tag = "audiences",
+    request_body = EstimateBody,
+    responses((status = 200, description = "How many, of what kind, and some of them", body = Object)),
+)]
 pub(super) async fn estimate(
     Guarded { app, .. }: Guarded<READ>,
     State(shared): State<Api>,

@@ -9,6 +9,8 @@ use axum::response::IntoResponse;
 use reveille_proto::ids::MessageId;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
+
 use serde_path_to_error::{Path as ErrorPath, Segment};
 
 use super::Api;
@@ -120,10 +122,15 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Api> for Params<T> {
     }
 }
 
-#[derive(Deserialize)]
+/// The parameters of a list.
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct PageQuery {
+#[into_params(parameter_in = Query)]
+pub(super) struct PageQuery {
+    /// The cursor that the page before gave.
     after: Option<String>,
+    /// Entries at most.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }
 

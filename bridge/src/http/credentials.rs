@@ -8,6 +8,7 @@ use axum::response::IntoResponse;
 use reveille_proto::ids::MessageId;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::Api;
 use super::body::{Json, Params, parse};
@@ -65,6 +66,13 @@ impl Which {
 }
 
 /// Sets or replaces a credential. It is used from the next push on.
+#[utoipa::path(
+    put,
+    path = "/v1/apps/{app}/credentials/{vendor}",
+    tag = "credentials",
+    request_body = Object,
+    responses((status = 200, description = "What may be shown of it", body = Object)),
+)]
 pub(super) async fn set(
     Guarded { app, caller }: Guarded<ADMIN>,
     Params(which): Params<Which>,
@@ -121,6 +129,12 @@ fn check_rates(rates: &Rates) -> Result<(), Problem> {
 }
 
 /// What may be shown of a credential.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/credentials/{vendor}",
+    tag = "credentials",
+    responses((status = 200, description = "What may be shown of it", body = Object)),
+)]
 pub(super) async fn show(
     Guarded { app, .. }: Guarded<ADMIN>,
     Params(which): Params<Which>,
@@ -134,6 +148,12 @@ pub(super) async fn show(
 }
 
 /// Every credential of an app.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/credentials",
+    tag = "credentials",
+    responses((status = 200, description = "Every credential of the app", body = Object)),
+)]
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<ADMIN>,
     State(shared): State<Api>,
@@ -143,6 +163,12 @@ pub(super) async fn list(
 }
 
 /// Removes a credential. Pushes that wait for it are told at their turn that there is none.
+#[utoipa::path(
+    delete,
+    path = "/v1/apps/{app}/credentials/{vendor}",
+    tag = "credentials",
+    responses((status = 204, description = "Done")),
+)]
 pub(super) async fn remove(
     Guarded { app, .. }: Guarded<ADMIN>,
     Params(which): Params<Which>,
@@ -156,15 +182,23 @@ pub(super) async fn remove(
 }
 
 /// A trial: where to.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Trial {
+    #[schema(value_type = String)]
     token: DeviceToken,
     title: Option<String>,
 }
 
 /// `POST …/credentials/{vendor}:test` and `…/{vendor}/{name}:test`: sends one alert to a device token, past every queue and rate, and says what the
 /// vendor answered.
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/credentials/{vendor}",
+    tag = "credentials",
+    request_body = Trial,
+    responses((status = 200, description = "What the vendor answered", body = Object)),
+)]
 pub(super) async fn act(
     Guarded { app, .. }: Guarded<ADMIN>,
     Params(which): Params<Which>,

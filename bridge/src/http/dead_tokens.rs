@@ -6,12 +6,19 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::Api;
-use super::body::Page;
+use super::body::{Page, PageQuery};
 use super::guard::{ADMIN, Guarded};
 use super::problem::{Errno, Problem};
 use crate::tokens::{self, DeadToken};
 
 /// One page. With `Accept: text/csv` a table with a head; the header `x-next` is then the cursor of the next page.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/dead-tokens",
+    tag = "devices",
+    params(PageQuery),
+    responses((status = 200, description = "One page, as JSON or CSV", content((Object = "application/json"), (String = "text/csv")))),
+)]
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<ADMIN>,
     headers: HeaderMap,

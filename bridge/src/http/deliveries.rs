@@ -5,7 +5,7 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::body::{Page, Params, message_id};
+use super::body::{Page, PageQuery, Params, message_id};
 use super::guard::{Guarded, READ};
 use super::problem::{Errno, Problem};
 use crate::deliveries::{self, Delivery, Entry, State as Reached};
@@ -13,6 +13,13 @@ use crate::messages;
 use crate::plan::Push;
 
 /// Deliveries by device.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/messages/{message}/deliveries",
+    tag = "messages",
+    params(PageQuery),
+    responses((status = 200, description = "One page", body = Object)),
+)]
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<READ>,
     Params((_, id)): Params<(String, String)>,
@@ -33,6 +40,12 @@ pub(super) async fn list(
 }
 
 /// One delivery with its timeline.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/messages/{message}/deliveries/{device}",
+    tag = "messages",
+    responses((status = 200, description = "The delivery with its timeline", body = Object)),
+)]
 pub(super) async fn show(
     Guarded { app, .. }: Guarded<READ>,
     Params((_, id, device)): Params<(String, String, String)>,

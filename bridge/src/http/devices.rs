@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use reveille_proto::ids::AppId;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::body::{Errors, Json, Page, Params};
@@ -30,7 +31,7 @@ use crate::tokens::{self, Token, TokenState};
 use crate::vendor::{DeviceToken, Environment};
 
 /// One alias means the alias type `user`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 enum Alias {
     User(String),
@@ -38,10 +39,11 @@ enum Alias {
 }
 
 /// Kept as text: `7` and `"7"` are the same.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 enum AttributeValue {
     Text(String),
+    #[schema(value_type = f64)]
     Number(serde_json::Number),
     Truth(bool),
 }
@@ -56,7 +58,7 @@ impl AttributeValue {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeviceBody {
     #[serde(default)]
@@ -92,19 +94,25 @@ impl DeviceBody {
 }
 
 /// What is given is changed, `null` clears, what is not given stays.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DevicePatch {
+    #[schema(value_type = Option<Object>)]
     alias: Option<BTreeMap<String, Option<String>>>,
     tags: Option<BTreeSet<String>>,
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
     platform: Option<Option<String>>,
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
     app_version: Option<Option<String>>,
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
     language: Option<Option<String>>,
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
     timezone: Option<Option<String>>,
+    #[schema(value_type = Option<Object>)]
     attributes: Option<BTreeMap<String, Option<AttributeValue>>>,
 }
 
@@ -184,6 +192,13 @@ fn device_id(id: String) -> Result<String, Problem> {
 }
 
 /// Sets aliases, tags and attributes, and clears what is left out; tokens stay.
+#[utoipa::path(
+    put,
+    path = "/v1/apps/{app}/devices/{device}",
+    tag = "devices",
+    request_body = DeviceBody,
+    responses((status = 200, description = "The device", body = Object), (status = 201, description = "The device, which is new", body = Object)),
+)]
 pub(super) async fn set(
     Guarded { app, .. }: Guarded<SEND>,
     Params((_, id)): Params<(String, String)>,
@@ -199,6 +214,13 @@ pub(super) async fn set(
 }
 
 /// Changes a device that is known; what is left out stays.
+#[utoipa::path(
+    patch,
+    path = "/v1/apps/{app}/devices/{device}",
+    tag = "devices",
+    request_body = DevicePatch,
+    responses((status = 200, description = "The device", body = Object)),
+)]
 pub(super) async fn change(
     Guarded { app, .. }: Guarded<SEND>,
     Params((_, id)): Params<(String, String)>,
@@ -234,6 +256,12 @@ fn write(
 }
 
 /// One device.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/devices/{device}",
+    tag = "devices",
+    responses((status = 200, description = "The device", body = Object)),
+)]
 pub(super) async fn show(
     Guarded { app, .. }: Guarded<READ>,
     Params((_, id)): Params<(String, String)>,
@@ -245,6 +273,12 @@ pub(super) async fn show(
 }
 
 /// Forgets a device with its tokens. Its session at the broker stays.
+#[utoipa::path(
+    delete,
+    path = "/v1/apps/{app}/devices/{device}",
+    tag = "devices",
+    responses((status = 204, description = "Done")),
+)]
 pub(super) async fn remove(
     Guarded { app, .. }: Guarded<SEND>,
     Params((_, id)): Params<(String, String)>,
@@ -263,15 +297,27 @@ pub(super) async fn remove(
 }
 
 /// Which devices.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
+    /// An expression of the audience language.
     filter: Option<String>,
+    /// The cursor that the page before gave.
     after: Option<String>,
+    /// Entries at most.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }
 
 /// Devices by id; with `filter` those that an expression means, in the order in which they came.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/devices",
+    tag = "devices",
+    params(ListQuery),
+    responses((status = 200, description = "One page", body = Object)),
+)]
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<READ>,
     query: Result<Query<ListQuery>, QueryRejection>,
@@ -318,10 +364,11 @@ pub(super) async fn list_where(
         .await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TokenBody {
     token: String,
+    #[schema(value_type = Option<String>)]
     credential: Option<CredentialName>,
     environment: Option<Environment>,
     bundle_id: Option<String>,
@@ -329,6 +376,13 @@ pub(super) struct TokenBody {
 }
 
 /// Registers or rotates a device's token at a vendor.
+#[utoipa::path(
+    put,
+    path = "/v1/apps/{app}/devices/{device}/tokens/{vendor}",
+    tag = "devices",
+    request_body = TokenBody,
+    responses((status = 200, description = "What may be shown of it", body = Object)),
+)]
 pub(super) async fn set_token(
     Guarded { app, .. }: Guarded<SEND>,
     Params((_, id, name)): Params<(String, String, String)>,
@@ -355,6 +409,12 @@ pub(super) async fn set_token(
 }
 
 /// What is known of a device's connection.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/devices/{device}/presence",
+    tag = "devices",
+    responses((status = 200, description = "The network connection", body = Object)),
+)]
 pub(super) async fn presence(
     Guarded { app, .. }: Guarded<READ>,
     Params((_, id)): Params<(String, String)>,

@@ -1,7 +1,7 @@
 //! `/v1/apps/{app}/messages`: send, follow, withdraw.
 
 mod dry_run;
-mod send;
+pub(super) mod send;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,7 +11,7 @@ use reveille_proto::ids::{AppId, MessageId};
 use serde_json::{Value, json};
 
 use super::Api;
-use super::body::{Page, Params, message_id};
+use super::body::{Page, PageQuery, Params, message_id};
 use super::guard::{Guarded, READ, SEND};
 use super::problem::{Errno, Problem};
 use crate::chores::end_message;
@@ -22,9 +22,14 @@ use crate::queues::{self, Out};
 use crate::store::{StoreError, Tx};
 use crate::webhooks;
 
-pub(super) use send::{send, validate};
-
 /// Messages, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/messages",
+    tag = "messages",
+    params(PageQuery),
+    responses((status = 200, description = "One page", body = Object)),
+)]
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<READ>,
     page: Page,
@@ -54,6 +59,12 @@ fn with_funnel(tx: &Tx<'_>, message: Message) -> Result<(Message, Funnel), Store
 }
 
 /// One message with its live funnel.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/messages/{message}",
+    tag = "messages",
+    responses((status = 200, description = "The message with its funnel", body = Object)),
+)]
 pub(super) async fn show(
     Guarded { app, .. }: Guarded<READ>,
     Params((_, id)): Params<(String, String)>,
@@ -72,6 +83,12 @@ pub(super) async fn show(
 }
 
 /// Withdraws a message: out of every queue, and no vendor is called any more. What a vendor has is not undone.
+#[utoipa::path(
+    delete,
+    path = "/v1/apps/{app}/messages/{message}",
+    tag = "messages",
+    responses((status = 202, description = "Withdrawn", body = Object)),
+)]
 pub(super) async fn withdraw(
     Guarded { app, .. }: Guarded<SEND>,
     Params((_, id)): Params<(String, String)>,
@@ -101,6 +118,12 @@ fn recall(tx: &mut Tx<'_>, app: &AppId, id: MessageId) -> Result<bool, StoreErro
 }
 
 /// `POST …/messages/{id}:pause` and `:resume`: no push goes out for now; it goes on.
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/messages/{message}",
+    tag = "messages",
+    responses((status = 200, description = "The message with its funnel", body = Object)),
+)]
 pub(super) async fn act(
     Guarded { app, .. }: Guarded<SEND>,
     Params((_, path)): Params<(String, String)>,

@@ -8,17 +8,29 @@ use axum::response::IntoResponse;
 use serde_json::json;
 
 use super::Api;
-use super::body::Page;
+use super::body::{Page, PageQuery};
 use super::guard::{Guarded, READ};
 use super::problem::Problem;
 use crate::store::{Space, StoreError, keys};
 
 /// The process runs.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "operations",
+    responses((status = 200, description = "The process runs", body = Object)),
+)]
 pub(super) async fn healthz() -> impl IntoResponse {
     axum::Json(json!({"status": "ok"}))
 }
 
 /// Work can be done: the store takes writes, the feed is connected, and a broker in the same process takes clients.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "operations",
+    responses((status = 200, description = "It can work", body = Object), (status = 503, description = "It cannot", body = Object)),
+)]
 pub(super) async fn readyz(State(shared): State<Api>) -> impl IntoResponse {
     let probe = |tx: &mut crate::store::Tx<'_>| {
         // A write, because a store on a full or broken disk still reads.
@@ -38,6 +50,12 @@ pub(super) async fn readyz(State(shared): State<Api>) -> impl IntoResponse {
 }
 
 /// Counters in the text format of OpenMetrics.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operations",
+    responses((status = 200, description = "OpenMetrics", body = String, content_type = "application/openmetrics-text")),
+)]
 pub(super) async fn metrics(State(shared): State<Api>) -> impl IntoResponse {
     let extra = shared.extra_metrics.as_ref().map(|extra| extra());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -45,6 +63,13 @@ pub(super) async fn metrics(State(shared): State<Api>) -> impl IntoResponse {
 }
 
 /// The newest pushes that the record vendor got for the app, oldest of them first.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/record",
+    tag = "operations",
+    params(PageQuery),
+    responses((status = 200, description = "The newest pushes", body = Object)),
+)]
 pub(super) async fn record(
     Guarded { app, .. }: Guarded<READ>,
     page: Page,

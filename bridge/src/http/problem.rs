@@ -3,11 +3,49 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 pub use reveille_proto::errno::Errno;
 
 use crate::apps::KeyRefused;
 use crate::store::StoreError;
+
+/// What an error answer says.
+#[derive(ToSchema)]
+#[schema(as = Problem)]
+#[expect(dead_code, reason = "describes what `Problem::to_json` writes")]
+pub(super) struct ProblemBody {
+    /// A name of the error, written as a URL.
+    r#type: String,
+    /// What it is, for people.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// A name that stays.
+    code: String,
+    /// A number that stays.
+    errno: u16,
+    /// Whether the same request can succeed later without a change.
+    retryable: bool,
+    /// When to try again.
+    retry_after_s: Option<u64>,
+    /// A sentence about this case.
+    detail: Option<String>,
+    /// Which fields are wrong.
+    errors: Option<Vec<FieldError>>,
+    /// Stands in the log too, for statuses of the 500 family.
+    request_id: String,
+}
+
+/// One field that is wrong.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `Problem::to_json` writes")]
+pub(super) struct FieldError {
+    /// Where it stands in the body, as a JSON pointer of RFC 6901.
+    pointer: String,
+    /// What it should be.
+    message: String,
+}
 
 /// An error answer.
 #[derive(Clone, Debug)]

@@ -30,6 +30,13 @@ impl From<ReceiptRefused> for Problem {
 }
 
 /// Takes what a vendor reports; durable when it is answered. Repeating it is harmless.
+#[utoipa::path(
+    post,
+    path = "/v1/vendors/{vendor}/receipts/{app}",
+    tag = "vendors",
+    request_body = String,
+    responses((status = 200, description = "Taken", body = Object)),
+)]
 pub(super) async fn take(
     Params((name, app)): Params<(String, String)>,
     RawQuery(query): RawQuery,
@@ -65,6 +72,12 @@ pub(super) async fn take(
 }
 
 /// Answers a vendor that asks whether the address is ours.
+#[utoipa::path(
+    get,
+    path = "/v1/vendors/{vendor}/receipts/{app}",
+    tag = "vendors",
+    responses((status = 200, description = "What the vendor wants to hear", body = String)),
+)]
 pub(super) async fn greet(
     Params((name, app)): Params<(String, String)>,
     RawQuery(query): RawQuery,

@@ -6,10 +6,11 @@ use axum::response::IntoResponse;
 use reveille_proto::ids::AppId;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::Api;
 use super::audiences::not_written_out;
-use super::body::{Json, Page, Params};
+use super::body::{Json, Page, PageQuery, Params};
 use super::etag::{self, IfMatch};
 use super::guard::{Guarded, READ, SEND};
 use super::problem::{Errno, Problem};
@@ -19,7 +20,7 @@ use crate::store::Tx;
 
 const DESCRIPTION_MAX: usize = 256;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SegmentBody {
     expr: String,
@@ -28,6 +29,13 @@ pub(super) struct SegmentBody {
 }
 
 /// Makes or replaces a segment. Messages that were sent to it before keep the audience that it had then.
+#[utoipa::path(
+    put,
+    path = "/v1/apps/{app}/segments/{segment}",
+    tag = "audiences",
+    request_body = SegmentBody,
+    responses((status = 200, description = "The segment", body = Object), (status = 201, description = "The segment, which is new", body = Object)),
+)]
 pub(super) async fn set(
     Guarded { app, .. }: Guarded<SEND>,
     Params((_, name)): Params<(String, String)>,
@@ -69,6 +77,12 @@ fn keep(tx: &mut Tx<'_>, app: &AppId, segment: &Segment, is_new: bool) -> Result
 }
 
 /// One segment with how many devices are in it now.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/segments/{segment}",
+    tag = "audiences",
+    responses((status = 200, description = "The segment", body = Object)),
+)]
 pub(super) async fn show(
     Guarded { app, .. }: Guarded<READ>,
     Params((_, name)): Params<(String, String)>,
@@ -98,6 +112,13 @@ fn counted(tx: &Tx<'_>, app: &AppId, segment: &Segment) -> Result<Value, Problem
 }
 
 /// Segments by name.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/segments",
+    tag = "audiences",
+    params(PageQuery),
+    responses((status = 200, description = "One page", body = Object)),
+)]
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<READ>,
     page: Page,
@@ -110,6 +131,12 @@ pub(super) async fn list(
 }
 
 /// Removes a segment that no other one names.
+#[utoipa::path(
+    delete,
+    path = "/v1/apps/{app}/segments/{segment}",
+    tag = "audiences",
+    responses((status = 204, description = "Done")),
+)]
 pub(super) async fn remove(
     Guarded { app, .. }: Guarded<SEND>,
     Params((_, name)): Params<(String, String)>,

@@ -5,9 +5,10 @@ use axum::response::IntoResponse;
 use reveille_proto::ids::AppId;
 use serde::Deserialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::Api;
-use super::body::{Json, Page, Params};
+use super::body::{Json, Page, PageQuery, Params};
 use super::guard::{Guarded, READ, SEND};
 use super::problem::{Errno, Problem};
 use crate::audience::expression::Field;
@@ -18,7 +19,7 @@ use crate::store::{StoreError, Tx};
 pub(super) const DEVICES_MAX: usize = 1000;
 
 /// Devices that get or lose something.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DevicesBody {
     devices: Vec<String>,
@@ -105,6 +106,13 @@ pub(super) fn change_each(
 }
 
 /// `POST …/tags/{tag}:add` and `:remove`.
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/tags/{tag}",
+    tag = "audiences",
+    request_body = DevicesBody,
+    responses((status = 200, description = "What became of the devices", body = Object)),
+)]
 pub(super) async fn act(
     Guarded { app, .. }: Guarded<SEND>,
     Params((_, name)): Params<(String, String)>,
@@ -127,6 +135,13 @@ pub(super) async fn act(
 }
 
 /// Every tag that a device has, in order, with how many devices have it.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/tags",
+    tag = "audiences",
+    params(PageQuery),
+    responses((status = 200, description = "One page", body = Object)),
+)]
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<READ>,
     page: Page,
@@ -143,6 +158,12 @@ pub(super) async fn list(
 }
 
 /// How many devices have a tag. A tag that nobody has is no error: it exists as long as somebody has it.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/tags/{tag}",
+    tag = "audiences",
+    responses((status = 200, description = "The tag", body = Object)),
+)]
 pub(super) async fn show(
     Guarded { app, .. }: Guarded<READ>,
     Params((_, tag)): Params<(String, String)>,

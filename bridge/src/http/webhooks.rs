@@ -5,9 +5,10 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::Api;
-use super::body::{Json, Page, Params};
+use super::body::{Json, Page, PageQuery, Params};
 use super::guard::{ADMIN, Guarded};
 use super::problem::{Errno, Problem};
 use crate::apps::Caller;
@@ -20,10 +21,11 @@ const SECRET_MIN: usize = 16;
 /// Longest secret.
 const SECRET_MAX: usize = 256;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
     url: String,
+    #[schema(value_type = Vec<String>)]
     events: Vec<Pattern>,
     /// Absent: made here, and shown this once; at a replacement it stays.
     secret: Option<String>,
@@ -72,6 +74,13 @@ fn show_one(webhook: &Webhook, ledger: &Ledger) -> Value {
 }
 
 /// Makes a webhook. A secret that was made here is in this answer and nowhere else.
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/webhooks",
+    tag = "webhooks",
+    request_body = Wanted,
+    responses((status = 201, description = "The webhook", body = Object)),
+)]
 pub(super) async fn create(
     Guarded { app, caller }: Guarded<ADMIN>,
     State(shared): State<Api>,
@@ -100,6 +109,13 @@ fn new_secret() -> String {
 }
 
 /// Replaces a webhook. What waits for it goes to the new address.
+#[utoipa::path(
+    put,
+    path = "/v1/apps/{app}/webhooks/{webhook}",
+    tag = "webhooks",
+    request_body = Wanted,
+    responses((status = 200, description = "The webhook", body = Object)),
+)]
 pub(super) async fn set(
     Guarded { app, caller }: Guarded<ADMIN>,
     Params((_, id)): Params<(String, String)>,
@@ -128,6 +144,12 @@ fn load(tx: &Tx<'_>, hook: &Hook) -> Result<Webhook, Problem> {
 }
 
 /// Every webhook of an app.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/webhooks",
+    tag = "webhooks",
+    responses((status = 200, description = "Every webhook of the app", body = Object)),
+)]
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<ADMIN>,
     State(shared): State<Api>,
@@ -143,6 +165,12 @@ pub(super) async fn list(
 }
 
 /// One webhook.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/webhooks/{webhook}",
+    tag = "webhooks",
+    responses((status = 200, description = "The webhook", body = Object)),
+)]
 pub(super) async fn show(
     Guarded { app, .. }: Guarded<ADMIN>,
     Params((_, id)): Params<(String, String)>,
@@ -155,6 +183,12 @@ pub(super) async fn show(
 }
 
 /// Removes a webhook with all that waits for it.
+#[utoipa::path(
+    delete,
+    path = "/v1/apps/{app}/webhooks/{webhook}",
+    tag = "webhooks",
+    responses((status = 204, description = "Done")),
+)]
 pub(super) async fn remove(
     Guarded { app, .. }: Guarded<ADMIN>,
     Params((_, id)): Params<(String, String)>,
@@ -172,6 +206,13 @@ pub(super) async fn remove(
 }
 
 /// Calls of a webhook, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/webhooks/{webhook}/attempts",
+    tag = "webhooks",
+    params(PageQuery),
+    responses((status = 200, description = "One page", body = Object)),
+)]
 pub(super) async fn attempts(
     Guarded { app, .. }: Guarded<ADMIN>,
     Params((_, id)): Params<(String, String)>,
@@ -189,6 +230,13 @@ pub(super) async fn attempts(
 }
 
 /// Events that were given up, oldest first.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/webhooks/{webhook}/dead-letters",
+    tag = "webhooks",
+    params(PageQuery),
+    responses((status = 200, description = "One page", body = Object)),
+)]
 pub(super) async fn dead_letters(
     Guarded { app, .. }: Guarded<ADMIN>,
     Params((_, id)): Params<(String, String)>,
@@ -222,7 +270,7 @@ fn cursor(page: &Page) -> Result<Option<u64>, Problem> {
 }
 
 /// Which dead letters.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Again {
     /// Ids of events; absent: all.
@@ -230,6 +278,13 @@ pub(super) struct Again {
 }
 
 /// `POST …/webhooks/{id}:replay`: lets dead letters wait again, behind those that wait already.
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/webhooks/{webhook}",
+    tag = "webhooks",
+    request_body = Again,
+    responses((status = 202, description = "Told again", body = Object)),
+)]
 pub(super) async fn act(
     Guarded { app, .. }: Guarded<ADMIN>,
     Params((_, name)): Params<(String, String)>,

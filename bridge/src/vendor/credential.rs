@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::apns::ApnsCredential;
 use super::fcm::FcmCredential;
@@ -181,7 +182,7 @@ impl CredentialError {
 }
 
 /// Which of Apple's two worlds the device tokens come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Environment {
     /// Apps from the App Store and TestFlight.

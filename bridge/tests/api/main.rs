@@ -13,6 +13,7 @@ mod broker;
 mod credentials;
 mod delivery;
 mod lanes;
+mod openapi;
 mod receipts;
 mod resources;
 mod restart;

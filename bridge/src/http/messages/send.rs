@@ -9,6 +9,7 @@ use reveille_proto::bridge::Strategy;
 use reveille_proto::ids::AppId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use crate::apps::sha256;
 use crate::config::{TTL_MAX_S, WAIT_ACK_MS};
@@ -39,11 +40,12 @@ const KEY_MAX: usize = 255;
 /// APNs allows no longer collapse id.
 const COLLAPSE_KEY_MAX: usize = 64;
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct DeliveryBody {
     strategy: Option<String>,
     #[serde(default)]
+    #[schema(value_type = Object)]
     by_vendor: BTreeMap<VendorName, String>,
     wait_ack_ms: Option<u64>,
     ttl_s: Option<u64>,
@@ -55,16 +57,18 @@ struct DeliveryBody {
 }
 
 /// The body of a send.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct SendBody {
     audience: AudienceBody,
     notification: Option<Notification>,
     #[serde(default)]
+    #[schema(value_type = Object)]
     data: Map<String, Value>,
     #[serde(default)]
     delivery: DeliveryBody,
     #[serde(default)]
+    #[schema(value_type = Object)]
     overrides: BTreeMap<VendorName, Map<String, Value>>,
     campaign: Option<String>,
     reference: Option<String>,
@@ -80,6 +84,13 @@ struct KeptAnswer {
 }
 
 /// Accepts a message.
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/messages",
+    tag = "messages",
+    request_body = SendBody,
+    responses((status = 200, description = "A dry run", body = Object), (status = 202, description = "Accepted and durable", body = Object)),
+)]
 pub(in crate::http) async fn send(
     Guarded { app, caller }: Guarded<SEND>,
     State(shared): State<Api>,
@@ -106,6 +117,13 @@ pub(in crate::http) async fn send(
 }
 
 /// `POST …/messages:validate`: checks a body and says what sending it would do.
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/messages:validate",
+    tag = "messages",
+    request_body = SendBody,
+    responses((status = 200, description = "What sending it would do", body = Object)),
+)]
 pub(in crate::http) async fn validate(
     Guarded { app, .. }: Guarded<SEND>,
     State(shared): State<Api>,
