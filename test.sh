@@ -11,7 +11,7 @@ step() { printf '\n=== %s\n' "$*"; }
 clients="$PWD/tests/interop/clients"
 installed="${CARGO_TARGET_DIR:-target}/interop"
 
-# Debian's packages, only when something is missing: mosquitto, Node, Python's venv, Chromium.
+# Debian's packages, only when something is missing: mosquitto, Node, Python's venv, Chromium, Java and what binds it to C.
 foreign_programs() {
     local missing=()
     for program in mosquitto mosquitto_pub mosquitto_sub; do
@@ -21,6 +21,8 @@ foreign_programs() {
     command -v npm >/dev/null || missing+=(npm)
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
     command -v chromium >/dev/null || missing+=(chromium)
+    command -v java >/dev/null || missing+=(default-jre-headless)
+    [ -e /usr/share/java/jna.jar ] || missing+=(libjna-java)
     [ "${#missing[@]}" -ne 0 ] || return 0
     local sudo=()
     if [ "$(id -u)" -ne 0 ]; then sudo=(sudo); fi
@@ -36,18 +38,27 @@ python_clients() {
     cp "$clients/requirements.txt" "$installed/venv/"
 }
 
-javascript_clients() {
-    cmp -s "$clients/package-lock.json" "$installed/node/installed.json" && return
-    mkdir -p "$installed/node"
-    cp "$clients"/package.json "$clients"/package-lock.json "$clients"/.npmrc "$installed/node/"
-    (cd "$installed/node" && npm ci --silent --ignore-scripts)
-    cp "$clients/package-lock.json" "$installed/node/installed.json"
+javascript_packages() { # list, directory
+    cmp -s "$1/package-lock.json" "$2/installed.json" && return
+    mkdir -p "$2"
+    [ "$1" = "$2" ] || cp "$1"/package.json "$1"/package-lock.json "$1"/.npmrc "$2/"
+    (cd "$2" && npm ci --silent --ignore-scripts)
+    cp "$1/package-lock.json" "$2/installed.json"
+}
+
+# The SDK for the web is compiled each time: it takes seconds.
+web_package() {
+    local web="$PWD/client-sdk/web"
+    javascript_packages "$web" "$web"
+    (cd "$web" && npm run --silent build && npm run --silent bundle -- --log-level=warning)
 }
 
 foreign_clients() {
     foreign_programs
     python_clients
-    javascript_clients
+    javascript_packages "$clients" "$installed/node"
+    javascript_packages "$PWD/tests/sdk/clients" "$installed/kotlin"
+    web_package
 }
 
 step "foreign clients"

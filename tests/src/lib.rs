@@ -17,5 +17,10 @@ pub mod program;
 
 use std::time::Duration;
 
+/// The samples of the page for Rust, which `cargo test --doc` compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/sdk/rust.md")]
+mod page_for_rust {}
+
 /// How long a test waits for something that must happen, however slow the machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
