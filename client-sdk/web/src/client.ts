@@ -4,7 +4,7 @@ import type { IConnackPacket, IPublishPacket } from "mqtt";
 import { type LossReason, Connection, causeOf, isWebSocketUrl } from "./connection.js";
 import { ClientError, closed, refused } from "./errors.js";
 import {
-  type Network, CEILING_S, CONFIG_PROPERTY, CONFIG_TOPIC, REPORT_TOPIC, UNKNOWN_NETWORK, helloProperties, isLabel, parseConfig,
+  type Config, type Network, CEILING_S, CONFIG_PROPERTY, CONFIG_TOPIC, REPORT_TOPIC, UNKNOWN_NETWORK, helloProperties, isLabel, parseConfig,
 } from "./heartbeat.js";
 import { parseId } from "./ids.js";
 import { type InboxLimits, INBOX_LIMITS, Inbox } from "./inbox.js";
@@ -60,6 +60,13 @@ export type NetworkState =
   | { kind: "online"; sessionPresent: boolean }
   | { kind: "waiting"; retryInMs: number; reason: LossReason }
   | { kind: "closed" };
+
+/** What is known about the heartbeat: the network told of last, the wait now, the longest silence survived there. */
+export interface HeartbeatState {
+  network: string;
+  intervalS: number;
+  survivedS: number;
+}
 
 /** What a device tells about itself; vendor and token come together. */
 export interface Registration {
@@ -167,27 +174,40 @@ export class Client {
     await new Promise<void>((resolve, reject) => this.#onlineWaiters.add({ resolve, reject }));
   }
 
-  /** The platform reports another network: the old connection is given up and a new one is tried at once. */
-  networkChanged(network: Network = this.#learner.network): void {
+  /**
+   * The platform reports a network: the old connection is given up and a new one is tried at once, with the heartbeat that
+   * was learned there.
+   */
+  networkChanged(network: Network = UNKNOWN_NETWORK): void {
     if (this.#network.kind === "closed") return;
     if (!isLabel(network.label)) throw new ClientError("options", "a label has up to 32 letters, digits, - and _");
-    this.#pulse.networkChanged();
+    this.#pulse.networkChanged(network);
     this.#reconnect.networkChanged();
-    this.#options.network = network;
     if (this.#connection) this.#connection.end({ kind: "network-changed" });
     else this.#attempt();
   }
 
-  /** The user looks at the app: short beats, and one at once, since the connection may have died unnoticed. */
+  /** The user looks at the app: the connection is checked at once, beats come every minute. */
   foreground(): void {
-    this.#pulse.setForeground(true);
-    this.#doubt();
+    this.#pulse.setForeground(true, Date.now());
+    this.#schedule();
   }
 
-  /** The user looks elsewhere: as few beats as the network allows. */
+  /** The user no longer looks, which is also how a client begins: beats come as seldom as the network allows. */
   background(): void {
-    this.#pulse.setForeground(false);
+    this.#pulse.setForeground(false, Date.now());
     this.#schedule();
+  }
+
+  /** There is reason to think that the connection is dead although it looks alive: it must answer within two seconds. */
+  checkConnection(): void {
+    this.#pulse.check(Date.now());
+    this.#schedule();
+  }
+
+  /** What is known about the heartbeat now. */
+  heartbeat(): HeartbeatState {
+    return this.#pulse.state();
   }
 
   /** Subscribes with QoS 0 or 1; the answer is the granted QoS. Waits for the network if need be. */
@@ -259,11 +279,11 @@ export class Client {
 
   /**
    * A vendor's push brought the message with this id (`mid` in its data): may it be shown? After "show" the app owes
-   * `handled`, also when it decides against showing. The connection is doubted: why did the push not come by socket?
+   * `handled`, also when it decides against showing. The connection is checked, since it should have brought the message itself.
    */
   async vendorPushReceived(id: string): Promise<VendorPush> {
     this.#check();
-    this.#doubt();
+    this.checkConnection();
     return this.#inbox.accept(checkId(id), Date.now()) === "show" ? "show" : "duplicate";
   }
 
@@ -299,14 +319,14 @@ export class Client {
     clearTimeout(this.#timer);
     this.#tell({ kind: "connecting" });
     const { url, socket, clientId, userName, password, connectTimeoutMs, sessionExpiryS, receiveMaximum } = this.#options;
-    this.#learner.arrive(this.#options.network);
+    this.#learner.arrive(this.#pulse.network);
     const { lo } = this.#learner.bracket();
     this.#connection = new Connection(
       {
         url, socket, clientId, userName, password, connectTimeoutMs, sessionExpiryS, receiveMaximum,
         keepAliveS: CEILING_S,
         cleanStart: this.#options.cleanStart && !this.#hasConnected,
-        userProperties: helloProperties(this.#options.network, lo || undefined, this.#learner.latenessP95S),
+        userProperties: helloProperties(this.#pulse.network, lo || undefined, this.#learner.latenessP95S),
       },
       {
         connected: (connack) => this.#onConnected(connack),
@@ -321,9 +341,11 @@ export class Client {
   #onConnected(connack: IConnackPacket): void {
     const now = Date.now();
     const { sessionPresent, properties } = connack;
-    const advice = last(properties?.userProperties?.[CONFIG_PROPERTY] as string | string[] | undefined);
-    this.#pulse.connected(advice ? parseConfig(advice) : undefined, properties?.serverKeepAlive, this.#reconnect.waitMaxMs() === 0, now);
+    const told = last(properties?.userProperties?.[CONFIG_PROPERTY] as string | string[] | undefined);
+    const advice = told === undefined ? undefined : parseConfig(told);
+    this.#pulse.connected(properties?.serverKeepAlive || CEILING_S, advice, now);
     this.#reconnect.connected(now);
+    if (advice) this.#reconnect.advised(1_000 * advice.windowS);
     this.#received.connected(sessionPresent);
     if (this.#hasConnected && !sessionPresent) this.#restoreSession();
     this.#hasConnected = true;
@@ -337,6 +359,7 @@ export class Client {
 
   #onLost(reason: LossReason): void {
     this.#connection = undefined;
+    this.#pulse.lost();
     this.#sending.lost();
     this.#received.lost();
     if (this.#network.kind === "closed") return;
@@ -361,26 +384,30 @@ export class Client {
 
   // --- heartbeat
 
+  /** The timer may ring early, because something went meanwhile: then it is set anew. */
   #schedule(): void {
+    const deadlineMs = this.#pulse.deadlineMs();
+    if (this.#network.kind !== "online" || deadlineMs === undefined) return;
     clearTimeout(this.#timer);
-    if (this.#network.kind !== "online") return;
-    this.#timer = setTimeout(() => this.#onTimer(), Math.max(this.#pulse.deadlineMs() - Date.now(), 0));
+    this.#timer = setTimeout(() => this.#onTimer(), Math.max(deadlineMs - Date.now(), 0));
   }
 
   #onTimer(): void {
     const due = this.#pulse.due(Date.now());
-    if (due.kind === "dead") this.#connection?.end({ kind: "silent" });
-    else this.#beat(due);
-  }
-
-  #doubt(): void {
-    if (this.#network.kind === "online") this.#beat(this.#pulse.beat(Date.now()));
-  }
-
-  #beat(due: ReturnType<Pulse["due"]>): void {
-    if (due.kind === "ping") this.#connection?.ping();
-    if (due.kind === "report") this.#sending.first({ topic: REPORT_TOPIC, payload: due.text, qos: 1 });
+    if (due === "dead") return this.#connection?.end({ kind: "silent" });
+    if (due === "beat") this.#beat();
     this.#schedule();
+  }
+
+  #beat(): void {
+    const beat = this.#pulse.beat();
+    if (beat.kind === "ping") {
+      this.#connection?.ping();
+    } else {
+      // A broker that refuses the report has answered all the same.
+      this.#sending.first({ topic: REPORT_TOPIC, payload: beat.text, qos: 1 }, () => this.#pulse.reportAcknowledged());
+    }
+    this.#pulse.asked(Date.now());
   }
 
   // --- messages
@@ -388,7 +415,7 @@ export class Client {
   #onPublish(packet: IPublishPacket): void {
     if (packet.topic === CONFIG_TOPIC) {
       const config = parseConfig(decode(readContent(packet).payload));
-      if (config) this.#pulse.advised(config);
+      if (config) this.#onAdvice(config);
       return;
     }
     const content = readContent(packet);
@@ -404,6 +431,12 @@ export class Client {
     const acceptance = content.id === undefined ? "show" : this.#inbox.accept(content.id, Date.now());
     if (acceptance === "show") this.#deliver(content, arrival.delivery);
     if (acceptance === "duplicate") this.#acknowledge([this.#received.handled(arrival.delivery)]);
+  }
+
+  #onAdvice(config: Config): void {
+    this.#pulse.advised(config);
+    this.#reconnect.advised(1_000 * config.windowS);
+    this.#schedule();
   }
 
   #deliver(content: Content, delivery: Delivery | undefined): void {

@@ -26,6 +26,7 @@ const TAKEN_OVER = 0x8e;
 
 export function causeOf(reason: LossReason): Cause {
   if (reason.kind === "ended" && reason.reasonCode === TAKEN_OVER) return "taken-over";
+  if (reason.kind === "closed-by-broker") return "closed";
   return ["refused", "ended", "protocol"].includes(reason.kind) ? "broker" : "network";
 }
 

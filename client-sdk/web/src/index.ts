@@ -1,7 +1,7 @@
 // The SDK for web pages, mini-programs, uni-app and Node, on mqtt over WebSocket.
 
 export { Client, MESSAGE_TOPIC } from "./client.js";
-export type { NetworkState, Options, Registration, VendorPush } from "./client.js";
+export type { HeartbeatState, NetworkState, Options, Registration, VendorPush } from "./client.js";
 export type { LossReason } from "./connection.js";
 export { ClientError } from "./errors.js";
 export type { ErrorKind } from "./errors.js";

@@ -11,16 +11,24 @@ const NETWORKS_MAX = 32;
 /** Without advice and evidence the first interval on a network is at most this: shorter than common timeouts. */
 const START_S = 180;
 
+/** What was fatal so many days ago may have changed since. */
+const FORGET_DAYS = 7;
+const DAY_MS = 86_400_000;
+
 /** What is kept over the app's death. */
 interface Saved {
   version: 1;
-  brackets: Array<[network: string, bracket: Bracket]>;
+  brackets: Array<[network: string, bracket: Known]>;
   lateness: Lateness;
 }
 
+/** A bracket, and the day when something was fatal last. */
+type Known = Bracket & { diedDay?: number };
+
 export class Learner {
-  /** In the order of their last use. */
-  readonly #brackets = new Map<string, Bracket>();
+  /** In the order of their last use, by the text of the network. */
+  readonly #brackets = new Map<string, Known>();
+  #today = 0;
   #lateness = newLateness();
   #network: Network;
   #told: Timeouts | undefined;
@@ -32,10 +40,12 @@ export class Learner {
   }
 
   /** A connection begins on this network. What the broker told of another one is forgotten. */
-  arrive(network: Network): void {
+  arrive(network: Network, nowMs = Date.now()): void {
     if (networkText(network) !== networkText(this.#network)) this.#told = undefined;
     this.#network = network;
+    this.#today = Math.floor(nowMs / DAY_MS);
     const bracket = this.bracket();
+    if (bracket.hi !== null && this.#today - (bracket.diedDay ?? 0) >= FORGET_DAYS) Object.assign(bracket, { hi: null, deaths: 0 });
     this.#brackets.delete(networkText(network));
     this.#brackets.set(networkText(network), bracket);
     for (const oldest of this.#brackets.keys()) {
@@ -44,18 +54,22 @@ export class Learner {
     }
   }
 
-  /** The broker's advice, and its Server Keep Alive, which no interval may exceed. */
-  advised(config: Config | undefined, serverKeepAliveS: number | undefined): void {
-    if (config?.quantilesS) this.#told = timeoutsFromQuantiles(config.quantilesS);
-    const ceilingS = Math.min(config?.ceilingS ?? CEILING_S, serverKeepAliveS || CEILING_S, CEILING_S);
-    this.#range = { floorS: Math.min(FLOOR_S, ceilingS), ceilingS };
+  /** MQTT's keep alive on this connection, which no interval may exceed. */
+  bound(ceilingS: number): void {
+    this.#range = { floorS: FLOOR_S, ceilingS: Math.min(ceilingS, CEILING_S) };
+  }
+
+  /** The broker's advice. */
+  advised(config: Config): void {
+    if (config.quantilesS) this.#told = timeoutsFromQuantiles(config.quantilesS);
+    if (config.ceilingS !== undefined) this.#range = { ...this.#range, ceilingS: Math.min(this.#range.ceilingS, config.ceilingS) };
   }
 
   get network(): Network {
     return this.#network;
   }
 
-  bracket(): Bracket {
+  bracket(): Known {
     return this.#brackets.get(networkText(this.#network)) ?? newBracket();
   }
 
@@ -68,7 +82,9 @@ export class Learner {
   }
 
   died(gapS: number): void {
-    died(this.#own(), gapS);
+    const bracket = this.#own();
+    died(bracket, gapS);
+    bracket.diedDay = this.#today;
   }
 
   late(ms: number): void {
@@ -87,7 +103,7 @@ export class Learner {
     return JSON.stringify(saved);
   }
 
-  #own(): Bracket {
+  #own(): Known {
     const bracket = this.bracket();
     this.#brackets.set(networkText(this.#network), bracket);
     return bracket;

@@ -49,9 +49,9 @@ export class Sending {
     return this.#add(sent, "behind");
   }
 
-  /** Before everything that waits, and nobody waits for its end. */
-  first(sent: Sent): void {
-    this.#add(sent, "before").catch(() => {});
+  /** Before everything that waits. `done` is told the broker's answer, if one comes. */
+  first(sent: Sent, done: () => void = () => {}): void {
+    this.#add(sent, "before").then(done, () => {});
   }
 
   /** Ends with the granted QoS or the broker's reason code. */

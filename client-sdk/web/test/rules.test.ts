@@ -81,48 +81,76 @@ test("posted messages outlive the app, in order, within bounds", async () => {
   assert.equal(ttlLeftS({ id: "", atMs: 0, topic: "", payload, hints: { ttlS: 60 } }, 30_500), 30);
 });
 
+test("those who lost their broker come back over the time that it asked for", () => {
+  for (const [cause, windowMs, bound] of [["network", 200, 0], ["closed", 20, 20], ["closed", 200, 30], ["broker", 200, 200]] as const) {
+    const reconnect = new Reconnect();
+    reconnect.advised(windowMs * 1_000);
+    reconnect.connected(0);
+    reconnect.lost(cause, 0);
+    assert.equal(reconnect.waitMaxMs() / 1_000, bound, `${cause}, ${windowMs} s`);
+    reconnect.lost("closed", 0);
+    assert.ok(reconnect.waitMaxMs() <= 2_000, "the next attempt follows the growing bound");
+  }
+});
+
 const ADVICE = { ttlS: 86_400, windowS: 30, stayS: 270, quantilesS: [290, 300, 310, 900, 1_800] };
 
 function pulse(advice: typeof ADVICE | undefined) {
   const learner = new Learner({ radio: "4g", label: "46000" });
-  learner.arrive(learner.network);
   const pulse = new Pulse(learner, 10_000);
-  pulse.connected(advice, undefined, true, 0);
+  pulse.connected(1_680, advice, 0);
   return { learner, pulse };
 }
 
-test("a user who looks, or a broker that takes no part, gets a beat a minute", () => {
-  for (const advice of [ADVICE, undefined]) {
-    const { pulse: watched } = pulse(advice);
-    if (!advice) watched.setForeground(false);
-    assert.equal(watched.deadlineMs(), 60_000);
-    watched.wrote(5_000);
-    assert.deepEqual([watched.due(60_000), watched.deadlineMs()], [{ kind: "wait" }, 65_000]);
-  }
+test("a user who looks gets a check at once and then a beat a minute", () => {
+  const { pulse: watched } = pulse(ADVICE);
+  watched.setForeground(true, 1_000);
+  assert.equal(watched.due(1_000), "beat");
+  watched.asked(1_000);
+  assert.equal(watched.deadlineMs(), 3_000, "patience is short");
+  watched.received(1_500);
+  assert.equal(watched.deadlineMs(), 61_000);
 });
 
-test("in the background the wait grows only after it was announced, and an answer is evidence", () => {
+test("in the background the wait is what the fleet's networks allow, and is announced", () => {
   const { learner, pulse: watched } = pulse(ADVICE);
-  watched.setForeground(false);
-  const beat = watched.due(60_000);
+  const waitMs = watched.deadlineMs() ?? 0;
+  assert.ok(waitMs > 100_000 && waitMs < 290_000, String(waitMs));
+  assert.equal(watched.due(waitMs - 1), "wait");
+  assert.equal(watched.due(waitMs), "beat");
+  const beat = watched.beat();
   assert.ok(beat.kind === "report");
-  const announced = Number(/^next=(\d+);net=4g,46000;late=\d+$/.exec(beat.text)?.[1]);
-  assert.ok(announced > 100, beat.text);
-  assert.equal(watched.deadlineMs(), 70_000, "the answer is due");
-  watched.received(61_000);
-  assert.equal(learner.bracket().lo, 60);
-  assert.ok(watched.deadlineMs() > 61_000 + 100_000);
+  assert.match(beat.text, new RegExp(`^next=${waitMs / 1_000};net=4g,46000;late=\\d+$`));
+  watched.asked(waitMs);
+  watched.received(waitMs + 1_000);
+  watched.reportAcknowledged();
+  assert.equal(learner.bracket().lo, waitMs / 1_000, "an answer is evidence");
 });
 
-test("a beat without an answer ends the connection, and counts when the same network takes the next one at once", () => {
-  for (const isSameNetwork of [true, false]) {
+test("a broker that takes no part gets plain beats", () => {
+  const { pulse: watched } = pulse(undefined);
+  assert.equal(watched.deadlineMs(), 180_000, "shorter than common timeouts while nothing is known");
+  assert.deepEqual(watched.beat(), { kind: "ping" });
+});
+
+test("a beat without an answer ends the connection, and counts when the same network takes the next one soon", () => {
+  for (const againMs of [1_000, 31_000]) {
     const { learner, pulse: watched } = pulse(ADVICE);
-    watched.due(60_000);
-    assert.deepEqual(watched.due(69_999), { kind: "wait" });
-    assert.deepEqual(watched.due(70_000), { kind: "dead" });
-    watched.connected(ADVICE, undefined, isSameNetwork, 71_000);
-    assert.equal(learner.bracket().hi, isSameNetwork ? 60 : null);
+    const waitMs = watched.deadlineMs() ?? 0;
+    watched.asked(waitMs);
+    assert.equal(watched.due(waitMs + 9_999), "wait");
+    assert.equal(watched.due(waitMs + 10_000), "dead");
+    watched.connected(1_680, ADVICE, waitMs + 10_000 + againMs);
+    assert.equal(learner.bracket().hi, againMs < 30_000 ? waitMs / 1_000 : null);
   }
+});
+
+test("a beat that is nearly due goes along with what arrives", () => {
+  const { pulse: watched } = pulse(undefined);
+  watched.received(100_000);
+  assert.equal(watched.due(100_000), "wait");
+  watched.received(150_000);
+  assert.equal(watched.due(150_000), "beat");
 });
 
 test("what was learned is kept, and nonsense is as good as nothing", () => {
