@@ -4,6 +4,8 @@
 //! Verifying costs some ten milliseconds by intention, so a key that was verified once is remembered by its
 //! SHA-256 until the process ends.
 
+mod people;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -19,7 +21,11 @@ use utoipa::ToSchema;
 
 use crate::credentials;
 use crate::sender::tasks::lock;
-use crate::store::{Order, Space, Store, StoreError, Tx, keys};
+use crate::store::{Order, Space, Store, StoreError, Tx, decode, keys};
+
+pub(crate) use people::{
+    HashedPassword, KeyView, PersonName, RemoveKeyError, all_keys, keep_person, remove_key,
+};
 
 /// Apps in one bridge at most.
 pub const APPS_MAX: usize = 1000;
@@ -69,6 +75,12 @@ struct KeyRecord {
     created_at_ms: u64,
 }
 
+impl KeyRecord {
+    fn caller(&self, id: &str) -> Caller {
+        Caller { key_id: id.to_owned(), app: self.app.clone(), scopes: self.scopes.clone() }
+    }
+}
+
 /// Whoever holds a verified key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -84,6 +96,17 @@ impl Caller {
     pub fn may(&self, app: &AppId, access: Access) -> bool {
         let is_own = self.app.as_deref().is_none_or(|own| own == app.as_str());
         is_own && (self.scopes.contains(&access) || self.scopes.contains(&Access::Admin))
+    }
+
+    /// Whether the key opens this app for anything.
+    pub fn opens(&self, app: &AppId) -> bool {
+        [Access::Send, Access::Read, Access::Admin].into_iter().any(|access| self.may(app, access))
+    }
+
+    /// A caller that nobody verified.
+    #[cfg(test)]
+    pub(crate) fn for_tests(key_id: &str) -> Self {
+        Self { key_id: key_id.to_owned(), app: None, scopes: BTreeSet::from([Access::Admin]) }
     }
 
     /// Whether it is the operator's key.
@@ -197,16 +220,22 @@ impl Keys {
             return Err(KeyRefused::Wrong);
         }
         let record = self.load(id).await?.ok_or(KeyRefused::Wrong)?;
+        let caller = self.prove(id, record, secret).await?;
+        self.remember(fingerprint, caller.clone());
+        Ok(caller)
+    }
+
+    /// Whoever knows the secret of this record.
+    async fn prove(&self, id: &str, record: KeyRecord, secret: &str) -> Result<Caller, KeyRefused> {
         self.refuse_flood(id)?;
         let Ok(_permit) = self.verifying.acquire().await else { return Err(StoreError::Closed.into()) };
-        let caller = Caller { key_id: id.to_owned(), app: record.app.clone(), scopes: record.scopes.clone() };
+        let caller = record.caller(id);
         let secret = secret.to_owned();
         let is_right = tokio::task::spawn_blocking(move || matches(&record, &secret)).await.unwrap_or(false);
         if !is_right {
             self.note_failure(id);
             return Err(KeyRefused::Wrong);
         }
-        self.remember(fingerprint, caller.clone());
         Ok(caller)
     }
 
@@ -288,6 +317,12 @@ pub(crate) async fn prepare(store: &Store) -> Result<Option<String>, StoreError>
 /// An app by its id.
 pub(crate) fn load(tx: &Tx<'_>, app: &AppId) -> Result<Option<App>, StoreError> {
     tx.load(Space::Apps, &keys::app(app))
+}
+
+/// Every app, by id.
+pub(crate) fn list(tx: &Tx<'_>) -> Result<Vec<App>, StoreError> {
+    let found = tx.scan(Space::Apps, &keys::apps(), None, Order::Forward, APPS_MAX)?;
+    found.iter().map(|(_, value)| decode(value)).collect()
 }
 
 /// Whether another app fits.

@@ -47,6 +47,10 @@ pub struct Config {
     pub secret_key_file: Option<PathBuf>,
     /// Hosts that webhooks of any app may call although they are of the inner network, and over http; at most 100.
     pub webhook_hosts: Vec<String>,
+    /// Whether the console is served below `/console`.
+    pub console: bool,
+    /// How long a login to the console lasts at most, in seconds; 60 to a week.
+    pub console_session_s: u64,
 }
 
 /// A day, in seconds.
@@ -76,6 +80,8 @@ impl Default for Config {
             connections_max: 1024,
             secret_key_file: None,
             webhook_hosts: Vec::new(),
+            console: true,
+            console_session_s: DAY_S / 2,
         }
     }
 }
@@ -109,6 +115,11 @@ impl Config {
             ("body_bytes_max", (1024..=16 * 1024 * 1024).contains(&self.body_bytes_max), "1024 to 16777216"),
             ("request_timeout_s", (1..=300).contains(&self.request_timeout_s), "1 to 300"),
             ("webhook_hosts", self.webhook_hosts.len() <= 100, "at most 100 hosts"),
+            (
+                "console_session_s",
+                (60..=7 * DAY_S).contains(&self.console_session_s),
+                "60 to 604800 (a week)",
+            ),
             ("connections_max", (1..=100_000).contains(&self.connections_max), "1 to 100000"),
         ] {
             if !is_good {

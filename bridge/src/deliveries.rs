@@ -260,6 +260,28 @@ impl Funnel {
         debug_assert!(self.is_whole(), "a delivery is in no bucket or in two: {self:?}");
     }
 
+    /// Adds the counts of another message.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        self.targeted += other.targeted;
+        self.filtered += other.filtered;
+        self.suppressed += other.suppressed;
+        self.failed += other.failed;
+        self.expired += other.expired;
+        self.acked += other.acked;
+        self.vendor_accepted += other.vendor_accepted;
+        self.in_flight += other.in_flight;
+        self.shown += other.shown;
+        self.clicked += other.clicked;
+        self.dismissed += other.dismissed;
+        for (vendor, counts) in &other.by_vendor {
+            let own = self.at(*vendor);
+            own.accepted += counts.accepted;
+            own.refused += counts.refused;
+            own.repeated_unknown += counts.repeated_unknown;
+        }
+        self.check();
+    }
+
     /// The counts of a vendor.
     pub(crate) fn at(&mut self, vendor: VendorName) -> &mut VendorCounts {
         self.by_vendor.entry(vendor).or_default()

@@ -27,6 +27,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -34,7 +35,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::console::Peer;
 use crate::shared::Shared;
+pub(crate) use messages::state as message_state;
 use problem::{Errno, Problem};
 
 /// How long a connection may be idle, or take for the head of a request.
@@ -52,14 +55,15 @@ fn router(shared: &Api, config: &Config, operations: Option<Router>) -> Router {
     let operations = operations.layer(from_fn_with_state(Arc::clone(shared), guard::operators_only));
     let (routes, description) = openapi::described().split_for_parts();
     let text: Arc<str> = openapi::text(description).into();
-    routes
+    let api = routes
         .nest_service("/v1/broker", operations)
         .route("/v1/openapi.json", get(move || async move { openapi::answer(&text) }))
         .method_not_allowed_fallback(|| async { Problem::new(Errno::MethodNotAllowed) })
         .fallback(|| async { Problem::new(Errno::PathUnknown) })
         .layer(DefaultBodyLimit::max(config.body_bytes_max))
         .layer(from_fn_with_state((Arc::clone(shared), timeout), watch_over))
-        .with_state(Arc::clone(shared))
+        .with_state(Arc::clone(shared));
+    if config.console { crate::console::mount(api, shared, config) } else { api }
 }
 
 /// Bounds each request in time and counts its answer.
@@ -114,7 +118,14 @@ async fn serve_one(
     mut stop: watch::Receiver<bool>,
 ) {
     let _ = socket.set_nodelay(true); // a socket that is gone shows it at the first read
+    let peer = socket.peer_addr().ok().map(|peer| Peer(peer.ip()));
     let service = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        service.call(request)
+    });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let connection = builder.serve_connection(TokioIo::new(socket), service);

@@ -15,6 +15,7 @@ pub mod audience;
 mod breaker;
 mod chores;
 pub mod config;
+mod console;
 mod credentials;
 pub mod deliveries;
 pub mod devices;

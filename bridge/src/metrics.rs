@@ -1,11 +1,18 @@
 //! What the bridge counts, for Prometheus.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use crate::lane::Lane;
+use crate::sender::tasks::lock;
+use crate::vendor::{VendorName, Verdict};
 
 type Labels = Vec<(&'static str, String)>;
 type Counters = Family<Labels, Counter>;
@@ -24,6 +31,8 @@ pub(crate) struct Metrics {
     push_seconds: Family<Labels, Histogram>,
     /// Lanes whose breaker is open, by vendor.
     breakers_open: Family<Labels, Gauge>,
+    /// Those lanes.
+    lanes_open: Mutex<BTreeSet<Lane>>,
     /// Receipts by vendor and what became of them.
     receipts: Counters,
     /// Attempts at webhooks by what became of them.
@@ -82,6 +91,7 @@ impl Default for Metrics {
             unknown,
             push_seconds,
             breakers_open,
+            lanes_open: Mutex::default(),
             receipts,
             webhooks,
             answers,
@@ -107,9 +117,37 @@ impl Metrics {
         self.ignored.get_or_create(&label("reason", reason)).inc();
     }
 
+    /// Facts of a kind so far.
+    pub fn facts_of(&self, kind: &str) -> u64 {
+        self.facts.get(&label("kind", kind)).map_or(0, |count| count.get())
+    }
+
+    /// Calls of vendors so far that were accepted, or that were not.
+    pub fn pushes_of(&self, accepted: bool) -> u64 {
+        let count = |vendor: VendorName, verdict: &str| {
+            let labels = vec![("vendor", vendor.to_string()), ("verdict", verdict.to_owned())];
+            self.pushes.get(&labels).map_or(0, |count| count.get())
+        };
+        let verdicts = Verdict::NAMES.into_iter().filter(|verdict| (*verdict == "accepted") == accepted);
+        verdicts
+            .map(|verdict| VendorName::ALL.into_iter().map(|vendor| count(vendor, verdict)).sum::<u64>())
+            .sum()
+    }
+
+    /// Whether the calls of a lane wait because its vendor failed again and again.
+    pub fn is_open(&self, lane: &Lane) -> bool {
+        lock(&self.lanes_open).contains(lane)
+    }
+
     /// A breaker opened or closed.
-    pub fn breaker(&self, vendor: &str, is_open: bool) {
-        let gauge = self.breakers_open.get_or_create(&label("vendor", vendor));
+    pub fn breaker(&self, lane: &Lane, is_open: bool) {
+        let mut lanes_open = lock(&self.lanes_open);
+        if is_open {
+            lanes_open.insert(lane.clone())
+        } else {
+            lanes_open.remove(lane)
+        };
+        let gauge = self.breakers_open.get_or_create(&label("vendor", lane.vendor));
         if is_open {
             gauge.inc()
         } else {

@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::apps::{self, Keys};
 use crate::config::{Config, ConfigError};
+use crate::console::history::{self, History};
 use crate::feed::{self, FeedOptions};
 use crate::metrics::Metrics;
 use crate::sender::{Sender, SenderOptions};
@@ -81,6 +82,7 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
         rules: config.rules(),
         sender: Sender::new(options),
         metrics: Metrics::default(),
+        history: History::default(),
         is_feed_up: AtomicBool::new(false),
         extra_metrics,
         is_broker_ready,
@@ -91,6 +93,7 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
     let mut others = JoinSet::new();
     others.spawn(chores::run_jobs(Arc::clone(&shared)));
     others.spawn(chores::run_checks(Arc::clone(&shared)));
+    others.spawn(history::run(Arc::clone(&shared), operations.clone()));
     others.spawn(feed::run(Arc::clone(&shared), feed_options(&config)));
     let gentle = vec![
         tokio::spawn(worker::run(Arc::clone(&shared), stopped.clone())),

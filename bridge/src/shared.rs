@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::apps::Keys;
+use crate::console::history::History;
 use crate::metrics::Metrics;
 use crate::rules::Rules;
 use crate::sender::Sender;
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub rules: Rules,
     pub sender: Sender,
     pub metrics: Metrics,
+    /// What the console's curves show.
+    pub history: History,
     /// Whether the feed is connected and subscribed.
     pub is_feed_up: AtomicBool,
     pub extra_metrics: Option<ExtraMetrics>,

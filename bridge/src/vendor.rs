@@ -377,6 +377,20 @@ pub enum Verdict {
 pub const REASON_MAX: usize = 200;
 
 impl Verdict {
+    /// The name of every variant.
+    pub const NAMES: [&'static str; 10] = [
+        "accepted",
+        "token_dead",
+        "token_mismatch",
+        "login_expired",
+        "new_connection",
+        "throttled",
+        "retry",
+        "payload_rejected",
+        "filtered",
+        "config_error",
+    ];
+
     /// A short name of the variant, for metric labels and delivery records.
     pub fn name(&self) -> &'static str {
         match self {

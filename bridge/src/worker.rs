@@ -128,7 +128,7 @@ impl Worker {
         state.next_ms = Some(0); // there is room for another
         let Some(is_failure) = end.is_failure else { return };
         if state.breaker.note(is_failure, now_ms) {
-            self.shared.metrics.breaker(lane.vendor.as_str(), state.breaker.is_open());
+            self.shared.metrics.breaker(&lane, state.breaker.is_open());
             if state.breaker.is_open() {
                 tracing::warn!(%lane, "a vendor fails again and again: pushes wait while it is probed");
             } else {

@@ -158,7 +158,7 @@ fn pause(
 }
 
 /// What people call the state of a message.
-fn state(message: &Message, funnel: &Funnel) -> &'static str {
+pub(crate) fn state(message: &Message, funnel: &Funnel) -> &'static str {
     match message {
         Message { recalled_at_ms: Some(_), .. } => "recalled",
         Message { paused_at_ms: Some(_), .. } if !message.is_expanded || funnel.in_flight > 0 => "paused",

@@ -35,6 +35,11 @@ pub fn api_key(id: &str) -> Vec<u8> {
     key(b'k', &[id])
 }
 
+/// `apps`: every API key, and whoever logs in with a password.
+pub fn api_keys() -> Vec<u8> {
+    vec![b'k']
+}
+
 /// `apps`: set once the first admin key was made.
 pub fn first_admin() -> Vec<u8> {
     vec![b'f']

@@ -10,6 +10,7 @@
 
 mod audience;
 mod broker;
+mod console;
 mod credentials;
 mod delivery;
 mod lanes;

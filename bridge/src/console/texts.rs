@@ -1,0 +1,670 @@
+//! Every text of the console, in English and Chinese, in one table.
+
+use super::visitor::Light;
+
+/// A language of the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Language {
+    English,
+    Chinese,
+}
+
+impl Language {
+    pub const ALL: [Self; 2] = [Self::English, Self::Chinese];
+
+    /// The name in cookies and forms.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::English => "en",
+            Self::Chinese => "zh",
+        }
+    }
+
+    /// The tag that browsers read.
+    pub fn tag(self) -> &'static str {
+        match self {
+            Self::English => "en",
+            Self::Chinese => "zh-Hans",
+        }
+    }
+
+    /// What it calls itself.
+    pub fn own_name(self) -> &'static str {
+        match self {
+            Self::English => "English",
+            Self::Chinese => "中文",
+        }
+    }
+
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::English => Self::Chinese,
+            Self::Chinese => Self::English,
+        }
+    }
+
+    /// A language by its name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|language| language.name() == name)
+    }
+
+    /// The first language of an `Accept-Language` that we have, by its weights; English when there is none.
+    pub fn accepted(header: &str) -> Self {
+        let mut best = (Self::English, 0.0_f32);
+        for part in header.split(',') {
+            let mut pieces = part.split(';');
+            let tag = pieces.next().unwrap_or_default().trim();
+            let weight =
+                pieces.find_map(|piece| piece.trim().strip_prefix("q=")).and_then(|q| q.parse().ok());
+            let weight = weight.unwrap_or(1.0);
+            let primary = tag.split('-').next().unwrap_or_default();
+            if let Some(language) = Self::from_name(&primary.to_ascii_lowercase())
+                && weight > best.1
+            {
+                best = (language, weight);
+            }
+        }
+        best.0
+    }
+
+    /// Its texts.
+    pub fn texts(self) -> &'static Texts {
+        match self {
+            Self::English => &ENGLISH,
+            Self::Chinese => &CHINESE,
+        }
+    }
+}
+
+macro_rules! texts {
+    ($($name:ident: $english:literal, $chinese:literal;)*) => {
+        /// Every text in one language. `{}` stands for a value.
+        pub(super) struct Texts {
+            pub language: Language,
+            $(pub $name: &'static str,)*
+        }
+
+        static ENGLISH: Texts = Texts { language: Language::English, $($name: $english,)* };
+        static CHINESE: Texts = Texts { language: Language::Chinese, $($name: $chinese,)* };
+
+        impl Texts {
+            /// A text by its name; for what stands in a URL.
+            pub fn named(&self, name: &str) -> Option<&'static str> {
+                match name {
+                    $(stringify!($name) => Some(self.$name),)*
+                    _ => None,
+                }
+            }
+        }
+
+        /// Name, English, Chinese.
+        #[cfg(test)]
+        const TABLE: &[(&str, &str, &str)] = &[$((stringify!($name), $english, $chinese),)*];
+    };
+}
+
+impl Texts {
+    /// The word for a choice of light.
+    pub fn light_name(&self, light: Light) -> &'static str {
+        match light {
+            Light::System => self.light_system,
+            Light::Bright => self.light_light,
+            Light::Dark => self.light_dark,
+        }
+    }
+
+    /// What was done, as the address of a page says it; only names of such texts count.
+    pub fn done(&self, name: &str) -> Option<&'static str> {
+        Some(name).filter(|name| name.starts_with("done_")).and_then(|name| self.named(name))
+    }
+}
+
+texts! {
+    product: "Reveille", "Reveille";
+    colon: ": ", "：";
+    language_name: "Language", "语言";
+    light: "Light or dark", "明暗";
+    light_system: "As the system", "跟随系统";
+    light_light: "Light", "浅色";
+    light_dark: "Dark", "深色";
+    apply: "Apply", "应用设置";
+    menu: "Menu", "菜单";
+    main_navigation: "Main navigation", "主导航";
+    skip_to_content: "Skip to the content", "跳到正文";
+    server: "Server", "服务器";
+    app: "App", "应用";
+    apps: "Apps", "应用";
+    people: "People", "人员";
+    log_in: "Log in", "登录";
+    log_out: "Log out", "退出登录";
+    change_password: "Change password", "修改密码";
+    cancel: "Cancel", "取消";
+    save: "Save", "保存";
+    delete: "Delete", "删除";
+    remove: "Remove", "移除";
+    search: "Search", "搜索";
+    filter: "Filter", "筛选";
+    order: "Order", "排序";
+    all: "All", "全部";
+    yes: "Yes", "是";
+    no: "No", "否";
+    you: "you", "本人";
+    copy: "Copy", "复制";
+    copied: "Copied", "已复制";
+    pages: "Pages", "翻页";
+    first_page: "First page", "首页";
+    next_page: "Next page", "下一页";
+    nothing_found: "Nothing found", "没有找到";
+    nothing_found_lead: "Nothing matches. Try fewer or other words.", "没有符合条件的内容，请换个条件再试。";
+    not_possible: "That did not work", "操作未完成";
+    to_start: "To the overview", "返回概览";
+
+    login_lead: "Push console", "推送控制台";
+    person_name: "Name", "用户名";
+    login_name_hint: "Leave it empty to log in with a key.", "使用密钥登录时请留空。";
+    login_secret: "Key or password", "密钥或密码";
+    login_first: "The first start of the server printed a key that opens everything.", "服务器首次启动时会打印一个可打开全部功能的密钥。";
+    login_wrong: "Name, key or password is wrong.", "用户名、密钥或密码错误。";
+    login_too_many: "Too many wrong tries. Wait a few minutes.", "错误次数过多，请过几分钟再试。";
+
+    overview: "Overview", "概览";
+    online: "Online", "在线";
+    offline: "Offline", "离线";
+    n_online: "{} online", "{} 个在线";
+    online_now: "Online now", "当前在线";
+    of_n_devices: "of {} devices", "共 {} 台设备";
+    messages_24h: "Messages, 24 h", "24 小时消息";
+    n_deliveries: "{} deliveries", "{} 次投递";
+    reached: "Reached", "触达";
+    n_of_n: "{} of {}", "{} / {} 台";
+    waiting_for_vendors: "Waiting for vendors", "等待厂商推送";
+    oldest_due: "oldest since {}", "最早的已等 {}";
+    nothing_late: "nothing is late", "没有积压";
+    funnel: "Funnel", "漏斗";
+    funnel_24h: "Funnel of the last 24 hours", "最近 24 小时漏斗";
+    funnel_empty: "Nothing was sent to anybody yet.", "还没有向任何设备发送。";
+    reasons_24h: "Why pushes failed, 24 h", "24 小时失败原因";
+    reasons_none: "Nothing was lost.", "没有失败。";
+    vendor_health: "Vendors", "厂商状态";
+    vendor: "Vendor", "厂商";
+    breaker: "State", "状态";
+    breaker_open: "Paused: it fails", "熔断中";
+    breaker_closed: "Working", "正常";
+    waiting: "Waiting", "等待中";
+    oldest: "Oldest", "最长等待";
+    accepted_24h: "Accepted, 24 h", "24 小时接受";
+    refused_24h: "Refused, 24 h", "24 小时拒绝";
+    repeated_24h: "Repeated, 24 h", "24 小时重发";
+    by_socket: "Over the socket", "长连接送达";
+    by_vendor: "By vendors", "厂商送达";
+    whole_server: "The whole server", "整个服务器";
+    rates_hour: "A second, last hour", "每秒速率（最近一小时）";
+    rate_accepted: "accepted", "接收消息";
+    rate_acked: "acknowledged", "设备确认";
+    rate_pushed: "pushed", "厂商接受";
+    rate_refused: "refused", "厂商拒绝";
+    online_day: "Online, last 24 hours", "在线设备（24 小时）";
+    since_start: "Curves begin at", "曲线起点：";
+    newest_messages: "Newest messages", "最新消息";
+    all_messages: "All messages", "查看全部消息";
+    alarms: "Alarms", "告警";
+    alarm_feed: "The push server hears nothing of the broker: presence and acknowledgements wait.", "推送服务与消息服务器断开：在线状态与确认暂停更新。";
+    alarm_broker: "The broker takes no clients: it starts, empties itself, or its disk is full.", "消息服务器不接受连接：正在启动、排空或磁盘已满。";
+    alarm_breaker: "{} fails again and again: its pushes wait, one at a time tries.", "{} 连续失败：推送等待中，仅逐个试探。";
+    alarm_queue: "Pushes for {} wait since {}.", "发往 {} 的推送已等待 {}。";
+    alarm_no_credential: "The app has devices, but no credential of a vendor: sleeping devices are not woken.", "应用已有设备，但没有任何厂商凭证：无法唤醒休眠设备。";
+    first_steps: "First steps", "快速开始";
+    step_credential: "Add the credential of a vendor", "添加厂商凭证";
+    step_device: "Register a device", "注册设备";
+    step_send: "Send a message", "发送消息";
+
+    messages: "Messages", "消息";
+    message: "Message", "消息";
+    state: "State", "状态";
+    targeted: "Targeted", "目标";
+    lost: "Lost", "未达";
+    accepted_at: "Accepted", "接收时间";
+    data_message: "Data message", "透传消息";
+    any_state: "Any state", "全部状态";
+    search_messages_hint: "Title, text, campaign, id", "标题、内容、活动、编号";
+    search_cut: "Older messages were not looked at. Go to the next page to look further.", "更早的消息尚未搜索，请翻页继续。";
+    messages_empty: "No messages yet", "还没有消息";
+    messages_empty_lead: "Messages of the API, of MQTT publishers and of this console are shown here.", "API、MQTT 与控制台发送的消息都会显示在这里。";
+    message_expanding: "Finding devices", "展开受众";
+    message_sending: "On its way", "发送中";
+    message_scheduled: "Scheduled", "已定时";
+    message_paused: "Paused", "已暂停";
+    message_done: "Done", "已完成";
+    message_recalled: "Recalled", "已撤回";
+    message_cancelled: "Cancelled", "已取消";
+    message_failed: "Failed", "失败";
+    content: "Content", "内容";
+    alert_title: "Title", "标题";
+    alert_body: "Text", "正文";
+    click_url: "Opens", "点击打开";
+    image_url: "Picture", "图片";
+    data: "Data", "透传数据";
+    strategy: "Strategy", "下发策略";
+    origin: "Came by", "来源";
+    origin_http: "HTTP API", "HTTP 接口";
+    audience: "Audience", "受众";
+    all_devices: "All devices", "全部设备";
+    audience_subscribers: "Subscribers of the topic", "主题订阅者";
+    expires_at: "Expires", "过期时间";
+    collapse_key: "Collapse key", "折叠标识";
+    campaign: "Campaign", "活动";
+    reference: "Reference", "业务编号";
+    recalled_at: "Recalled", "撤回时间";
+    message_id: "Message id", "消息编号";
+    losses: "Losses by reason", "未达原因";
+    losses_cut: "Of the first 1,000 devices.", "仅统计前 1,000 台设备。";
+    accepted_by: "Accepted", "接受";
+    refused_by: "Refused", "拒绝";
+    repeated: "Repeated", "重发";
+    deliveries_by_device: "By device", "按设备查看";
+    deliveries_none: "No device is in this part.", "这一部分没有设备。";
+    device: "Device", "设备";
+    reason: "Reason", "原因";
+    changed_at: "Changed", "更新时间";
+    pause: "Pause", "暂停";
+    resume: "Go on", "继续";
+    recall: "Recall", "撤回";
+    recall_warning: "Takes the message out of every queue and calls no vendor any more. What a vendor has already is not undone. This cannot be taken back.", "将消息从所有队列移除，不再调用厂商。已交给厂商的无法收回。此操作不可撤销。";
+    clone: "Clone", "复制为新消息";
+    bucket_acked: "Acknowledged", "设备确认";
+    bucket_vendor_accepted: "Accepted by a vendor", "厂商接受";
+    bucket_in_flight: "On its way", "进行中";
+    bucket_suppressed: "Not needed", "无需推送";
+    bucket_filtered: "Left out", "已过滤";
+    bucket_expired: "Expired", "已过期";
+    bucket_failed: "Failed", "失败";
+
+    state_targeted: "Belongs to the audience", "属于受众";
+    state_filtered: "Left out", "已过滤";
+    state_queued: "Waits in the queue", "排队等待";
+    state_online_sent: "Sent over the socket", "已通过长连接发送";
+    state_online_acked: "Taken over the socket", "已通过长连接收取";
+    state_vendor_submitted: "Handed to the vendor", "已提交厂商";
+    state_vendor_accepted: "Accepted by the vendor", "厂商已接受";
+    state_vendor_delivered: "Delivered by the vendor", "厂商已送达";
+    state_shown: "Shown", "已展示";
+    state_clicked: "Opened", "已点击";
+    state_dismissed: "Put away", "已清除";
+    state_expired: "Expired", "已过期";
+    state_recalled: "Recalled", "已撤回";
+    state_drained: "Push not needed", "无需推送";
+    state_cap: "Held back: frequency cap", "频次限制";
+    state_quiet: "Held back: quiet hours", "免打扰时段";
+    state_failed: "Failed", "失败";
+    attempt_n: "attempt {}", "第 {} 次尝试";
+    tried_again: "; tried again", "；将重试";
+    waits_for: "for {}", "等待 {}";
+
+    trace_of: "Trace: {}", "轨迹：{}";
+    verdict: "Verdict", "结论";
+    verdict_acked: "The device took it over its connection.", "设备已通过长连接收取。";
+    verdict_shown: "The device showed it.", "设备已展示。";
+    verdict_clicked: "The user opened it.", "用户已点击打开。";
+    verdict_dismissed: "The user put it away.", "用户已清除通知。";
+    verdict_drained: "The device came online and took it, so no vendor was called.", "设备上线后已收取，未调用厂商。";
+    verdict_vendor_accepted: "{} accepted it; the device has not confirmed it yet.", "{} 已接受，设备尚未确认。";
+    verdict_vendor_delivered: "{} reports that it was delivered.", "{} 回报已送达。";
+    verdict_vendor_submitted: "It is being handed to {}.", "正在提交给 {}。";
+    verdict_expired: "It expired before anything could deliver it.", "在送达之前已过期。";
+    verdict_recalled: "The sender withdrew it.", "发送方已撤回。";
+    verdict_failed: "Not delivered: {}.", "未送达：{}。";
+    verdict_waits: "It waits for the device.", "正在等待设备。";
+    verdict_waits_vendor: "It waits for its turn at {}.", "正在等待 {} 推送。";
+    timeline: "Timeline", "时间线";
+    timeline_left_out: "{} lines in the middle are left out.", "中间省略了 {} 行。";
+    after_n_ms: "+{} ms", "第 {} 毫秒";
+    facts: "Facts", "基本信息";
+    attempts: "Calls of vendors", "厂商调用次数";
+    outcome_unknown: "outcome of a call unknown", "有一次调用结果未知";
+
+    compose: "Compose", "新建消息";
+    compose_title: "New message", "新建消息";
+    who: "Who gets it", "发送给谁";
+    audience_expr: "Expression", "表达式";
+    audience_tags: "Tags", "标签";
+    audience_users: "Users", "用户";
+    audience_devices: "Devices", "设备";
+    audience_all: "Everybody", "所有设备";
+    audience_all_warning: "Every device of the app gets this message.", "应用的每一台设备都会收到此消息。";
+    expression: "Expression", "受众表达式";
+    expression_hint: "Join with & and |, leave out with !. Such as tag, platform, language, city, online.", "用 & 和 | 组合，用 ! 排除。可用 tag、platform、language、city、online 等。";
+    tags: "Tags", "标签";
+    tags_hint: "Separated by commas.", "用逗号分隔。";
+    users: "Users", "用户";
+    user: "User", "用户";
+    device_ids: "Device ids", "设备编号";
+    one_a_line: "One a line, or separated by commas.", "每行一个，或用逗号分隔。";
+    delivery: "Delivery", "下发设置";
+    strategy_online_first: "Online first, vendor when asleep", "优先长连接，休眠时走厂商";
+    strategy_vendor_only: "Vendor only", "仅厂商";
+    strategy_online_only: "Online only", "仅长连接";
+    strategy_vendor_first: "Vendor first", "优先厂商";
+    strategy_both_dedup: "Both at once, shown once", "同时下发，去重展示";
+    priority: "Priority", "优先级";
+    priority_normal: "Normal", "普通";
+    priority_high: "High", "高";
+    priority_low: "Low", "低";
+    ttl_hours: "Worth something for (hours)", "有效期（小时）";
+    ttl_hint: "Empty: as the server is set.", "留空则使用服务器默认值。";
+    collapse_hint: "A newer message with this key replaces an older one.", "相同标识的新消息会替换旧消息。";
+    category: "Category", "消息分类";
+    category_hint: "What the vendors call it, such as EXPRESS.", "厂商的消息分类，例如 EXPRESS。";
+    data_hint: "A JSON object for the app.", "交给应用的 JSON 对象。";
+    summary: "Summary", "摘要";
+    audience_count: "Audience", "受众数量";
+    count_hint: "Choose who gets it.", "请选择受众。";
+    count_now: "Count", "统计数量";
+    counting: "Counting…", "统计中…";
+    devices_unit: "devices", "台设备";
+    without_token: "Without a token", "无令牌";
+    for_example: "For example: {}", "例如：{}";
+    shortened: "Too long for it: {}", "超出长度限制：{}";
+    preview: "Preview", "预览";
+    no_title: "Title", "标题";
+    now: "now", "刚刚";
+    test_first: "Try it first", "先测试";
+    test_device: "Test device", "测试设备";
+    test_device_hint: "Only this device gets the test.", "测试消息只发给这台设备。";
+    test_device_missing: "Name the device that gets the test.", "请填写测试设备。";
+    send_test: "Send a test", "发送测试";
+    send_message: "Send", "发送";
+    send_hint: "Sending the same form twice makes one message.", "重复提交同一表单只会产生一条消息。";
+
+    devices: "Devices", "设备";
+    presence: "Presence", "在线状态";
+    platform: "Platform", "平台";
+    tokens: "Device tokens", "设备令牌";
+    search_devices_placeholder: "phone-1, user:42, tag:vip & online", "phone-1、user:42、tag:vip & online";
+    search_devices_hint: "The beginning of an id, or an expression as for an audience.", "设备编号的开头，或受众表达式。";
+    devices_empty: "No devices yet", "还没有设备";
+    devices_empty_lead: "A device is here once it registers over MQTT or the API. You can register one below.", "设备通过 MQTT 或 API 注册后会出现在这里，也可以在下方注册。";
+    register_device: "Register a device", "注册设备";
+    register_lead: "For a first try. Apps register themselves with the SDK.", "用于初次试用。正式应用由 SDK 自动注册。";
+    device_id: "Device id", "设备编号";
+    device_id_hint: "The MQTT client id.", "即 MQTT 客户端标识。";
+    device_token: "Device token", "设备令牌";
+    no_token: "No token", "没有令牌";
+    register: "Register", "注册";
+    about: "About", "设备信息";
+    aliases: "Aliases", "别名";
+    app_version: "App version", "应用版本";
+    timezone: "Time zone", "时区";
+    first_seen: "First seen", "首次出现";
+    never_connected: "It never connected.", "从未连接过。";
+    since: "Since", "起始时间";
+    epoch: "Epoch", "连接序号";
+    keep_alive: "Keep alive", "心跳间隔";
+    session_outlives: "Session outlives the connection", "会话保留";
+    session_expired: "session expired", "会话已过期";
+    for_ever: "for ever", "永久";
+    protocol: "Protocol", "协议";
+    network: "Network", "网络";
+    open_session: "Session at the broker", "查看消息服务器会话";
+    tokens_none: "No device token: this device is reached only while it is online.", "没有设备令牌：只有在线时才能触达。";
+    registered_at: "Registered", "注册时间";
+    token_active: "Active", "有效";
+    token_dead: "Dead", "失效";
+    last_deliveries: "Last deliveries", "最近投递";
+    last_deliveries_none: "None of the newest 200 messages was for this device.", "最近 200 条消息都没有发给这台设备。";
+    queue: "Queue", "消息队列";
+    send_to_device: "Send to it", "向它发送";
+    remove_device: "Remove", "移除设备";
+    remove_device_warning: "Forgets the device with its tokens, tags and aliases. It comes back when it registers again. This cannot be taken back.", "删除设备及其令牌、标签与别名。设备重新注册后会再次出现。此操作不可撤销。";
+
+    vendors: "Vendors", "厂商通道";
+    vendors_empty: "No vendor yet", "还没有厂商通道";
+    vendors_empty_lead: "Without a vendor's credential only devices that are online are reached. The vendor “Record” needs no network and is good for a first try.", "没有厂商凭证时只能触达在线设备。“Record” 不需要网络，适合初次试用。";
+    add_credential: "Add a credential", "添加凭证";
+    not_set: "Not set", "未设置";
+    credential_set: "Set", "已设置";
+    ends: "ends", "到期";
+    credential_name_hint: "An app may have several at one vendor. Empty: default. An existing name is replaced.", "同一厂商可有多个凭证。留空为 default，同名会被替换。";
+    credential_now: "Credential in use", "当前凭证";
+    rate_second: "Pushes a second", "每秒推送数";
+    rate_day: "Pushes a day", "每日推送数";
+    rate_hint: "Empty: what the vendor usually allows.", "留空则使用厂商常规限制。";
+    no_limit: "no limit", "不限";
+    remove_credential: "Remove", "移除凭证";
+    remove_credential_warning: "Pushes for this vendor fail from now on. The secret has to be entered again. This cannot be taken back.", "之后发往该厂商的推送都会失败，密钥需要重新填写。此操作不可撤销。";
+    try_it: "Try it", "测试凭证";
+    try_lead: "Sends one alert to a device token at once, past queue and rate.", "绕过队列与限速，立即向一个设备令牌发送一条通知。";
+    trial_good: "The vendor took it.", "厂商已接受。";
+    trial_bad: "The vendor did not take it.", "厂商没有接受。";
+    took_ms: "{} ms", "耗时 {} 毫秒";
+    rotate: "Rotate it, or add another", "更换或新增凭证";
+    secret_hint: "Secrets are kept encrypted and never shown again. A new credential is used from the next push on.", "密钥加密保存且不再显示。新凭证从下一条推送开始生效。";
+    more_fields: "Further fields", "其他字段";
+    more_fields_hint: "A JSON object, as in the vendor's page of the documentation.", "JSON 对象，参见文档中该厂商的页面。";
+    recorded: "Newest recorded pushes", "最近记录的推送";
+    recorded_none: "Nothing was recorded yet.", "还没有记录。";
+    at: "At", "时间";
+    answer: "Answer", "应答";
+
+    tags_and_segments: "Tags and segments", "标签与分群";
+    segments: "Segments", "分群";
+    segments_empty: "No segments yet", "还没有分群";
+    segments_empty_lead: "A segment is an expression with a name: who is in it is found at each send.", "分群是有名字的表达式，每次发送时实时计算成员。";
+    save_segment: "Save a segment", "保存分群";
+    segment_name_hint: "Use it in expressions as segment:name. An existing name is replaced.", "在表达式中写作 segment:名称。同名分群会被替换。";
+    description: "Description", "说明";
+    remove_segment_warning: "Its name means nothing any more. Messages that were sent to it stay as they are. This cannot be taken back.", "该名称将失效，已发送的消息不受影响。此操作不可撤销。";
+    tags_empty: "No device has a tag.", "还没有设备带标签。";
+    send_to_it: "Send", "发送";
+
+    webhooks: "Webhooks", "事件回调";
+    webhooks_empty: "No webhooks yet", "还没有事件回调";
+    webhooks_empty_lead: "A webhook tells your server what happens: dead tokens, deliveries, messages that are done.", "事件回调会把失效令牌、投递结果、消息完成等通知您的服务器。";
+    add_webhook: "Add a webhook", "添加事件回调";
+    webhook_secret_once: "This is the secret that signs its calls. It is shown this once: keep it now.", "这是签名密钥，仅显示这一次，请立即保存。";
+    events: "Events", "事件";
+    event: "Event", "事件";
+    events_hint: "Separated by commas; * stands for any: token.invalid, delivery.*, message.*, credential.expiring.", "用逗号分隔，* 代表任意：token.invalid、delivery.*、message.*、credential.expiring。";
+    dead_letters: "Given up", "投递失败的事件";
+    dead_letters_none: "Nothing was given up.", "没有失败的事件。";
+    given_up: "given up", "已放弃";
+    attempts_made: "Attempts", "尝试次数";
+    webhook_calls: "Newest calls", "最近调用";
+    webhook_calls_none: "It was not called yet.", "还没有调用。";
+    webhook_delivered: "delivered", "已送达";
+    webhook_again: "tried again", "将重试";
+    took: "Took", "耗时";
+    replay: "Tell again", "重新投递";
+    remove_webhook_warning: "What waits for it is dropped. This cannot be taken back.", "等待投递的事件将被丢弃。此操作不可撤销。";
+
+    dead_tokens: "Dead tokens", "失效令牌";
+    dead_lead: "Tokens that vendors called dead, oldest first. Nothing is pushed there until the device registers again.", "被厂商判定失效的令牌，最早的在前。设备重新注册前不再向其推送。";
+    dead_empty: "No dead tokens", "没有失效令牌";
+    dead_empty_lead: "When a vendor says that a device token is not valid any more, it is noted here with the reason.", "厂商报告令牌失效时，会连同原因记录在这里。";
+    died_at: "Since", "失效时间";
+    download_csv: "Download CSV", "下载 CSV";
+
+    keys: "Keys", "密钥";
+    key_id: "Key id", "密钥编号";
+    name: "Name", "名称";
+    may: "May", "权限";
+    created_at: "Made", "创建时间";
+    scope_read: "Read", "查看";
+    scope_read_hint: "see messages, deliveries, devices", "查看消息、投递与设备";
+    scope_send: "Send", "发送";
+    scope_send_hint: "send and recall, register devices", "发送、撤回、注册设备";
+    scope_admin: "Admin", "管理";
+    scope_admin_hint: "all of it: credentials and keys too", "全部权限，包括凭证与密钥";
+    scope_missing: "Choose at least one.", "请至少选择一项。";
+    keys_empty: "No keys yet", "还没有密钥";
+    keys_empty_lead: "A business server sends with a key of its app.", "业务服务器使用应用的密钥发送消息。";
+    create_key: "Make a key", "创建密钥";
+    key_name_hint: "For you to recognise it, such as the server that uses it.", "便于识别，例如使用它的服务器。";
+    key_shown_once: "This is the key. It is shown this once: keep it now.", "这是密钥，仅显示这一次，请立即保存。";
+    revoke: "Revoke", "吊销";
+    revoke_warning: "Whoever uses this key is refused from now on. This cannot be taken back.", "使用此密钥的请求将立即被拒绝。此操作不可撤销。";
+    last_operator: "This is the last key that opens everything: make another one first.", "这是最后一个拥有全部权限的密钥，请先创建另一个。";
+
+    app_id: "App id", "应用编号";
+    app_id_hint: "1 to 64 characters: a-z, 0-9, - and _. It stands in addresses and cannot be changed.", "1 至 64 个字符：a-z、0-9、- 与 _。用于地址，创建后不可修改。";
+    app_name_hint: "For people.", "便于识别的名称。";
+    apps_empty: "No apps", "没有应用";
+    apps_empty_lead: "Your key opens no app.", "您的密钥没有可用的应用。";
+    create_app: "Create an app", "创建应用";
+
+    people_empty: "Nobody has a password yet", "还没有人设置密码";
+    people_empty_lead: "Add people, so that nobody has to log in with a key.", "添加人员后就无需使用密钥登录。";
+    add_person: "Add somebody", "添加人员";
+    person_name_hint: "1 to 32 characters: a-z, 0-9, dot, - and _.", "1 至 32 个字符：a-z、0-9、点、- 与 _。";
+    person_exists: "There is somebody of this name.", "该用户名已存在。";
+    every_app: "Every app", "所有应用";
+    password: "Password", "密码";
+    password_old: "Old password", "旧密码";
+    password_new: "New password", "新密码";
+    password_hint: "12 characters or more. A few words are easier to remember than signs.", "至少 12 个字符，几个词语比符号更好记。";
+    operator_keys: "Keys that open every app", "可打开所有应用的密钥";
+    operator_keys_lead: "The first start made one. Remove it once somebody has a password for everything.", "首次启动时创建。有人拥有全部权限的密码后，建议移除。";
+    remove_person_warning: "They are logged out and cannot come in any more. This cannot be taken back.", "对方会立即退出且无法再登录。此操作不可撤销。";
+
+    broker: "Broker", "消息服务器";
+    sessions: "Sessions", "会话";
+    queues: "Queues", "队列";
+    retained: "Retained messages", "保留消息";
+    topics: "Topics", "主题";
+    connections: "Connections", "连接";
+    ready: "ready", "就绪";
+    not_ready: "not ready", "未就绪";
+    queued_messages: "Queued messages", "排队消息";
+    shard_lag: "Lag", "延迟";
+    shard_lag_hint: "the slowest shard", "最慢的分片";
+    listeners: "Listeners", "监听端口";
+    kind: "Kind", "类型";
+    address: "Address", "地址";
+    certificate_ends: "Certificate ends", "证书到期";
+    shards: "Shards", "分片";
+    shard: "Shard", "分片";
+    subscriptions: "Subscriptions", "订阅";
+    mailbox: "Mailbox", "信箱";
+    counters: "Counters", "计数器";
+    count: "Count", "数值";
+    client_id: "Client id", "客户端标识";
+    only_slow: "Only slow ones", "只看慢消费者";
+    slow: "slow", "慢";
+    sessions_empty_lead: "No session is like that.", "没有符合条件的会话。";
+    durable: "On disk", "持久";
+    listener: "Listener", "监听端口";
+    last_packet: "Last packet", "最近数据包";
+    unsent: "Not taken by the socket", "套接字未取走";
+    in_flight: "In flight", "在途";
+    kick: "Disconnect", "断开连接";
+    kick_warning: "Ends the network connection. The session stays, and the client may come back at once.", "断开网络连接。会话保留，客户端可立即重连。";
+    purge: "Empty the queue", "清空队列";
+    purge_warning: "Drops everything that waits and was never sent. This cannot be taken back.", "丢弃所有等待且从未发送的消息。此操作不可撤销。";
+    end_session: "End the session", "结束会话";
+    end_session_warning: "Subscriptions and queue are gone, on disk too. This cannot be taken back.", "订阅与队列将被删除，磁盘上的也不保留。此操作不可撤销。";
+    subscriptions_none: "Nobody subscribes.", "没有订阅。";
+    topic_filter: "Topic filter", "主题过滤器";
+    group: "Group", "共享组";
+    topic: "Topic", "主题";
+    size: "Size", "大小";
+    queued_at: "Queued", "入队时间";
+    queued_waiting: "waiting", "等待";
+    queued_sent: "sent", "已发送";
+    queued_released: "released", "已释放";
+    queue_empty: "Nothing waits.", "没有等待的消息。";
+    slow_consumers: "Slow consumers", "慢消费者";
+    slow_none: "Everybody keeps up.", "所有客户端都跟得上。";
+    longest_queues: "Queues that stand out", "突出的队列";
+    queues_none: "Every queue is empty.", "所有队列都是空的。";
+    n_queues: "{} sessions have something in their queue. Looked at:", "{} 个会话的队列中有消息。查看时间：";
+    by_messages: "Longest", "最长";
+    by_bytes: "Largest", "最大";
+    by_age: "Oldest", "最久";
+    retained_empty: "No retained messages", "没有保留消息";
+    retained_empty_lead: "No topic under this filter keeps a message.", "该过滤器下没有主题保留消息。";
+    payload: "Payload", "载荷";
+    published_at: "Published", "发布时间";
+    delete_retained_warning: "The topic keeps no message any more. Subscribers hear nothing of it. This cannot be taken back.", "该主题不再保留消息，订阅者不会收到通知。此操作不可撤销。";
+    topics_lead_title: "Look up a topic", "查询主题";
+    topics_lead: "Shows who gets a message with this topic, and the last value that it keeps.", "查看哪些客户端会收到该主题的消息，以及保留的最新值。";
+    look_up: "Look up", "查询";
+    last_value: "Last value", "最新值";
+    not_text: "(not text)", "（非文本）";
+    receivers: "Who gets it", "接收者";
+    publish: "Publish", "发布消息";
+    retain: "Keep it on the topic (retain)", "保留在主题上（retain）";
+
+    done_replayed: "The events wait again.", "事件已重新排队。";
+    done_sent: "The message is on its way.", "消息已发送。";
+    done_tested: "The test is on its way.", "测试消息已发送。";
+    done_paused: "No further push goes out until it goes on.", "已暂停，不再推送。";
+    done_resumed: "It goes on.", "已继续。";
+    done_recalled: "The message is recalled.", "消息已撤回。";
+    done_registered: "The device is registered.", "设备已注册。";
+    done_removed: "It is removed.", "已移除。";
+    done_saved: "It is saved.", "已保存。";
+    done_revoked: "The key is revoked.", "密钥已吊销。";
+    done_app: "The app is made.", "应用已创建。";
+    done_person: "The person can log in now.", "该人员现在可以登录。";
+    done_kicked: "The client is disconnected.", "客户端已断开。";
+    done_purged: "The queue is empty.", "队列已清空。";
+    done_ended: "The session is ended.", "会话已结束。";
+    done_deleted: "It is deleted.", "已删除。";
+    done_published: "It is published.", "已发布。";
+
+    refused_forbidden: "You may not do this.", "您没有此操作的权限。";
+    refused_field: "A field is not what it should be.", "有字段填写不正确。";
+    refused_path: "There is no such page.", "没有这个页面。";
+    refused_app: "There is no such app.", "没有这个应用。";
+    refused_app_exists: "There is an app of this id.", "该应用编号已存在。";
+    refused_device: "There is no such device.", "没有这台设备。";
+    refused_message: "There is no such message.", "没有这条消息。";
+    refused_delivery: "The message was not for this device.", "该消息没有发给这台设备。";
+    refused_credential: "There is no credential at this vendor.", "该厂商没有凭证。";
+    refused_session: "There is no such session.", "没有这个会话。";
+    refused_retained: "The topic keeps no message.", "该主题没有保留消息。";
+    refused_not_connected: "The client is not connected.", "客户端未连接。";
+    refused_store: "The server cannot do it now. Try again soon.", "服务器暂时无法处理，请稍后再试。";
+    refused_other: "The server refused it ({}).", "服务器拒绝了请求（{}）。";
+
+    n_seconds: "{} s", "{} 秒";
+    n_minutes: "{} min", "{} 分钟";
+    n_hours: "{} h", "{} 小时";
+    n_days: "{} days", "{} 天";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Texts that are the same in Chinese: names, and forms without a word.
+    const SAME: &[&str] = &["product"];
+
+    #[test]
+    fn both_languages_are_complete_and_ask_for_the_same_values() {
+        for (name, english, chinese) in TABLE {
+            assert!(!english.trim().is_empty() && !chinese.trim().is_empty(), "{name}");
+            assert_eq!(english.matches("{}").count(), chinese.matches("{}").count(), "{name}");
+            let is_chinese = chinese.chars().any(|c| ('\u{3000}'..='\u{ffef}').contains(&c));
+            assert!(is_chinese || SAME.contains(name), "{name} is not Chinese: {chinese}");
+            assert!(
+                english.is_ascii() || english.chars().all(|c| (c as u32) < 0x2e80),
+                "{name} is not English: {english}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_browser_s_language_is_followed_by_its_weights() {
+        for (header, wanted) in [
+            ("", Language::English),
+            ("zh-CN,zh;q=0.9,en;q=0.8", Language::Chinese),
+            ("en-GB,en;q=0.9,zh;q=0.8", Language::English),
+            ("de;q=1, zh-TW;q=0.5, en;q=0.4", Language::Chinese),
+            ("fr", Language::English),
+            ("zh;q=0, en;q=0.1", Language::English),
+        ] {
+            assert_eq!(Language::accepted(header), wanted, "{header}");
+        }
+    }
+}
