@@ -1,5 +1,6 @@
 //! The program with its HTTP API.
 
+use crate::Arguments;
 use crate::client::LoadError;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -8,7 +9,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use std::collections::HashMap;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -19,8 +21,49 @@ pub fn broken(error: impl std::fmt::Display) -> LoadError {
     LoadError::Broken(error.to_string())
 }
 
+/// What is started.
+pub enum Program {
+    /// `reveille`, with a broker.
+    Whole(PathBuf),
+    /// This program's own bridge, without one.
+    BridgeAlone,
+}
+
+impl Program {
+    fn command(&self, directory: &Path) -> Result<Command, LoadError> {
+        let mut command = match self {
+            Self::Whole(path) => Command::new(path),
+            Self::BridgeAlone => Command::new(std::env::current_exe()?),
+        };
+        match self {
+            Self::Whole(_) => command.args(["run", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"]),
+            Self::BridgeAlone => command.args(["--scenario", "bridge-alone"]),
+        };
+        command
+            .arg("--data-dir")
+            .arg(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        Ok(command)
+    }
+}
+
+/// The hidden scenario that [`Program::BridgeAlone`] starts: tells what `reveille` tells, and serves until it is killed.
+pub async fn serve_alone(arguments: &Arguments) -> Result<(), LoadError> {
+    let directory = arguments.data_dir.as_deref().ok_or_else(|| broken("no data directory"))?;
+    let http = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = reveille_bridge::Config { http, ..reveille_bridge::Config::default() };
+    let bridge = reveille_bridge::start(config, directory, None).await.map_err(broken)?;
+    println!("http {}", bridge.http_addr());
+    println!("admin-key {}", bridge.first_admin_key().unwrap_or_default());
+    println!("ready");
+    std::future::pending().await
+}
+
 /// The program, on a directory of its own.
 pub struct Bridge {
+    program: Program,
     child: Child,
     directory: tempfile::TempDir,
     base: String,
@@ -32,20 +75,20 @@ pub struct Bridge {
 
 impl Bridge {
     /// Starts it on an empty directory.
-    pub async fn start(program: &Path) -> Result<Self, LoadError> {
+    pub async fn start(program: Program) -> Result<Self, LoadError> {
         let directory = tempfile::tempdir()?;
         let started = Instant::now();
-        let (child, told) = spawn(program, directory.path()).await?;
+        let (child, told) = spawn(&program, directory.path()).await?;
         let (base, key) = (format!("http://{}", fact(&told, "http")?), fact(&told, "admin-key")?);
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Ok(Self { child, directory, base, key, client, ready_after: started.elapsed() })
+        Ok(Self { program, child, directory, base, key, client, ready_after: started.elapsed() })
     }
 
     /// Kills it and starts it again on the same directory.
-    pub async fn restart(&mut self, program: &Path) -> Result<(), LoadError> {
+    pub async fn restart(&mut self) -> Result<(), LoadError> {
         self.child.kill().await?;
         let started = Instant::now();
-        let (child, told) = spawn(program, self.directory.path()).await?;
+        let (child, told) = spawn(&self.program, self.directory.path()).await?;
         (self.child, self.base) = (child, format!("http://{}", fact(&told, "http")?));
         self.ready_after = started.elapsed();
         Ok(())
@@ -70,10 +113,8 @@ impl Bridge {
     }
 }
 
-async fn spawn(program: &Path, directory: &Path) -> Result<(Child, HashMap<String, String>), LoadError> {
-    let mut command = Command::new(program);
-    command.args(["run", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"]).arg(directory);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+async fn spawn(program: &Program, directory: &Path) -> Result<(Child, HashMap<String, String>), LoadError> {
+    let mut child = program.command(directory)?.spawn()?;
     let stdout = child.stdout.take().ok_or_else(|| broken("no standard output"))?;
     let mut lines = BufReader::new(stdout).lines();
     let mut told = HashMap::new();

@@ -73,6 +73,12 @@ struct Arguments {
     /// Messages a second of all publishers together, for latency; as fast as the window allows without it.
     #[arg(long)]
     rate: Option<u64>,
+    /// `audience` with the bridge alone, which has no broker to hand messages to, in place of the program.
+    #[arg(long)]
+    bridge_alone: bool,
+    /// Where the bridge of `audience --bridge-alone` keeps its data.
+    #[arg(long, hide = true)]
+    data_dir: Option<PathBuf>,
     /// Writes the figures of every repetition into this file as well.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -130,6 +136,9 @@ enum Scenario {
     /// The fake APNs of `pushes`, which starts it by itself.
     #[value(hide = true)]
     FakeApns,
+    /// The bridge of `audience --bridge-alone`, which starts it by itself.
+    #[value(hide = true)]
+    BridgeAlone,
     /// Everything at once on ours for ten minutes, with a verdict: flat memory, nothing lost, nothing stuck.
     Soak,
 }
@@ -191,6 +200,7 @@ fn run(arguments: &Arguments) -> Result<(), LoadError> {
         Scenario::Vendors => waiting(&|runtime| runtime.block_on(scenario::vendors(arguments))),
         Scenario::Audience => waiting(&|runtime| runtime.block_on(scenario::audience(arguments))),
         Scenario::FakeApns => waiting(&|runtime| runtime.block_on(scenario::fake_apns())),
+        Scenario::BridgeAlone => waiting(&|runtime| runtime.block_on(bridge::serve_alone(arguments))),
         Scenario::Soak => {
             let contenders = arguments.contenders();
             let Some(ours) = contenders.first() else { return Ok(()) };
@@ -240,8 +250,11 @@ fn measure(arguments: &Arguments, broker: &mut Running, trust: &Trust) -> Result
         Scenario::Dashboard => scenario::dashboard(arguments, broker),
         Scenario::StartUp => scenario::start_up(arguments, broker),
         // These print tables of their own.
-        Scenario::Pushes | Scenario::Vendors | Scenario::Audience | Scenario::FakeApns | Scenario::Soak => {
-            Ok(Figures::new())
-        }
+        Scenario::Pushes
+        | Scenario::Vendors
+        | Scenario::Audience
+        | Scenario::FakeApns
+        | Scenario::BridgeAlone
+        | Scenario::Soak => Ok(Figures::new()),
     }
 }

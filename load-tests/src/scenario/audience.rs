@@ -1,7 +1,7 @@
 //! The index of devices: memory, time to build at a start, ten expressions, and everybody as an audience.
 
 use crate::Arguments;
-use crate::bridge::{Bridge, broken};
+use crate::bridge::{Bridge, Program, broken};
 use crate::client::LoadError;
 use crate::process;
 use serde_json::{Value, json};
@@ -33,15 +33,19 @@ const EXPRESSIONS: [&str; 10] = [
 /// Registers devices, measures, and prints a table.
 pub async fn audience(arguments: &Arguments) -> Result<(), LoadError> {
     let devices = arguments.messages;
-    let mut bridge = Bridge::start(&arguments.reveille).await?;
-    bridge.restart(&arguments.reveille).await?; // the first start makes a key
+    let program = match arguments.bridge_alone {
+        true => Program::BridgeAlone,
+        false => Program::Whole(arguments.reveille.clone()),
+    };
+    let mut bridge = Bridge::start(program).await?;
+    bridge.restart().await?; // the first start makes a key
     let (empty_ready, empty_bytes) = (bridge.ready_after, process::rss(bridge.pid()));
     let bridge = Arc::new(bridge);
     let began = Instant::now();
     register(&bridge, devices).await?;
     let per_second = devices as f64 / began.elapsed().as_secs_f64();
     let mut bridge = Arc::into_inner(bridge).ok_or_else(|| broken("a call is still under way"))?;
-    bridge.restart(&arguments.reveille).await?;
+    bridge.restart().await?;
     println!("| what | figure |");
     println!("|---|---|");
     println!("| devices | {devices} |");

@@ -2,7 +2,7 @@
 //! by side. What the healthy ones take must not change.
 
 use crate::Arguments;
-use crate::bridge::{Bridge, broken};
+use crate::bridge::{Bridge, Program, broken};
 use crate::client::LoadError;
 use reveille_fakes::vendors::VENDORS;
 use reveille_fakes::{FakeVendors, Fault};
@@ -73,8 +73,10 @@ fn percentile(sorted: &[f64], percent: usize) -> f64 {
 }
 
 async fn run(arguments: &Arguments, is_ill: bool, latencies: &mut Latencies) -> Result<(), LoadError> {
-    let (fake, bridge) =
-        (FakeVendors::start().await.map_err(broken)?, Bridge::start(&arguments.reveille).await?);
+    let (fake, bridge) = (
+        FakeVendors::start().await.map_err(broken)?,
+        Bridge::start(Program::Whole(arguments.reveille.clone())).await?,
+    );
     for vendor in VENDORS {
         let mut credential = fake.credential(vendor);
         if let Value::Object(fields) = &mut credential {
