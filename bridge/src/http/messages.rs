@@ -1,5 +1,6 @@
 //! `/v1/apps/{app}/messages`: send, follow, withdraw.
 
+pub(super) mod batch;
 mod dry_run;
 pub(super) mod send;
 

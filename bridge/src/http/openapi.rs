@@ -82,6 +82,7 @@ pub(super) fn described() -> OpenApiRouter<Api> {
         .routes(routes!(receipts::take, receipts::greet))
         .routes(routes!(messages::send::send, messages::list))
         .routes(routes!(messages::send::validate))
+        .routes(routes!(messages::batch::send_all))
         .routes(routes!(messages::show, messages::withdraw, messages::act))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::show))

@@ -88,6 +88,11 @@ impl Problem {
         self.errno
     }
 
+    /// The same as one of many results.
+    pub(super) fn in_a_list(&self) -> Value {
+        self.to_json(&uuid::Uuid::now_v7().to_string())
+    }
+
     fn to_json(&self, request_id: &str) -> Value {
         let errno = self.errno;
         let errors: Vec<_> = self

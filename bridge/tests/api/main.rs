@@ -9,6 +9,7 @@
 )]
 
 mod audience;
+mod batch;
 mod broker;
 mod console;
 mod credentials;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use reveille_proto::bridge::Strategy;
 use reveille_proto::ids::AppId;
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ use crate::lane::Class;
 use crate::messages::{Content, Message, Notification, Origin, new_id};
 use crate::queues::{self, Check};
 use crate::rules::Rules;
-use crate::store::{Space, Tx, keys};
+use crate::store::{Space, StoreError, Tx, keys};
 use crate::vendor::{Priority, VendorName, is_reserved_data_key};
 
 /// Audiences of up to so many devices are expanded before the answer; larger ones by a job after it.
@@ -97,23 +97,69 @@ pub(in crate::http) async fn send(
     headers: HeaderMap,
     Json(body, bytes): Json<SendBody>,
 ) -> Result<Response, Problem> {
-    let idempotency = idempotency(&headers, &app, &caller.key_id)?;
+    let key = header_of(&headers)?.map(|key| idempotency_key(&app, &caller.key_id, &key));
+    let sent = send_one(&shared, &app, key, body, &bytes).await?;
+    let (status, is_replay) = (sent.status(), matches!(sent, Sent::Before(_)));
+    let replayed = is_replay.then_some([("idempotent-replayed", "true")]);
+    Ok((status, replayed.map(AppendHeaders), axum::Json(sent.answer())).into_response())
+}
+
+/// What became of a message that could be sent.
+pub(super) enum Sent {
+    /// Accepted now.
+    Now(Value),
+    /// Accepted by an earlier call with the same key.
+    Before(Value),
+    /// Only looked at.
+    Dry(Value),
+}
+
+impl Sent {
+    /// The status of its answer.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Now(_) | Self::Before(_) => StatusCode::ACCEPTED,
+            Self::Dry(_) => StatusCode::OK,
+        }
+    }
+
+    /// Its answer.
+    pub fn answer(self) -> Value {
+        match self {
+            Self::Now(answer) | Self::Before(answer) | Self::Dry(answer) => answer,
+        }
+    }
+}
+
+/// Accepts one message, or looks at it only.
+pub(super) async fn send_one(
+    shared: &Api,
+    app: &AppId,
+    key: Option<Vec<u8>>,
+    body: SendBody,
+    bytes: &[u8],
+) -> Result<Sent, Problem> {
     let is_dry = body.dry_run;
-    let mut message = message(body, &app, &shared.rules, shared.store.now_ms())?;
+    let mut message = message(body, app, &shared.rules, shared.store.now_ms())?;
     if is_dry {
-        return Ok(axum::Json(rehearse(&shared, message).await?).into_response());
+        return rehearse(shared, message).await.map(Sent::Dry);
     }
-    let (audience, estimate) = audiences::count(&shared, &app, message.audience).await?;
+    let idempotency = key.map(|key| Idempotency { key, body_hash: sha256(bytes).to_vec() });
+    // Before the audience is looked at: a segment that it names may be gone since.
+    if let Some(idempotency) = idempotency.clone()
+        && let Some(answer) = shared.store.read(move |tx| idempotency.answered(tx)).await?
+    {
+        return Ok(Sent::Before(answer));
+    }
+    let (audience, estimate) = audiences::count(shared, app, message.audience).await?;
     message.audience = audience;
-    let (rules, body_hash) = (shared.rules, sha256(&bytes).to_vec());
-    let accepted = move |tx: &mut Tx<'_>| accept(tx, &rules, message, estimate, idempotency, body_hash);
-    let (answer, is_replay) = shared.store.write(accepted).await?;
-    if is_replay {
-        let headers = [("idempotent-replayed", "true")];
-        return Ok((StatusCode::ACCEPTED, headers, axum::Json(answer)).into_response());
+    let rules = shared.rules;
+    let accepted = move |tx: &mut Tx<'_>| accept(tx, &rules, message, estimate, idempotency);
+    let sent = shared.store.write(accepted).await?;
+    if let Sent::Now(_) = sent {
+        shared.metrics.messages.inc();
     }
-    shared.metrics.messages.inc();
-    Ok((StatusCode::ACCEPTED, axum::Json(answer)).into_response())
+    Ok(sent)
 }
 
 /// `POST …/messages:validate`: checks a body and says what sending it would do.
@@ -133,11 +179,45 @@ pub(in crate::http) async fn validate(
     Ok(axum::Json(rehearse(&shared, message).await?))
 }
 
-fn idempotency(headers: &HeaderMap, app: &AppId, key_id: &str) -> Result<Option<Vec<u8>>, Problem> {
+/// The header `Idempotency-Key`.
+pub(super) fn header_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(header) = headers.get("idempotency-key") else { return Ok(None) };
     let text = header.to_str().ok().filter(|text| (1..=KEY_MAX).contains(&text.len()));
-    let text = text.ok_or_else(|| Problem::new(Errno::InvalidIdempotencyKey))?;
-    Ok(Some(keys::idempotency(app, key_id, text)))
+    text.map(|text| Some(text.to_owned())).ok_or_else(|| Problem::new(Errno::InvalidIdempotencyKey))
+}
+
+/// Where the answer to a request with this key is kept: each API key has its own.
+pub(super) fn idempotency_key(app: &AppId, key_id: &str, text: &str) -> Vec<u8> {
+    keys::idempotency(app, key_id, text)
+}
+
+/// What a request is known by when it is repeated.
+#[derive(Clone)]
+struct Idempotency {
+    key: Vec<u8>,
+    body_hash: Vec<u8>,
+}
+
+impl Idempotency {
+    /// The answer of an earlier call.
+    ///
+    /// # Errors
+    /// The key came with another body, or the store failed.
+    fn answered(&self, tx: &Tx<'_>) -> Result<Option<Value>, Problem> {
+        let kept = tx.load::<KeptAnswer>(Space::Messages, &self.key)?;
+        match kept {
+            Some(kept) if kept.body_hash == self.body_hash => Ok(Some(kept.answer)),
+            Some(_) => Err(Problem::new(Errno::IdempotencyMismatch)),
+            None => Ok(None),
+        }
+    }
+
+    fn keep(self, tx: &mut Tx<'_>, rules: &Rules, answer: Value) -> Result<(), StoreError> {
+        let Self { key, body_hash } = self;
+        tx.save(Space::Messages, key.clone(), &KeptAnswer { body_hash, answer })?;
+        let end_ms = tx.now_ms().saturating_add(rules.idempotency_ms);
+        queues::check_at(tx, end_ms, &Check::ForgetAnswer { key })
+    }
 }
 
 /// One transaction: the key of the request, the message, and the work. So a request is done once or not at all.
@@ -146,14 +226,12 @@ fn accept(
     rules: &Rules,
     mut message: Message,
     estimate: u64,
-    idempotency: Option<Vec<u8>>,
-    body_hash: Vec<u8>,
-) -> Result<(Value, bool), Problem> {
-    if let Some(key) = &idempotency
-        && let Some(kept) = tx.load::<KeptAnswer>(Space::Messages, key)?
+    idempotency: Option<Idempotency>,
+) -> Result<Sent, Problem> {
+    if let Some(idempotency) = &idempotency
+        && let Some(answer) = idempotency.answered(tx)?
     {
-        let is_same = kept.body_hash == body_hash;
-        return if is_same { Ok((kept.answer, true)) } else { Err(Problem::new(Errno::IdempotencyMismatch)) };
+        return Ok(Sent::Before(answer));
     }
     let (app, id) = (message.app.clone(), message.id);
     (message.estimate, message.is_bulk) = (estimate, estimate > BULK_OVER);
@@ -163,13 +241,10 @@ fn accept(
         jobs::step(tx, rules, &app, id)?;
     }
     let answer = json!({"id": id.to_string(), "state": "accepted", "audience_estimate": estimate});
-    if let Some(key) = idempotency {
-        let kept = KeptAnswer { body_hash, answer: answer.clone() };
-        tx.save(Space::Messages, key.clone(), &kept)?;
-        let end_ms = tx.now_ms().saturating_add(rules.idempotency_ms);
-        queues::check_at(tx, end_ms, &Check::ForgetAnswer { key })?;
+    if let Some(idempotency) = idempotency {
+        idempotency.keep(tx, rules, answer.clone())?;
     }
-    Ok((answer, false))
+    Ok(Sent::Now(answer))
 }
 
 fn message(body: SendBody, app: &AppId, rules: &Rules, now_ms: u64) -> Result<Message, Problem> {
