@@ -45,6 +45,10 @@ pub struct Config {
     /// The key that vendors' secrets are encrypted with; absent: `bridge.key` in the data directory, made at the first
     /// start.
     pub secret_key_file: Option<PathBuf>,
+    /// How long before its end a credential is told of, in seconds; at most a year.
+    pub credential_warning_s: u64,
+    /// How often vendors that tell of dead device tokens only when asked are asked, in seconds; 60 to a day, 0: never.
+    pub invalid_feed_s: u64,
     /// Hosts that webhooks of any app may call although they are of the inner network, and over http; at most 100.
     pub webhook_hosts: Vec<String>,
     /// Whether the console is served below `/console`.
@@ -79,6 +83,8 @@ impl Default for Config {
             request_timeout_s: 10,
             connections_max: 1024,
             secret_key_file: None,
+            credential_warning_s: 14 * DAY_S,
+            invalid_feed_s: 3_600,
             webhook_hosts: Vec::new(),
             console: true,
             console_session_s: DAY_S / 2,
@@ -114,6 +120,8 @@ impl Config {
             ("calls_at_once", (1..=1_000).contains(&self.calls_at_once), "1 to 1000"),
             ("body_bytes_max", (1024..=16 * 1024 * 1024).contains(&self.body_bytes_max), "1024 to 16777216"),
             ("request_timeout_s", (1..=300).contains(&self.request_timeout_s), "1 to 300"),
+            ("credential_warning_s", self.credential_warning_s <= 366 * DAY_S, "at most 31622400 (a year)"),
+            ("invalid_feed_s", matches!(self.invalid_feed_s, 0 | 60..=DAY_S), "60 to 86400 (a day), or 0"),
             ("webhook_hosts", self.webhook_hosts.len() <= 100, "at most 100 hosts"),
             (
                 "console_session_s",
@@ -136,6 +144,7 @@ impl Config {
             broker_silence_ms: self.broker_silence_s * 1000,
             retention_ms: self.retention_s * 1000,
             idempotency_ms: self.idempotency_s * 1000,
+            credential_warning_ms: self.credential_warning_s * 1000,
             attempts_max: self.attempts_max,
         }
     }

@@ -20,8 +20,18 @@ pub(crate) struct KeptCredential {
     /// Bounds of the app at this vendor, where they are not the usual ones.
     #[serde(default)]
     pub rates: Rates,
+    /// When its key ends, in milliseconds since 1970, as the operator entered it; certificates say it themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<u64>,
     /// When it was set, in milliseconds since 1970.
     pub updated_at_ms: u64,
+}
+
+impl KeptCredential {
+    /// A credential with the usual bounds.
+    pub fn new(credential: Credential, now_ms: u64) -> Self {
+        Self { credential, rates: Rates::default(), expires_at_ms: None, updated_at_ms: now_ms }
+    }
 }
 
 /// One of an app's credentials at a vendor.

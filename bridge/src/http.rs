@@ -1,6 +1,7 @@
 //! The HTTP API: one file a resource. Every answer that is no success is a problem of RFC 9457.
 
 mod aliases;
+mod apns_channels;
 mod apps;
 mod audiences;
 mod body;

@@ -33,8 +33,12 @@ pub(crate) struct Metrics {
     breakers_open: Family<Labels, Gauge>,
     /// Those lanes.
     lanes_open: Mutex<BTreeSet<Lane>>,
+    /// Seconds until credentials end, by app, vendor and name.
+    expiries: Family<Labels, Gauge>,
     /// Receipts by vendor and what became of them.
     receipts: Counters,
+    /// Turns of feeds of dead device tokens, by vendor and result.
+    feeds: Counters,
     /// Attempts at webhooks by what became of them.
     webhooks: Counters,
     /// HTTP answers by status.
@@ -54,13 +58,20 @@ fn seconds() -> Histogram {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("reveille_bridge");
-        let (facts, ignored, pushes, unknown, receipts, webhooks, answers, refused) = Default::default();
+        let (facts, ignored, pushes, unknown, receipts, feeds, webhooks, answers, refused) =
+            Default::default();
         let push_seconds = Family::new_with_constructor(seconds as fn() -> Histogram);
         let breakers_open = Family::<Labels, Gauge>::default();
         registry.register(
             "breakers_open",
             "Apps whose calls of a vendor wait because it failed again and again, by vendor",
             breakers_open.clone(),
+        );
+        let expiries = Family::<Labels, Gauge>::default();
+        registry.register(
+            "credential_expiry_seconds",
+            "Until a credential's certificate or key ends, by app, vendor and name; below 0 when it is over",
+            expiries.clone(),
         );
         let (feed_connected, messages) = (Gauge::default(), Counter::default());
         for (name, help, counters) in [
@@ -69,6 +80,11 @@ impl Default for Metrics {
             ("pushes", "Pushes handed to vendors, by vendor and verdict", &pushes),
             ("pushes_unknown", "Pushes handed to vendors whose outcome stayed unknown, by vendor", &unknown),
             ("receipts", "Receipts of vendors, by vendor and what became of them", &receipts),
+            (
+                "feed_turns",
+                "Feeds of dead device tokens that were read to their end, or not, by vendor and result",
+                &feeds,
+            ),
             ("webhook_attempts", "Calls of webhooks, by what became of the event", &webhooks),
             ("http_answers", "HTTP answers by status", &answers),
             ("broker_refusals", "Packets that the broker refused, by reason", &refused),
@@ -92,7 +108,9 @@ impl Default for Metrics {
             push_seconds,
             breakers_open,
             lanes_open: Mutex::default(),
+            expiries,
             receipts,
+            feeds,
             webhooks,
             answers,
             refused,
@@ -155,10 +173,28 @@ impl Metrics {
         };
     }
 
+    /// Forgets every expiry, before they are told anew.
+    pub fn forget_expiries(&self) {
+        self.expiries.clear();
+    }
+
+    /// How long a credential is good for.
+    pub fn expiry(&self, app: &str, vendor: &str, name: &str, left_s: i64) {
+        let labels =
+            vec![("app", app.to_owned()), ("vendor", vendor.to_owned()), ("credential", name.to_owned())];
+        self.expiries.get_or_create(&labels).set(left_s);
+    }
+
     /// Counts a receipt.
     pub fn receipt(&self, vendor: &str, taken: &str) {
         let labels = vec![("vendor", vendor.to_owned()), ("result", taken.to_owned())];
         self.receipts.get_or_create(&labels).inc();
+    }
+
+    /// Counts a turn of a feed.
+    pub fn feed(&self, vendor: &str, result: &str) {
+        let labels = vec![("vendor", vendor.to_owned()), ("result", result.to_owned())];
+        self.feeds.get_or_create(&labels).inc();
     }
 
     /// Counts an attempt at a webhook.

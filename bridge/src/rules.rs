@@ -13,6 +13,8 @@ pub(crate) struct Rules {
     pub retention_ms: u64,
     /// How long an answer is replayed.
     pub idempotency_ms: u64,
+    /// How long before its end a credential is told of.
+    pub credential_warning_ms: u64,
     /// Attempts for one push at most; `None`: the vendor's usual.
     pub attempts_max: Option<u32>,
 }

@@ -2,6 +2,7 @@
 
 mod apns_connection;
 mod apns_pool;
+mod ask;
 mod deposits;
 mod https;
 mod reach;
@@ -452,7 +453,7 @@ impl Sender {
         request: Request<Bytes>,
         deadline: Instant,
     ) -> Tried {
-        let pool = match self.apns.pool(apns, &self.options) {
+        let pool = match self.apns.pool(apns, apns.base(), &self.options) {
             Ok(pool) => pool,
             Err(problem) => return Tried::known(config_error(problem)),
         };

@@ -20,7 +20,7 @@ use crate::sender::{Sender, SenderOptions};
 use crate::shared::{Beside, Shared};
 use crate::store::{OpenError, Store, StoreError};
 use crate::webhooks::postman;
-use crate::{chores, http, worker};
+use crate::{chores, expiry, http, token_feed, worker};
 
 /// How long vendor calls and requests under way may take when the bridge stops. Calls end sooner by their own
 /// deadline.
@@ -95,7 +95,10 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
     others.spawn(chores::run_checks(Arc::clone(&shared)));
     others.spawn(history::run(Arc::clone(&shared), operations.clone()));
     others.spawn(feed::run(Arc::clone(&shared), feed_options(&config)));
+    others.spawn(expiry::run(Arc::clone(&shared)));
+    let feed_interval = Duration::from_secs(config.invalid_feed_s);
     let gentle = vec![
+        tokio::spawn(token_feed::run(Arc::clone(&shared), feed_interval, stopped.clone())),
         tokio::spawn(worker::run(Arc::clone(&shared), stopped.clone())),
         tokio::spawn(postman::run(Arc::clone(&shared), stopped.clone())),
         tokio::spawn(http::serve(Arc::clone(&shared), config, operations, listener, stopped)),

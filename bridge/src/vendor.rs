@@ -4,7 +4,7 @@ pub mod apns;
 mod batch;
 pub mod credential;
 pub mod fcm;
-mod form;
+pub(crate) mod form;
 pub mod harmony;
 pub mod honor;
 pub mod huawei;

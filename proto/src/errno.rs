@@ -89,6 +89,7 @@ errors! {
     IdempotencyMismatch = 4003 "idempotency_mismatch" 422 false "The Idempotency-Key was used for another request";
     TooManyCredentials = 4010 "too_many_credentials" 409 false "No further credential fits at this vendor";
     TooManyWebhooks = 4020 "too_many_webhooks" 409 false "No further webhook fits";
+    VendorRefused = 4021 "vendor_refused" 422 false "The vendor refuses it";
     PreconditionFailed = 4030 "precondition_failed" 412 false "The record is in another state than If-Match says";
     SegmentInUse = 4031 "segment_in_use" 409 false "Another segment names it";
     TooManySegments = 4032 "too_many_segments" 409 false "No further segment fits";
@@ -100,6 +101,7 @@ errors! {
     StoreFailed = 5001 "store_failed" 503 true "The store does not take it";
     Stopping = 5002 "stopping" 503 true "The server stops";
     NotOffered = 5003 "not_offered" 501 false "This program does not offer it";
+    VendorFailed = 5020 "vendor_failed" 502 true "The vendor cannot be asked";
 }
 
 #[cfg(test)]

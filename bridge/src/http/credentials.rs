@@ -15,6 +15,7 @@ use super::body::{Json, Params, parse};
 use super::guard::{ADMIN, Guarded};
 use super::problem::{Errno, Problem};
 use crate::credentials::{self, KeptCredential};
+use crate::expiry;
 use crate::lane::CredentialName;
 use crate::limiter::Rates;
 use crate::sender::CredentialKey;
@@ -34,6 +35,7 @@ fn show_kept((name, kept): &(CredentialName, KeptCredential)) -> Value {
         "summary": kept.credential.summary(),
         "rates": kept.rates.or_usual(kept.credential.vendor_name()),
         "updated_at_ms": kept.updated_at_ms,
+        "ends_at_ms": expiry::ends(kept).first().map(|end| end.at_ms),
     })
 }
 
@@ -87,6 +89,8 @@ pub(super) async fn set(
     let rates = fields.remove("rates").map(|rates| parse::<Rates>(rates.to_string().as_bytes()));
     let rates = rates.transpose().map_err(|problem| problem.below("/rates"))?.unwrap_or_default();
     check_rates(&rates)?;
+    let expires = fields.remove("expires_at_ms").map(|at_ms| parse::<u64>(at_ms.to_string().as_bytes()));
+    let expires_at_ms = expires.transpose().map_err(|problem| problem.below("/expires_at_ms"))?;
     let credential: Credential = parse(&serde_json::to_vec(&fields).unwrap_or_default())?;
     credential.validate().map_err(|error| Problem::field(format!("/{}", error.field), error.problem))?;
     if let Credential::Record(record) = &credential
@@ -102,7 +106,8 @@ pub(super) async fn set(
         .store
         .write(move |tx: &mut Tx<'_>| {
             let replaced = credentials::load(tx, &app, vendor, &name)?;
-            let kept = KeptCredential { credential, rates, updated_at_ms: tx.now_ms() };
+            let kept =
+                KeptCredential { rates, expires_at_ms, ..KeptCredential::new(credential, tx.now_ms()) };
             if !credentials::save(tx, &app, &name, &kept)? {
                 return Err(Problem::new(Errno::TooManyCredentials));
             }

@@ -14,8 +14,8 @@ use utoipa_axum::routes;
 
 use super::problem::ProblemBody;
 use super::{
-    Api, aliases, apps, audiences, credentials, dead_tokens, deliveries, devices, messages, operations,
-    receipts, segments, tags, webhooks,
+    Api, aliases, apns_channels, apps, audiences, credentials, dead_tokens, deliveries, devices, messages,
+    operations, receipts, segments, tags, webhooks,
 };
 
 /// The name of the security scheme in the description.
@@ -86,6 +86,8 @@ pub(super) fn described() -> OpenApiRouter<Api> {
         .routes(routes!(messages::show, messages::withdraw, messages::act))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::show))
+        .routes(routes!(apns_channels::list, apns_channels::create))
+        .routes(routes!(apns_channels::show, apns_channels::remove, apns_channels::send))
         .routes(routes!(webhooks::list, webhooks::create))
         .routes(routes!(webhooks::show, webhooks::set, webhooks::remove, webhooks::act))
         .routes(routes!(webhooks::attempts))

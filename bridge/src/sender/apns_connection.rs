@@ -5,6 +5,7 @@
 //!    │ one stream at a time            as many streams as SETTINGS allows      no new stream; open ones end
 //!    └────────────── fault, a verdict ──────────────────────────────────────────┘
 //! ```
+//! With a client certificate the handshake is the proof, and a connection begins as Proven.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,6 +35,8 @@ pub(super) struct Target {
     pub host: String,
     pub port: u16,
     pub tls: Arc<ClientConfig>,
+    /// Whether the handshake proves us, so that Apple allows all streams from the beginning.
+    pub is_proven: bool,
     pub ping_after: Duration,
     pub ping_timeout: Duration,
 }
@@ -90,7 +93,8 @@ impl ApnsConnection {
             .map_err(|error| format!("cannot start HTTP/2: {error}"))?;
         let ping_pong = connection.ping_pong();
         let opened = Arc::new(AtomicU64::new(0));
-        let streams = Mutex::new(Streams { state: State::Unproven, open: 0 });
+        let state = if target.is_proven { State::Proven } else { State::Unproven };
+        let streams = Mutex::new(Streams { state, open: 0 });
         let this = Arc::new(Self { send, streams, opened: Arc::clone(&opened), changed: Notify::new() });
         let weak = Arc::downgrade(&this);
         tasks.spawn(async move {

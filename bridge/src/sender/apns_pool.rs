@@ -22,18 +22,20 @@ const RESENDS_MAX: u32 = 4;
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct PoolKey {
     base: String,
-    team_id: String,
-    key_id: String,
+    team_id: Option<String>,
+    key_id: Option<String>,
+    certificate: Option<String>,
     private_key: Secret,
     ca_pem: Option<String>,
 }
 
 impl PoolKey {
-    fn of(credential: &ApnsCredential) -> Self {
+    fn of(credential: &ApnsCredential, base: &str) -> Self {
         Self {
-            base: credential.base().to_owned(),
+            base: base.to_owned(),
             team_id: credential.team_id.clone(),
             key_id: credential.key_id.clone(),
+            certificate: credential.certificate.clone(),
             private_key: credential.private_key.clone(),
             ca_pem: credential.ca_pem.clone(),
         }
@@ -45,24 +47,27 @@ impl PoolKey {
 pub(super) struct ApnsPools(Mutex<HashMap<PoolKey, Arc<ApnsPool>>>);
 
 impl ApnsPools {
-    /// The pool of this credential.
+    /// The pool of this credential to one of its addresses.
     pub fn pool(
         &self,
         credential: &ApnsCredential,
+        base: &str,
         options: &SenderOptions,
     ) -> Result<Arc<ApnsPool>, &'static str> {
-        let key = PoolKey::of(credential);
+        let key = PoolKey::of(credential, base);
         if let Some(pool) = lock(&self.0).get(&key) {
             return Ok(Arc::clone(pool));
         }
-        let pool = Arc::new(ApnsPool::new(credential, options)?);
+        let pool = Arc::new(ApnsPool::new(credential, base, options)?);
         Ok(Arc::clone(lock(&self.0).entry(key).or_insert(pool)))
     }
 
-    /// Closes the connection of this credential once its open streams ended.
+    /// Closes the connections of this credential once their open streams ended.
     pub fn forget(&self, credential: &ApnsCredential) {
-        if let Some(pool) = lock(&self.0).remove(&PoolKey::of(credential)) {
-            pool.retire_current();
+        for base in [credential.base(), credential.channels_base()] {
+            if let Some(pool) = lock(&self.0).remove(&PoolKey::of(credential, base)) {
+                pool.retire_current();
+            }
         }
     }
 
@@ -91,15 +96,18 @@ struct PoolState {
 }
 
 impl ApnsPool {
-    fn new(credential: &ApnsCredential, options: &SenderOptions) -> Result<Self, &'static str> {
-        let base: http::Uri = credential.base().parse().map_err(|_| "endpoint is not a URL")?;
+    fn new(credential: &ApnsCredential, base: &str, options: &SenderOptions) -> Result<Self, &'static str> {
+        let base: http::Uri = base.parse().map_err(|_| "endpoint is not a URL")?;
         let host = base.host().ok_or("endpoint has no host")?.trim_matches(['[', ']']).to_owned();
-        let mut tls = tls::client_config(credential.ca_pem.as_deref())?;
+        let identity = credential.client_identity();
+        let is_proven = identity.is_some();
+        let mut tls = tls::client_config(credential.ca_pem.as_deref(), identity)?;
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let target = Target {
             host,
             port: base.port_u16().unwrap_or(443),
             tls: Arc::new(tls),
+            is_proven,
             ping_after: options.ping_after,
             ping_timeout: options.ping_timeout,
         };

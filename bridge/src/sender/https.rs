@@ -61,7 +61,7 @@ impl HttpsClients {
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(self.connect_deadline));
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls::client_config(ca_pem)?)
+            .with_tls_config(tls::client_config(ca_pem, None)?)
             .https_or_http() // http only to this machine: the credential's check saw to that
             .enable_all_versions()
             .wrap_connector(tcp);

@@ -75,6 +75,29 @@ pub fn credential_name(key: &[u8]) -> Option<CredentialName> {
     CredentialName::parse(std::str::from_utf8(name).ok()?).ok()
 }
 
+/// Whose credential stands under a key of [`credentials`], and its name.
+pub fn credential_owner(key: &[u8]) -> Option<(AppId, VendorName, String)> {
+    let mut parts = key.strip_prefix(b"c")?.split(|byte| *byte == 0).map(std::str::from_utf8);
+    let app = AppId::parse(parts.next()?.ok()?).ok()?;
+    let vendor = parts.next()?.ok()?.parse().ok()?;
+    let name = parts.next().and_then(Result::ok).filter(|name| !name.is_empty()).unwrap_or("default");
+    Some((app, vendor, name.to_owned()))
+}
+
+fn beside(kind: u8, credential: &[u8]) -> Vec<u8> {
+    [&[kind], credential].concat()
+}
+
+/// `apps`: what was told about the end of the credential under this key.
+pub fn told_expiry(credential: &[u8]) -> Vec<u8> {
+    beside(b'e', credential)
+}
+
+/// `apps`: how far the feed of dead device tokens was read with the credential under this key.
+pub fn feed_position(credential: &[u8]) -> Vec<u8> {
+    beside(b'o', credential)
+}
+
 /// `apps`: which device tokens an app's credentials at a vendor are for.
 pub fn addresses(app: &AppId, vendor: VendorName) -> Vec<u8> {
     key(b'r', &[app.as_str(), vendor.as_str()])

@@ -1,22 +1,31 @@
-//! Apple's push service over HTTP/2: one POST per device token, proved by a signed token of our own.
+//! Apple's push service over HTTP/2: one POST per device token, proved by a signed token of our own or a certificate.
 //!
 //! Rules from Apple's "Sending notification requests to APNs", "Handling notification responses from APNs" and
 //! "Establishing a token-based connection to APNs". See `docs/vendors/apns.md`.
 
+pub(crate) mod certificate;
+pub mod channels;
+mod form;
+mod push_type;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
 
 use super::credential::{CredentialError, Environment, Secret, check_ca, check_endpoint};
-use super::shorten::{Parts, fit};
 use super::{
-    Account, Answer, CannotSend, Login, LoginStep, Priority, Push, PushKind, Scope, Vendor, VendorName,
-    Verdict, is_reserved_data_key, merge, reason, retry_after,
+    Account, Answer, CannotSend, Login, LoginStep, Priority, Push, Scope, Vendor, VendorName, Verdict,
+    is_reserved_data_key, reason, retry_after,
 };
+use form::Form;
+pub use push_type::PushType;
 
 /// Largest payload of every push type but VoIP, in bytes.
 pub const PAYLOAD_MAX: usize = 4096;
@@ -29,27 +38,78 @@ pub const SERVER_FAULT_WAIT: Duration = Duration::from_secs(15 * 60);
 /// How long a connection may not be used after too many token updates.
 pub const TOKEN_UPDATE_WINDOW: Duration = Duration::from_secs(20 * 60);
 
-/// An app's token key at Apple.
+/// An app at Apple: a token key (`key_id`, `team_id` and the `.p8` file), or a certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Fields")]
 pub struct ApnsCredential {
     /// The 10 characters that name the key.
-    pub key_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
     /// The 10 characters that name the developer team.
-    pub team_id: String,
-    /// The app's bundle id, which is the push topic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub team_id: Option<String>,
+    /// The certificate and what leads from it to Apple's authority, as PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// The app's bundle id, which is the push topic; when it is left out, that of the certificate.
     pub bundle_id: String,
-    /// The content of the `.p8` file: a P-256 key in PKCS#8, as PEM.
+    /// The content of the `.p8` file, a P-256 key in PKCS#8; or the certificate's key. Both as PEM.
     pub private_key: Secret,
     /// Where the device tokens come from.
-    #[serde(default)]
     pub environment: Environment,
     /// Replaces Apple's address, for proxies and tests: `https://host:port`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// The same for the address where broadcast channels are made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channels_endpoint: Option<String>,
     /// Certificates to trust besides the public ones, as PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_pem: Option<String>,
+}
+
+/// What is entered.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    key_id: Option<String>,
+    team_id: Option<String>,
+    certificate: Option<String>,
+    bundle_id: Option<String>,
+    private_key: Secret,
+    #[serde(default)]
+    environment: Environment,
+    endpoint: Option<String>,
+    channels_endpoint: Option<String>,
+    ca_pem: Option<String>,
+}
+
+impl From<Fields> for ApnsCredential {
+    fn from(fields: Fields) -> Self {
+        let of_certificate = || certificate::read(fields.certificate.as_deref()?)?.bundle_id;
+        let bundle_id = fields.bundle_id.clone().or_else(of_certificate).unwrap_or_default();
+        let Fields { key_id, team_id, certificate, private_key, environment, .. } = fields;
+        let Fields { endpoint, channels_endpoint, ca_pem, .. } = fields;
+        Self {
+            key_id,
+            team_id,
+            certificate,
+            bundle_id,
+            private_key,
+            environment,
+            endpoint,
+            channels_endpoint,
+            ca_pem,
+        }
+    }
+}
+
+/// How the app proves itself.
+enum Proof<'a> {
+    /// With a signed token in each request.
+    Token { key_id: &'a str, team_id: &'a str },
+    /// With a certificate in the TLS handshake.
+    Certificate(&'a str),
 }
 
 #[derive(Serialize)]
@@ -75,54 +135,115 @@ impl ApnsCredential {
         }
     }
 
-    pub(super) fn validate(&self) -> Result<(), CredentialError> {
+    /// The address where broadcast channels are made and looked at, which is another one at Apple.
+    pub fn channels_base(&self) -> &str {
+        match (&self.channels_endpoint, self.environment) {
+            (Some(endpoint), _) => endpoint.trim_end_matches('/'),
+            (None, Environment::Production) => "https://api-manage-broadcast.push.apple.com:2196",
+            (None, Environment::Sandbox) => "https://api-manage-broadcast.sandbox.push.apple.com:2195",
+        }
+    }
+
+    fn proof(&self) -> Result<Proof<'_>, CredentialError> {
         let is_id = |id: &str| id.len() == 10 && id.bytes().all(|b| b.is_ascii_alphanumeric());
-        if !is_id(&self.key_id) {
-            return Err(CredentialError::new("key_id", "has 10 letters and digits"));
+        match (&self.key_id, &self.team_id, &self.certificate) {
+            (None, None, Some(certificate)) => Ok(Proof::Certificate(certificate)),
+            (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
+                Err(CredentialError::new("certificate", "goes without key_id and team_id"))
+            }
+            (Some(key_id), _, None) if !is_id(key_id) => {
+                Err(CredentialError::new("key_id", "has 10 letters and digits"))
+            }
+            (Some(key_id), Some(team_id), None) if is_id(team_id) => Ok(Proof::Token { key_id, team_id }),
+            (Some(_), _, None) => Err(CredentialError::new("team_id", "has 10 letters and digits")),
+            (None, _, None) => Err(CredentialError::new("key_id", "has 10 letters and digits")),
         }
-        if !is_id(&self.team_id) {
-            return Err(CredentialError::new("team_id", "has 10 letters and digits"));
-        }
+    }
+
+    pub(super) fn validate(&self) -> Result<(), CredentialError> {
+        let proof = self.proof()?;
         let in_bundle_id = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'-' || b == b'_';
-        if self.bundle_id.is_empty()
-            || self.bundle_id.len() > 255
-            || !self.bundle_id.bytes().all(in_bundle_id)
-        {
+        let is_bundle_id =
+            (1..=255).contains(&self.bundle_id.len()) && self.bundle_id.bytes().all(in_bundle_id);
+        match proof {
+            Proof::Token { .. } => {
+                self.sign(0).map(|_| ()).map_err(|problem| CredentialError::new("private_key", problem))?;
+            }
+            Proof::Certificate(pem) => self.check_certificate(pem)?,
+        }
+        if !is_bundle_id {
             return Err(CredentialError::new("bundle_id", "has 1 to 255 letters, digits, dots and hyphens"));
         }
-        if let Some(endpoint) = &self.endpoint {
-            check_endpoint("endpoint", endpoint, true)?;
+        for (field, endpoint) in
+            [("endpoint", &self.endpoint), ("channels_endpoint", &self.channels_endpoint)]
+        {
+            if let Some(endpoint) = endpoint {
+                check_endpoint(field, endpoint, true)?;
+            }
         }
-        check_ca(self.ca_pem.as_deref())?;
-        self.sign(0).map(|_| ()).map_err(|problem| CredentialError::new("private_key", problem))
+        check_ca(self.ca_pem.as_deref())
+    }
+
+    fn check_certificate(&self, pem: &str) -> Result<(), CredentialError> {
+        let facts = certificate::read(pem).ok_or(CredentialError::new(
+            "certificate",
+            "is no certificate in PEM (convert a .p12 with openssl)",
+        ))?;
+        if !facts.topics.is_empty() && !facts.topics.contains(&self.bundle_id) {
+            return Err(CredentialError::new("bundle_id", "is no topic of the certificate"));
+        }
+        self.client_identity()
+            .map(|_| ())
+            .ok_or(CredentialError::new("private_key", "is not the certificate's private key in PEM"))
+    }
+
+    /// The certificates and the key for the TLS handshake; `None` for a token key, or when they do not fit.
+    pub(crate) fn client_identity(&self) -> Option<Arc<CertifiedKey>> {
+        let chain: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(self.certificate.as_deref()?.as_bytes()).collect();
+        let key = PrivateKeyDer::from_pem_slice(self.private_key.reveal().as_bytes()).ok()?;
+        let provider = rustls::crypto::ring::default_provider();
+        CertifiedKey::from_der(chain.ok()?, key, &provider).ok().map(Arc::new)
+    }
+
+    /// When the certificate ends, in milliseconds since 1970.
+    pub(crate) fn not_after_ms(&self) -> Option<u64> {
+        certificate::first_end_ms(self.certificate.as_deref()?)
     }
 
     pub(super) fn summary(&self) -> String {
-        let Self { key_id, team_id, bundle_id, .. } = self;
-        format!("apns, team {team_id}, key {key_id}, {bundle_id} at {}", self.base())
+        let proof = match self.proof() {
+            Ok(Proof::Token { key_id, team_id }) => format!("team {team_id}, key {key_id}"),
+            Ok(Proof::Certificate(_)) | Err(_) => "certificate".to_owned(),
+        };
+        format!("apns, {proof}, {} at {}", self.bundle_id, self.base())
     }
 
     /// A provider token: `{"alg":"ES256","kid"}` and `{"iss","iat"}`, nothing else.
     fn sign(&self, now_ms: u64) -> Result<String, &'static str> {
         const NOT_A_KEY: &str = "is not a P-256 private key in PEM (the whole content of the .p8 file)";
         let key = EncodingKey::from_ec_pem(self.private_key.reveal().as_bytes()).map_err(|_| NOT_A_KEY)?;
-        let header = Header { typ: None, kid: Some(self.key_id.clone()), ..Header::new(Algorithm::ES256) };
-        let claims = Claims { iss: &self.team_id, iat: now_ms / 1000 };
+        let header = Header { typ: None, kid: self.key_id.clone(), ..Header::new(Algorithm::ES256) };
+        let claims = Claims { iss: self.team_id.as_deref().unwrap_or_default(), iat: now_ms / 1000 };
         jsonwebtoken::encode(&header, &claims, &key).map_err(|_| NOT_A_KEY)
     }
 }
 
 impl Vendor for ApnsCredential {
     fn login(&self, now_ms: u64) -> Result<LoginStep, CannotSend> {
+        if self.certificate.is_some() {
+            return Ok(LoginStep::None);
+        }
         let token = self.sign(now_ms).map_err(|_| CannotSend::Config("private_key cannot sign"))?;
         let renew_at_ms = now_ms.saturating_add(TOKEN_RENEW_AFTER.as_millis() as u64);
         Ok(LoginStep::Made(Login { token: Secret::new(token), renew_at_ms }))
     }
 
     fn account(&self) -> Option<Account> {
+        let (key_id, team_id) = (self.key_id.as_ref()?, self.team_id.as_ref()?);
         Some(Account {
             vendor: VendorName::Apns,
-            name: format!("{} {}", self.team_id, self.key_id),
+            name: format!("{team_id} {key_id}"),
             secret: self.private_key.clone(),
             ca_pem: None,
             // Apple refuses a connection that sees tokens more often; a younger token is refused for another
@@ -147,14 +268,14 @@ impl Vendor for ApnsCredential {
         if push.data.keys().any(|key| is_reserved_data_key(key)) {
             return Err(CannotSend::Payload("data has a reserved key"));
         }
-        let (payload, shortened) = fit(push, PAYLOAD_MAX, |parts| payload(push, parts))
-            .ok_or(CannotSend::Payload("payload is too large"))?;
+        let form = Form::of(push, self, now_ms)?;
+        let (payload, shortened) = form.payload().ok_or(CannotSend::Payload("payload is too large"))?;
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(format!("{}/3/device/{}", self.base(), push.token.as_str()))
             .body(Bytes::from(payload.to_string()))
             .map_err(|_| CannotSend::Config("endpoint makes no URL"))?;
-        *request.headers_mut() = self.headers(push, login, now_ms)?;
+        *request.headers_mut() = self.headers(&form, login, now_ms)?;
         if let Some(shortened) = shortened {
             request.extensions_mut().insert(shortened);
         }
@@ -172,7 +293,7 @@ impl Vendor for ApnsCredential {
 }
 
 impl ApnsCredential {
-    fn headers(&self, push: &Push, login: Option<&str>, now_ms: u64) -> Result<HeaderMap, CannotSend> {
+    fn headers(&self, form: &Form<'_>, login: Option<&str>, now_ms: u64) -> Result<HeaderMap, CannotSend> {
         let mut headers = HeaderMap::with_capacity(8);
         let mut add = |name: &'static str, text: &str| match HeaderValue::from_str(text) {
             Ok(value) => {
@@ -181,17 +302,21 @@ impl ApnsCredential {
             }
             Err(_) => Err(CannotSend::Config("a header value has a control character")),
         };
-        let (push_type, priority) = type_and_priority(push);
-        add("apns-topic", &self.bundle_id)?;
-        add("apns-push-type", push_type)?;
-        add("apns-priority", priority)?;
+        let push = form.push;
+        add("apns-topic", &format!("{}{}", self.bundle_id, form.push_type.topic_suffix()))?;
+        add("apns-push-type", form.push_type.as_str())?;
+        add("apns-priority", &form.priority.to_string())?;
         add("apns-id", &push.id.to_string())?;
-        add("apns-collapse-id", &collapse_id(push))?;
-        if let Some(expires_at_ms) = push.expires_at_ms {
-            if expires_at_ms <= now_ms {
-                return Err(CannotSend::Payload("push has expired"));
-            }
-            add("apns-expiration", &expires_at_ms.div_ceil(1000).to_string())?;
+        add("apns-collapse-id", &form.own.collapse_id.clone().unwrap_or_else(|| collapse_id(push)))?;
+        if push.expires_at_ms.is_some_and(|expires_at_ms| expires_at_ms <= now_ms) {
+            return Err(CannotSend::Payload("push has expired"));
+        }
+        let usual = push.expires_at_ms.map(|expires_at_ms| expires_at_ms.div_ceil(1000));
+        if let Some(expiration) = form.expiration(usual) {
+            add("apns-expiration", &expiration.to_string())?;
+        }
+        if self.certificate.is_some() {
+            return Ok(headers); // the handshake proved us
         }
         let login = login.ok_or(CannotSend::Config("no provider token"))?;
         add("authorization", &format!("bearer {login}"))?;
@@ -199,15 +324,6 @@ impl ApnsCredential {
             value.set_sensitive(true); // never enters an HPACK table, as Apple asks
         }
         Ok(headers)
-    }
-}
-
-/// Background pushes with priority 10 are an error at Apple.
-fn type_and_priority(push: &Push) -> (&'static str, &'static str) {
-    match (push.kind, push.priority) {
-        (PushKind::Alert, Priority::High | Priority::Normal) => ("alert", "10"),
-        (PushKind::Alert, Priority::Low) => ("alert", "5"),
-        (PushKind::Data, _) => ("background", "5"),
     }
 }
 
@@ -221,58 +337,6 @@ fn collapse_id(push: &Push) -> String {
     }
     let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn payload(push: &Push, parts: &Parts<'_>) -> Value {
-    let mut root = Map::new();
-    if let Some(data) = parts.data {
-        root.extend(data.clone());
-    }
-    root.insert("aps".to_owned(), aps(push, parts));
-    if parts.has_extras {
-        for (name, value) in [("image", &push.image), ("click", &push.click)] {
-            if let Some(text) = value {
-                root.entry(name).or_insert_with(|| text.as_str().into());
-            }
-        }
-    }
-    let mut payload = Value::Object(root);
-    if parts.has_extras && push.overrides.is_object() {
-        merge(&mut payload, &push.overrides);
-    }
-    if let Value::Object(root) = &mut payload {
-        root.insert("mid".to_owned(), push.id.to_string().into());
-        if parts.is_cut {
-            root.insert("cut".to_owned(), "1".into());
-        }
-    }
-    payload
-}
-
-fn aps(push: &Push, parts: &Parts<'_>) -> Value {
-    if push.kind == PushKind::Data {
-        return json!({"content-available": 1});
-    }
-    let mut aps = Map::new();
-    let texts = [("title", &parts.title), ("body", &parts.body)];
-    let alert: Map<String, Value> = texts
-        .into_iter()
-        .filter_map(|(name, text)| Some((name.to_owned(), text.as_deref()?.into())))
-        .collect();
-    aps.insert("alert".to_owned(), Value::Object(alert));
-    if parts.has_extras {
-        let texts = [("sound", &push.sound), ("thread-id", &push.channel), ("category", &push.category)];
-        aps.extend(
-            texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text.as_deref()?.into()))),
-        );
-        if push.image.is_some() {
-            aps.insert("mutable-content".to_owned(), 1.into()); // lets the app's extension fetch the picture
-        }
-    }
-    if let Some(badge) = push.badge {
-        aps.insert("badge".to_owned(), badge.into());
-    }
-    Value::Object(aps)
 }
 
 fn vendor_id(headers: &HeaderMap) -> Option<String> {

@@ -33,7 +33,7 @@ pub(super) fn post(uri: &str, content_type: &str, body: Bytes) -> Result<Request
 }
 
 /// Puts a secret into a header, which no log and no header compression shows.
-pub(super) fn secret_header(
+pub(crate) fn secret_header(
     request: &mut Request<Bytes>,
     name: HeaderName,
     value: &str,

@@ -33,6 +33,8 @@ pub const TTL_MAX_S: u64 = 864_000;
 /// hundred kilobytes.
 pub const BATCH_MAX: usize = 100;
 
+/// Where invalid registration ids are told.
+const FEED_BASE: &str = "https://feedback.push.oppomobile.com";
 /// A login lives for 24 hours; we take a new one earlier, so that a clock a little off does no harm.
 const LOGIN_LIFE_S: u64 = 20 * 3600;
 /// The style whose text unfolds to [`CONTENT_MAX`] characters.
@@ -87,6 +89,9 @@ pub struct OppoCredential {
     /// Replaces OPPO's address, for proxies and tests: `https://host:port`, or `http` on this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// Replaces the address of OPPO's feed of invalid registration ids, in the same way; without it `endpoint` counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed_endpoint: Option<String>,
     /// Certificates to trust besides the public ones, as PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_pem: Option<String>,
@@ -111,7 +116,43 @@ impl OppoCredential {
             }
         }
         check_receipt_secret(self.receipt_secret.as_ref())?;
+        if let Some(endpoint) = &self.feed_endpoint {
+            super::credential::check_endpoint("feed_endpoint", endpoint, false)?;
+        }
         check_way(self.endpoint.as_deref(), self.ca_pem.as_deref())
+    }
+
+    /// Whether OPPO has a feed of invalid registration ids for this region: in China only.
+    pub(crate) fn has_feed(&self) -> bool {
+        self.region == Region::China
+    }
+
+    /// Asks for the next invalid registration ids, at most 500. OPPO forgets what it has told.
+    pub(crate) fn feed_request(&self, login: Option<&str>) -> Result<Request<Bytes>, CannotSend> {
+        let login = login.ok_or(CannotSend::Config("no auth token"))?;
+        let base = self.feed_endpoint.as_deref().or(self.endpoint.as_deref()).unwrap_or(FEED_BASE);
+        let token: String = form_urlencoded::byte_serialize(login.as_bytes()).collect();
+        let path = "/server/v1/feedback/fetch_invalid_regidList";
+        Request::get(format!("{}{path}?auth_token={token}", base.trim_end_matches('/')))
+            .body(Bytes::new())
+            .map_err(|_| CannotSend::Config("the address makes no URL"))
+    }
+
+    /// Reads a page of the feed; an empty one is the last. No page tells its form, so every list of texts counts.
+    ///
+    /// # Errors
+    /// The verdict when OPPO does not tell.
+    pub(crate) fn read_feed(&self, answer: &Answer, now_ms: u64) -> Result<Vec<String>, Verdict> {
+        let body = json_body(answer);
+        if code(&body, "code") != Some(0) {
+            return Err(self.verdict(answer, now_ms));
+        }
+        let lists: Vec<&Vec<Value>> = match body.get("data") {
+            Some(Value::Array(list)) => vec![list],
+            Some(Value::Object(fields)) => fields.values().filter_map(Value::as_array).collect(),
+            _ => Vec::new(),
+        };
+        Ok(lists.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect())
     }
 
     pub(super) fn summary(&self) -> String {

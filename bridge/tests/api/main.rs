@@ -8,11 +8,13 @@
     reason = "a test that cannot go on should stop"
 )]
 
+mod apns;
 mod audience;
 mod batch;
 mod broker;
 mod console;
 mod credentials;
+mod dead_feed;
 mod delivery;
 mod lanes;
 mod openapi;

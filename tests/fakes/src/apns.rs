@@ -1,5 +1,6 @@
 //! A fake APNs: HTTP/2 over TLS with its own authority, strict rules, and answers as told.
 
+mod channels;
 mod connection;
 mod io;
 mod rules;
@@ -20,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::FakeError;
 use crate::log::{CallLog, lock};
+use crate::tls::{Identity, app_identity};
 use rules::Account;
 
 /// How a fake APNs behaves from its start.
@@ -46,12 +48,23 @@ pub struct ApnsAnswer {
     pub timestamp: Option<u64>,
     /// No answer at all, as long as the connection lives.
     pub hangs: bool,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// The whole body, where it is no error's.
+    pub body: Option<Value>,
 }
 
 impl ApnsAnswer {
     /// Taken.
     pub fn ok() -> Self {
-        Self { status: 200, reason: String::new(), timestamp: None, hangs: false }
+        Self {
+            status: 200,
+            reason: String::new(),
+            timestamp: None,
+            hangs: false,
+            headers: Vec::new(),
+            body: None,
+        }
     }
 
     /// An error with a reason.
@@ -102,6 +115,7 @@ pub struct FakeApns {
     address: SocketAddr,
     ca_pem: String,
     private_key: String,
+    identity: Identity,
     task: JoinHandle<()>,
 }
 
@@ -109,6 +123,7 @@ struct Shared {
     account: Account,
     options: FakeApnsOptions,
     script: Mutex<Script>,
+    channels: Mutex<channels::Channels>,
     log: CallLog<ApnsCall>,
     provider_tokens: Mutex<HashSet<String>>,
     connections: AtomicUsize,
@@ -158,11 +173,12 @@ impl FakeApns {
             topic: "com.example.reveille".to_owned(),
             public_key: DecodingKey::from_ec_pem(key.public_key_pem().as_bytes())?,
         };
+        let identity = app_identity(&tls.issuer, &account.topic)?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::new(account, options));
         let task = tokio::spawn(serve(Arc::clone(&shared), listener, tls.config.into()));
-        Ok(Self { shared, address, ca_pem: tls.ca_pem, private_key: key.serialize_pem(), task })
+        Ok(Self { shared, address, ca_pem: tls.ca_pem, private_key: key.serialize_pem(), identity, task })
     }
 
     /// `https://127.0.0.1:port`.
@@ -185,7 +201,16 @@ impl FakeApns {
         json!({
             "vendor": "apns", "key_id": self.shared.account.key_id, "team_id": self.shared.account.team_id,
             "bundle_id": self.shared.account.topic, "private_key": self.private_key, "environment": "sandbox",
-            "endpoint": self.endpoint(), "ca_pem": self.ca_pem,
+            "endpoint": self.endpoint(), "channels_endpoint": self.endpoint(), "ca_pem": self.ca_pem,
+        })
+    }
+
+    /// A credential with a certificate instead of a token key; the topic stands in the certificate.
+    pub fn certificate_credential(&self) -> Value {
+        json!({
+            "vendor": "apns", "certificate": self.identity.certificate_pem, "private_key": self.identity.key_pem,
+            "environment": "sandbox", "endpoint": self.endpoint(), "channels_endpoint": self.endpoint(),
+            "ca_pem": self.ca_pem,
         })
     }
 
@@ -288,6 +313,7 @@ impl Shared {
             account,
             options,
             script: Mutex::default(),
+            channels: Mutex::default(),
             log: CallLog::default(),
             provider_tokens: Mutex::default(),
             connections: AtomicUsize::new(0),

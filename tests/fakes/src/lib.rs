@@ -25,6 +25,9 @@ pub enum FakeError {
     /// The TLS library refused its own certificate.
     #[error("cannot set up tls: {0}")]
     Tls(#[from] rustls::Error),
+    /// The TLS library takes no certificates of clients.
+    #[error("cannot verify clients")]
+    NoVerifier,
     /// A key that cannot be read back.
     #[error("cannot read a key: {0}")]
     Key(#[from] jsonwebtoken::errors::Error),

@@ -26,6 +26,9 @@ pub use web_push::Browser;
 /// The longest body that is read; more than any request may have, batches of a hundred whole messages included.
 const BODY_MAX: usize = 4 * 1024 * 1024;
 
+/// Device tokens in one page of OPPO's feed.
+const FEED_PAGE: usize = 500;
+
 /// The vendors that this fake knows, by their names in the bridge.
 pub const VENDORS: [&str; 11] =
     ["huawei", "harmony", "honor", "xiaomi", "oppo", "vivo", "meizu", "web_push", "wns", "wechat", "webhook"];
@@ -85,6 +88,10 @@ struct Script {
     refused: HashSet<String>,
     /// Messages that were handed in, by vendor and the name given: the id of ours and the message.
     deposits: HashMap<(&'static str, String), (String, Value)>,
+    /// Device tokens that OPPO's feed tells of, and forgets then.
+    invalid: Vec<String>,
+    /// How often the feed was asked.
+    feeds: usize,
     faults: HashMap<&'static str, Fault>,
     logins: HashMap<&'static str, usize>,
     access_tokens: HashSet<(&'static str, String)>,
@@ -109,6 +116,8 @@ enum Understood {
     Deposit(Pushed),
     /// A push.
     Push(Pushed),
+    /// Which device tokens died, asked with this login.
+    Feed(String),
 }
 
 /// A push that keeps the vendor's rules.
@@ -180,6 +189,17 @@ impl FakeVendors {
     /// From now on this device token is refused as dead in every batch; the rest of the batch is taken.
     pub fn refuse_in_batches(&self, token: &str) {
         lock(&self.shared.script).refused.insert(token.to_owned());
+    }
+
+    /// OPPO's feed tells of these device tokens when it is asked next, 500 at a time, and forgets them then.
+    pub fn invalidate(&self, tokens: impl IntoIterator<Item = String>) {
+        lock(&self.shared.script).invalid.extend(tokens);
+    }
+
+    /// How many device tokens the feed has not told of yet, and how often it was asked.
+    pub fn feed(&self) -> (usize, usize) {
+        let script = lock(&self.shared.script);
+        (script.invalid.len(), script.feeds)
     }
 
     /// Makes a vendor ill, or well again with `None`.
@@ -282,6 +302,7 @@ impl Shared {
                 script.access_tokens.insert((vendor, token.clone()));
                 (200, answer(&token))
             }
+            Ok(Understood::Feed(login)) => self.feed(vendor, &login),
             Ok(Understood::Deposit(pushed)) => self.deposit(vendor, pushed),
             Ok(Understood::Push(pushed)) => self.push(vendor, pushed),
             Err((status, why)) => {
@@ -289,6 +310,17 @@ impl Shared {
                 (status, json!({"error": why}))
             }
         }
+    }
+
+    fn feed(&self, vendor: &'static str, login: &str) -> (u16, Value) {
+        let mut script = lock(&self.script);
+        if !script.access_tokens.contains(&(vendor, login.to_owned())) {
+            return (200, json!({"code": 11, "message": "invalid auth token"}));
+        }
+        script.feeds += 1;
+        let page = script.invalid.len().min(FEED_PAGE);
+        let told: Vec<String> = script.invalid.drain(..page).collect();
+        (200, json!({"code": 0, "message": "success", "data": {"registration_ids": told}}))
     }
 
     fn deposit(&self, vendor: &'static str, pushed: Pushed) -> (u16, Value) {

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::vendor::shorten::Shortened;
-use crate::vendor::{Credential, DeviceToken};
+use crate::vendor::{Credential, DeviceToken, PushKind, merge};
 use proptest::prelude::*;
 use reveille_proto::ids::{AppId, MessageId};
+use serde_json::{Value, json};
 
 /// A P-256 key made for these tests alone; it protects nothing.
 const KEY: &str = "-----BEGIN PRIVATE KEY-----
@@ -16,12 +17,14 @@ EiH+VigVzJNZGccJEbk7cbpfQOfeczJWO10sq4dtSrFnG2LgdGF1u3+t
 
 fn credential() -> ApnsCredential {
     ApnsCredential {
-        key_id: "ABC123DEFG".to_owned(),
-        team_id: "TEAM000001".to_owned(),
+        key_id: Some("ABC123DEFG".to_owned()),
+        team_id: Some("TEAM000001".to_owned()),
+        certificate: None,
         bundle_id: "com.example.app".to_owned(),
         private_key: Secret::new(KEY),
         environment: Environment::Production,
         endpoint: None,
+        channels_endpoint: None,
         ca_pem: None,
     }
 }
@@ -242,9 +245,12 @@ fn a_provider_token_has_exactly_the_fields_that_apple_names() {
 #[test]
 fn a_wrong_credential_names_its_field() {
     assert_eq!(Credential::Apns(credential()).validate(), Ok(()));
-    let table: [(&str, ApnsCredential); 7] = [
-        ("key_id", ApnsCredential { key_id: "short".to_owned(), ..credential() }),
-        ("team_id", ApnsCredential { team_id: "TEAM 00001".to_owned(), ..credential() }),
+    let table: [(&str, ApnsCredential); 10] = [
+        ("key_id", ApnsCredential { key_id: Some("short".to_owned()), ..credential() }),
+        ("team_id", ApnsCredential { team_id: Some("TEAM 00001".to_owned()), ..credential() }),
+        ("key_id", ApnsCredential { key_id: None, ..credential() }),
+        ("team_id", ApnsCredential { team_id: None, ..credential() }),
+        ("certificate", ApnsCredential { certificate: Some("x".to_owned()), ..credential() }),
         ("bundle_id", ApnsCredential { bundle_id: "a/b".to_owned(), ..credential() }),
         ("private_key", ApnsCredential { private_key: Secret::new("not a key"), ..credential() }),
         ("private_key", ApnsCredential { private_key: Secret::new(KEY.replace('M', "N")), ..credential() }),
@@ -308,4 +314,146 @@ proptest! {
         prop_assert_eq!(json["mid"].as_str().unwrap(), push.id.to_string());
         prop_assert!(json["aps"].is_object());
     }
+}
+
+/// A certificate for a bundle id, with Apple's extension, made with rcgen.
+fn certified() -> ApnsCredential {
+    let fake = FAKE.get_or_init(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let fake = runtime.block_on(reveille_fakes::FakeApns::start()).unwrap();
+        fake.certificate_credential()
+    });
+    let Ok(Credential::Apns(apns)) = serde_json::from_value(fake.clone()) else { panic!("no credential") };
+    apns
+}
+
+static FAKE: std::sync::OnceLock<Value> = std::sync::OnceLock::new();
+
+#[test]
+fn a_certificate_says_its_topic_and_its_end_and_needs_its_own_key() {
+    let apns = certified();
+    assert_eq!(Credential::Apns(apns.clone()).validate(), Ok(()));
+    assert_eq!(apns.bundle_id, "com.example.reveille", "of the certificate's UID");
+    let facts = certificate::read(apns.certificate.as_deref().unwrap()).unwrap();
+    assert_eq!(facts.topics, ["com.example.reveille", "com.example.reveille.voip"]);
+    assert_eq!(apns.not_after_ms(), Some(facts.not_after_ms));
+    assert!(apns.account().is_none() && matches!(apns.login(0), Ok(LoginStep::None)));
+    let request = apns.request(&push(), None, 1_000).unwrap();
+    assert_eq!(
+        (header(&request, "authorization"), header(&request, "apns-topic")),
+        (None, Some("com.example.reveille"))
+    );
+    assert!(apns.summary().contains("certificate"));
+    for (field, wrong) in [
+        ("bundle_id", ApnsCredential { bundle_id: "com.example.other".to_owned(), ..apns.clone() }),
+        ("private_key", ApnsCredential { private_key: Secret::new(KEY), ..apns.clone() }),
+        ("certificate", ApnsCredential { certificate: Some("PEM".to_owned()), ..apns.clone() }),
+        ("certificate", ApnsCredential { key_id: Some("ABC123DEFG".to_owned()), ..apns.clone() }),
+    ] {
+        assert_eq!(wrong.validate().unwrap_err().field, field);
+    }
+    let stored = serde_json::to_string(&Credential::Apns(apns.clone())).unwrap();
+    assert_eq!(serde_json::from_str::<Credential>(&stored).unwrap(), Credential::Apns(apns));
+}
+
+fn of_type(name: &str, more: Value) -> Push {
+    let mut overrides = json!({"headers": {"apns-push-type": name}});
+    merge(&mut overrides, &more);
+    Push { overrides, kind: PushKind::Data, ..push() }
+}
+
+#[test]
+fn every_push_type_has_its_topic_priority_and_payload() {
+    let mdm = json!({"mdm": "magic"});
+    let state = json!({"score": 1}).as_object().unwrap().clone();
+    for (name, suffix, priority, aps) in [
+        ("alert", "", "10", json!({"alert": {}})),
+        ("background", "", "5", json!({"content-available": 1})),
+        ("voip", ".voip", "10", json!({})),
+        ("complication", ".complication", "5", json!({})),
+        ("fileprovider", ".pushkit.fileprovider", "5", json!({})),
+        ("location", ".location-query", "5", json!({})),
+        (
+            "liveactivity",
+            ".push-type.liveactivity",
+            "10",
+            json!({"timestamp": 1, "event": "update", "content-state": {"score": 1}}),
+        ),
+        ("pushtotalk", ".voip-ptt", "10", json!({})),
+        ("widgets", ".push-type.widgets", "5", json!({"content-changed": true})),
+        ("controls", ".push-type.controls", "5", json!({"content-changed": true})),
+        ("mdm", "", "10", Value::Null),
+    ] {
+        let more = if name == "mdm" { mdm.clone() } else { json!({}) };
+        let push = Push { data: state.clone(), ..of_type(name, more) };
+        let request = request(&push);
+        assert_eq!(header(&request, "apns-push-type"), Some(name));
+        let topic = format!("com.example.app{suffix}");
+        assert_eq!(header(&request, "apns-topic"), Some(topic.as_str()), "{name}");
+        assert_eq!(header(&request, "apns-priority"), Some(priority), "{name}");
+        let payload = json_of(&push);
+        assert_eq!(payload.get("aps").cloned().unwrap_or_default(), aps, "{name}");
+        assert_eq!(payload.get("headers"), None, "{name}");
+        if name == "mdm" {
+            assert_eq!(payload, mdm, "nothing else may stand there");
+        }
+        let expiration = header(&request, "apns-expiration");
+        assert_eq!(expiration, (name == "pushtotalk").then_some("0"), "{name}");
+    }
+    assert_eq!(PushType::ALL.len(), 11);
+}
+
+#[test]
+fn what_apple_refuses_of_a_push_type_is_not_sent() {
+    let refused = |credential: &ApnsCredential, push: &Push| {
+        credential.request(push, Some("jwt"), 1_000).map(drop).unwrap_err()
+    };
+    for (name, more) in [
+        ("background", json!({"headers": {"apns-priority": 10}})),
+        ("pushtotalk", json!({"headers": {"apns-priority": 5}})),
+        ("alert", json!({"headers": {"apns-priority": 7}})),
+        ("alert", json!({"headers": {"apns-collapse-id": "k".repeat(65)}})),
+        ("alert", json!({"headers": {"authorization": "bearer x"}})),
+        ("silent", json!({})),
+        ("mdm", json!({})),
+    ] {
+        let refusal = refused(&credential(), &of_type(name, more.clone()));
+        assert!(matches!(refusal, CannotSend::Payload(_)), "{name} {more} {refusal:?}");
+    }
+    let location = refused(&certified(), &of_type("location", json!({})));
+    assert!(matches!(location, CannotSend::Config(_)));
+}
+
+#[test]
+fn a_call_may_be_larger_and_a_live_activity_is_whole_or_not_sent() {
+    let data = |bytes: usize| json!({"d": "x".repeat(bytes)}).as_object().unwrap().clone();
+    let call = Push { data: data(4_900), ..of_type("voip", json!({})) };
+    let request = request(&call);
+    assert_eq!(request.extensions().get::<Shortened>(), None);
+    assert!((PAYLOAD_MAX..=5120).contains(&request.body().len()));
+    let activity = Push { data: data(4_900), ..of_type("liveactivity", json!({})) };
+    assert!(credential().request(&activity, Some("jwt"), 1_000).is_err());
+}
+
+#[test]
+fn a_broadcast_is_an_update_of_an_activity() {
+    use channels::{Ask, Broadcast, Channel};
+    let channel = || Channel::parse("fake/channel+0001==").unwrap();
+    let of = |body: Value| serde_json::from_value::<Broadcast>(body).unwrap().into_ask(channel(), 5_000);
+    let Ok(Ask::Send { payload, priority, expiration_s, .. }) =
+        of(json!({"content_state": {"score": 2}, "event": "end", "ttl_s": 60, "aps": {"dismissal-date": 9}}))
+    else {
+        panic!("nothing to ask")
+    };
+    let wanted =
+        json!({"aps": {"timestamp": 5, "event": "end", "content-state": {"score": 2}, "dismissal-date": 9}});
+    assert_eq!((payload, priority, expiration_s), (wanted, 10, 65));
+    assert!(of(json!({"content_state": {}, "priority": 1})).is_err());
+    assert!(of(json!({"content_state": {"x": "y".repeat(5_000)}})).is_err());
+    for bad in ["", "a b", "a\n", &"a".repeat(257)] {
+        assert_eq!(Channel::parse(bad), None, "{bad}");
+    }
+    let request = credential().channel_request(&Ask::List, Some("jwt")).unwrap();
+    let uri = "https://api-manage-broadcast.push.apple.com:2196/1/apps/com.example.app/all-channels";
+    assert_eq!(request.uri(), uri);
 }

@@ -179,3 +179,34 @@ fn a_batch_repeats_the_message_for_each_token_and_each_gets_its_own_verdict() {
     );
     assert!(credential().request(&batch(&["CN_T0", "US_T1"]), Some("token"), NOW_MS).is_err());
 }
+
+#[test]
+fn the_feed_is_asked_with_the_login_and_read_in_any_form() {
+    let request = credential().feed_request(Some("a+b")).unwrap();
+    let wanted =
+        "https://feedback.push.oppomobile.com/server/v1/feedback/fetch_invalid_regidList?auth_token=a%2Bb";
+    assert_eq!(request.uri(), wanted);
+    let abroad = OppoCredential { region: Region::Abroad, ..credential() };
+    assert!(credential().has_feed() && !abroad.has_feed());
+    let read = |status, body: Value| {
+        credential().read_feed(&Answer { status, body: body.to_string().into(), ..Answer::default() }, NOW_MS)
+    };
+    for (data, wanted) in [
+        (json!({"registration_ids": ["CN_1", "CN_2"]}), vec!["CN_1", "CN_2"]),
+        (json!(["CN_1"]), vec!["CN_1"]),
+        (json!({"registration_ids": []}), vec![]),
+        (Value::Null, vec![]),
+    ] {
+        assert_eq!(read(200, json!({"code": 0, "data": data})).unwrap(), wanted);
+    }
+    for (status, body, wanted) in [
+        (200, json!({"code": 11}), "login_expired"),
+        (200, json!({"code": -2}), "throttled"),
+        (503, Value::Null, "throttled"),
+        (200, Value::Null, "retry"),
+    ] {
+        assert_eq!(read(status, body).unwrap_err().name(), wanted);
+    }
+    let wrong = OppoCredential { feed_endpoint: Some("ftp://x".to_owned()), ..credential() };
+    assert_eq!(wrong.validate().unwrap_err().field, "feed_endpoint");
+}

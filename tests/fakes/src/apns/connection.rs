@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::io::{FrameIo, Inject};
-use super::{ApnsAnswer, ApnsCall, Script, Shared, TokenSeen, now_s, rules};
+use super::{ApnsAnswer, ApnsCall, Script, Shared, TokenSeen, channels, now_s, rules};
 use crate::log::lock;
 
 /// The longest body that is read; more than any payload may have.
@@ -23,6 +23,8 @@ const BODY_MAX: usize = 64 * 1024;
 struct State {
     shared: Arc<Shared>,
     number: usize,
+    /// Whether the client showed a certificate that we believe.
+    is_certified: bool,
     is_proven: AtomicBool,
     open: AtomicUsize,
     seen: Mutex<TokenSeen>,
@@ -51,14 +53,17 @@ pub(super) async fn serve(shared: Arc<Shared>, number: usize, tls: TlsAcceptor, 
 async fn run(shared: Arc<Shared>, number: usize, tls: TlsAcceptor, tcp: TcpStream) -> Option<()> {
     tcp.set_nodelay(true).ok()?;
     let inject = Inject::default();
-    let io = FrameIo::new(tls.accept(tcp).await.ok()?, inject.clone());
+    let tls = tls.accept(tcp).await.ok()?;
+    let is_certified = tls.get_ref().1.peer_certificates().is_some();
+    let io = FrameIo::new(tls, inject.clone());
     let mut builder = h2::server::Builder::new();
     builder.max_concurrent_streams(shared.options.max_concurrent_streams);
     let mut connection = builder.handshake::<_, Bytes>(io).await.ok()?;
     let state = Arc::new(State {
         shared,
         number,
-        is_proven: AtomicBool::new(false),
+        is_certified,
+        is_proven: AtomicBool::new(is_certified),
         open: AtomicUsize::new(0),
         seen: Mutex::default(),
     });
@@ -136,16 +141,24 @@ async fn record(
     let (parts, body) = request.into_parts();
     let body = read(body).await?;
     let tokens_before_s = lock(&state.shared.script).tokens_before_s;
-    let checked = {
+    let (token, answer) = {
         let mut seen = lock(&state.seen);
-        rules::check(&state.shared.account, &parts, &body, now_s(), tokens_before_s, &mut seen)
-    };
-    let (token, answer) = match checked {
-        Ok(token) => {
-            let answer = state.shared.scripted(&token);
-            (token, answer)
+        let is_certified = state.is_certified;
+        let mut when = rules::When { now_s: now_s(), tokens_before_s, is_certified, seen: &mut seen };
+        let account = &state.shared.account;
+        let path = parts.uri.path();
+        if channels::is_about(path) {
+            let mut kept = lock(&state.shared.channels);
+            (path.to_owned(), channels::answer(account, &parts, &body, &mut when, &mut kept))
+        } else {
+            match rules::check(account, &parts, &body, &mut when) {
+                Ok(token) => {
+                    let answer = state.shared.scripted(&token);
+                    (token, answer)
+                }
+                Err(answer) => (path.trim_start_matches("/3/device/").to_owned(), answer),
+            }
         }
-        Err(answer) => (parts.uri.path().trim_start_matches("/3/device/").to_owned(), answer),
     };
     if let Some((provider_token, _)) = &lock(&state.seen).last {
         lock(&state.shared.provider_tokens).insert(provider_token.clone());
@@ -178,10 +191,17 @@ async fn until_time_to_answer(state: &State, call: &ApnsCall) {
 
 /// A client that is gone is no concern of the fake.
 fn send(call: &ApnsCall, respond: &mut SendResponse<Bytes>) -> Option<()> {
-    let ApnsAnswer { status, reason, timestamp, .. } = &call.answer;
+    let ApnsAnswer { status, reason, timestamp, headers, body, .. } = &call.answer;
     let id = call.headers.get("apns-id").map_or("00000000-0000-0000-0000-000000000000", String::as_str);
-    let head = Response::builder().status(*status).header("apns-id", id).body(()).ok()?;
-    if *status == 200 {
+    let mut head = Response::builder().status(*status).header("apns-id", id);
+    for (name, value) in headers {
+        head = head.header(*name, value);
+    }
+    let head = head.body(()).ok()?;
+    if let Some(body) = body {
+        return respond.send_response(head, false).ok()?.send_data(body.to_string().into(), true).ok();
+    }
+    if (200..300).contains(status) {
         respond.send_response(head, true).ok()?;
         return Some(());
     }

@@ -76,6 +76,7 @@ pub(super) fn vendor_of(path: &str) -> Option<&'static str> {
         ("/api/v1/201/sendMessage", "honor"),
         ("/v3/message/regid", "xiaomi"),
         ("/server/v1/auth", "oppo"),
+        ("/server/v1/feedback/fetch_invalid_regidList", "oppo"),
         ("/server/v1/message/notification/unicast", "oppo"),
         ("/server/v1/message/notification/unicast_batch", "oppo"),
         ("/message/auth", "vivo"),
@@ -100,6 +101,7 @@ pub(super) fn understand(vendor: &str, asked: &Asked<'_>) -> Result<Understood, 
         ("honor", "/auth/token") => client_credentials(asked, "c1"),
         ("wns", "/accesstoken.srf") => client_credentials(asked, "ms-app://s-1"),
         ("oppo", "/server/v1/auth") => oppo_login(asked),
+        ("oppo", "/server/v1/feedback/fetch_invalid_regidList") => oppo_feed(asked),
         ("vivo", "/message/auth") => vivo_login(asked),
         ("wechat", "/cgi-bin/token") => wechat_login(asked),
         ("huawei", _) => huawei(asked).map(Understood::Push),
@@ -115,6 +117,15 @@ pub(super) fn understand(vendor: &str, asked: &Asked<'_>) -> Result<Understood, 
         ("wechat", _) => wechat(asked).map(Understood::Push),
         _ => webhook(asked).map(Understood::Push),
     }
+}
+
+/// OPPO's feed is asked with GET and the login in the address.
+fn oppo_feed(asked: &Asked<'_>) -> Result<Understood, Broken> {
+    need(asked.parts.method == http::Method::GET, "12 method")?;
+    let query = asked.parts.uri.query().unwrap_or_default();
+    let mut fields = form_urlencoded::parse(query.as_bytes());
+    let login = fields.find(|(name, _)| name == "auth_token").map(|(_, value)| value.into_owned());
+    login.map(Understood::Feed).ok_or((400, "29 auth_token".to_owned()))
 }
 
 fn broken<T>(why: &str) -> Result<T, Broken> {

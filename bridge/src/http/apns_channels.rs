@@ -1,0 +1,162 @@
+//! `/v1/apps/{app}/apns-channels`: Apple's broadcast channels, through the app's credential.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use reveille_proto::ids::AppId;
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::Api;
+use super::body::{Json, Params};
+use super::guard::{ADMIN, Guarded, SEND};
+use super::problem::{Errno, Problem};
+use crate::credentials;
+use crate::lane::CredentialName;
+use crate::vendor::apns::channels::{Ask, Broadcast, Channel, Storage};
+use crate::vendor::{CannotSend, Credential, VendorName, Verdict};
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewChannel {
+    /// `none` or `most_recent`.
+    #[schema(value_type = String)]
+    storage: Storage,
+}
+
+/// Which of the app's credentials at Apple; the usual one unless `?credential=` names another.
+#[derive(Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhichCredential {
+    /// The usual one unless named.
+    #[param(value_type = Option<String>)]
+    credential: Option<CredentialName>,
+}
+
+type Which = Result<Query<WhichCredential>, QueryRejection>;
+
+/// Makes a channel.
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/apns-channels",
+    tag = "vendors",
+    params(WhichCredential),
+    request_body = NewChannel,
+    responses((status = 201, description = "The channel", body = Object)),
+)]
+pub(super) async fn create(
+    Guarded { app, .. }: Guarded<ADMIN>,
+    which: Which,
+    State(shared): State<Api>,
+    Json(new, _): Json<NewChannel>,
+) -> Result<impl IntoResponse, Problem> {
+    let made = ask(&shared, &app, which, Ask::Create(new.storage)).await?;
+    Ok((StatusCode::CREATED, axum::Json(made)))
+}
+
+/// Every channel.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/apns-channels",
+    tag = "vendors",
+    params(WhichCredential),
+    responses((status = 200, description = "Every channel of the app", body = Object)),
+)]
+pub(super) async fn list(
+    Guarded { app, .. }: Guarded<ADMIN>,
+    which: Which,
+    State(shared): State<Api>,
+) -> Result<impl IntoResponse, Problem> {
+    Ok(axum::Json(ask(&shared, &app, which, Ask::List).await?))
+}
+
+/// One channel.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/apns-channels/{channel}",
+    tag = "vendors",
+    params(WhichCredential),
+    responses((status = 200, description = "The channel", body = Object)),
+)]
+pub(super) async fn show(
+    Guarded { app, .. }: Guarded<ADMIN>,
+    Params((_, name)): Params<(String, String)>,
+    which: Which,
+    State(shared): State<Api>,
+) -> Result<impl IntoResponse, Problem> {
+    Ok(axum::Json(ask(&shared, &app, which, Ask::Read(channel(&name)?)).await?))
+}
+
+/// Removes a channel.
+#[utoipa::path(
+    delete,
+    path = "/v1/apps/{app}/apns-channels/{channel}",
+    tag = "vendors",
+    params(WhichCredential),
+    responses((status = 204, description = "Done")),
+)]
+pub(super) async fn remove(
+    Guarded { app, .. }: Guarded<ADMIN>,
+    Params((_, name)): Params<(String, String)>,
+    which: Which,
+    State(shared): State<Api>,
+) -> Result<Response, Problem> {
+    ask(&shared, &app, which, Ask::Delete(channel(&name)?)).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Sends an update of a Live Activity to a channel. Answered when Apple has taken it; nothing is kept or repeated here.
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/apns-channels/{channel}",
+    tag = "vendors",
+    params(WhichCredential),
+    request_body = Object,
+    responses((status = 200, description = "Apple took it", body = Object)),
+)]
+pub(super) async fn send(
+    Guarded { app, .. }: Guarded<SEND>,
+    Params((_, name)): Params<(String, String)>,
+    which: Which,
+    State(shared): State<Api>,
+    Json(broadcast, _): Json<Broadcast>,
+) -> Result<impl IntoResponse, Problem> {
+    let asked = broadcast.into_ask(channel(&name)?, shared.store.now_ms());
+    let asked =
+        asked.map_err(|(CannotSend::Payload(why) | CannotSend::Token(why) | CannotSend::Config(why))| {
+            Problem::field("", why)
+        })?;
+    Ok(axum::Json(ask(&shared, &app, which, asked).await?))
+}
+
+fn channel(name: &str) -> Result<Channel, Problem> {
+    Channel::parse(name).ok_or_else(|| Problem::because(Errno::InvalidPath, "a channel's name is Base64"))
+}
+
+async fn ask(shared: &Api, app: &AppId, which: Which, ask: Ask) -> Result<Value, Problem> {
+    let which =
+        which.map_err(|_| Problem::because(Errno::InvalidQuery, "only credential=NAME is known here"))?;
+    let (app, name) = (app.clone(), which.0.credential.unwrap_or_default());
+    let kept = shared.store.read(move |tx| credentials::load(tx, &app, VendorName::Apns, &name)).await?;
+    let credential = Arc::new(kept.ok_or_else(|| Problem::new(Errno::CredentialUnknown))?.credential);
+    let Credential::Apns(apns) = &*credential else { return Err(Problem::new(Errno::CredentialUnknown)) };
+    let answer = shared.sender.ask(&credential, |login, _| apns.channel_request(&ask, login)).await;
+    let told = answer.and_then(|answer| apns.read_channel(&ask, &answer, shared.store.now_ms()));
+    told.map_err(|verdict| refused(&verdict))
+}
+
+/// What a vendor does not do is no fault of the caller's request here, unless it says so.
+fn refused(verdict: &Verdict) -> Problem {
+    let why = format!("apns: {} ({})", verdict.name(), verdict.reason());
+    match verdict {
+        Verdict::PayloadRejected { .. } | Verdict::TokenMismatch { .. } | Verdict::TokenDead { .. } => {
+            Problem::because(Errno::VendorRefused, why)
+        }
+        _ => Problem::because(Errno::VendorFailed, why),
+    }
+}
