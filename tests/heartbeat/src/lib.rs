@@ -8,13 +8,18 @@ mod figures;
 mod fleet;
 mod phone;
 mod places;
+mod plot;
+mod report;
 mod rules;
 
 pub use figures::{Day, Summary};
 pub use places::{SHIFT_DAY, Scenario};
+pub use report::{Plots, report};
 pub use rules::RuleName;
 
 use fleet::Fleet;
+pub use phone::Step;
+
 use phone::Phone;
 use places::Places;
 
@@ -44,8 +49,8 @@ pub struct World {
 pub struct Outcome {
     /// By phone and day.
     days: Vec<Vec<Day>>,
-    /// Time, interval and timeout at each beat over a cellular network, by phone.
-    pub trails: Vec<Vec<(f64, f64, f64)>>,
+    /// Each beat over a cellular network, by phone.
+    pub trails: Vec<Vec<Step>>,
 }
 
 impl World {

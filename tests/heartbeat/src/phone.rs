@@ -41,8 +41,19 @@ pub struct Phone {
     /// Messages that met a dead connection.
     waiting: Vec<f64>,
     pub days: BTreeMap<usize, Day>,
-    /// Interval over time on the carrier's network: time, interval, timeout.
-    pub trail: Vec<(f64, f64, f64)>,
+    /// The interval over time, on the carrier's network.
+    pub trail: Vec<Step>,
+}
+
+/// A beat over a cellular network.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// When, in seconds since the start.
+    pub at_s: f64,
+    /// The interval that follows.
+    pub interval_s: f32,
+    /// The one that an oracle would choose.
+    pub oracle_s: f32,
 }
 
 #[derive(Clone, Copy)]
@@ -261,9 +272,13 @@ impl Phone {
 
     fn note_trail(&mut self) {
         if self.place.is_cellular() {
-            let interval = self.rule.interval();
-            let timeout_s = self.place.timeout_s(self.now);
-            self.trail.push((self.now, interval, timeout_s));
+            let interval_s = self.rule.interval();
+            let oracle_s = (0.95 * self.place.timeout_s(self.now)).min(1_680.0);
+            self.trail.push(Step {
+                at_s: self.now,
+                interval_s: interval_s as f32,
+                oracle_s: oracle_s as f32,
+            });
         }
     }
 
