@@ -3,10 +3,12 @@
 //! `cargo run -p reveille-client --example phone -- 127.0.0.1:1883 d1 /tmp/d1`
 //!
 //! The directory keeps inbox and outbox. Orders: subscribe FILTER, publish TOPIC TEXT, post TOPIC TEXT, outbox,
-//! register VENDOR TOKEN, vendor-push ID, network-changed, close. The same program exists for each binding.
+//! register VENDOR TOKEN, vendor-push ID, network-changed LABEL, foreground, background,
+//! heartbeat, close. The same program exists for each binding.
 
 use reveille_client::{
-    Client, MessageId, Messages, NetworkState, Options, PushHints, QoS, Registration, VendorPush,
+    Client, Label, Learning, MessageId, Messages, Network, NetworkState, Options, PushHints, QoS, Radio,
+    Registration, VendorPush,
 };
 use std::error::Error;
 use std::path::Path;
@@ -24,7 +26,8 @@ async fn main() -> Result<(), Failure> {
     let directory = Path::new(directory);
     let options = Options::new(client_id, host, port.parse()?)
         .inbox_file(directory.join("inbox"))
-        .outbox_file(directory.join("outbox"));
+        .outbox_file(directory.join("outbox"))
+        .learned_heartbeat(Learning::on(Network::default()).file(directory.join("heartbeat")));
     let (client, messages) = Client::connect(options)?;
     let mut orders = orders();
     tokio::select! {
@@ -81,7 +84,16 @@ async fn obey(client: &Client, order: &str, rest: &str) -> Result<String, Failur
             client.handled(id).await?;
             return Ok("show".to_owned());
         }
-        "network-changed" => client.network_changed().await,
+        "network-changed" => {
+            let label = Label::parse(rest).ok_or("no label")?;
+            client.network_changed_to(Network { radio: Radio::G4, label }).await;
+        }
+        "foreground" => client.foreground().await,
+        "background" => client.background().await,
+        "heartbeat" => {
+            let heartbeat = client.heartbeat().borrow().clone();
+            return Ok(format!("{} {}", heartbeat.network, heartbeat.interval.as_secs()));
+        }
         other => return Err(format!("no such order: {other}").into()),
     }
     Ok(String::new())

@@ -65,7 +65,7 @@ pub fn compile_kotlin(sources: &Path, classes: &Path) -> String {
 
 /// The samples of the page for Android in one file, compiled with stand-ins for Android's classes.
 fn android_samples(directory: &Path) -> PathBuf {
-    let imports = "import android.content.Context\nimport android.net.ConnectivityManager\nimport android.net.Network\n\
+    let imports = "import android.content.Context\nimport android.net.ConnectivityManager\nimport android.net.Network\nimport android.net.NetworkCapabilities\n\
         import java.time.Duration\nimport kotlinx.coroutines.CoroutineScope\nimport kotlinx.coroutines.launch\nimport reveille.*\n";
     let path = directory.join("AndroidSamples.kt");
     std::fs::write(&path, imports.to_owned() + &samples("android.md", "kotlin").concat()).unwrap();

@@ -3,7 +3,7 @@
 use crate::phone::{Phone, Platform, Shown, storage};
 use hyper::Method;
 use reveille_tests::api::Api;
-use reveille_tests::program::Reveille;
+use reveille_tests::program::{Reveille, wait_for};
 use serde_json::{Value, json};
 use std::path::Path;
 use tokio::runtime::Runtime;
@@ -96,8 +96,13 @@ pub fn check(platform: &Platform) {
     phone.order("publish 新闻/1 今天");
     assert_eq!(phone.message(), shown("-", "新闻/1", "今天"));
 
-    phone.order("network-changed");
+    phone.order("network-changed 46000");
     phone.network("online");
+    // Nobody looks: as seldom as the network allows. The user looks: a beat a minute.
+    wait_for("a long wait", || interval_s(&phone.order("heartbeat")).filter(|interval_s| *interval_s > 60));
+    phone.order("foreground");
+    wait_for("a beat a minute", || (interval_s(&phone.order("heartbeat")) == Some(60)).then_some(()));
+    phone.order("background");
 
     // The broker dies. What is posted meanwhile arrives once it is back, once.
     stage.reveille.kill();
@@ -135,6 +140,11 @@ pub fn check(platform: &Platform) {
     assert_eq!(phone.message(), shown(&posted, "新闻/3", "遗言"));
     assert_eq!(phone.unseen(), 0, "and nothing else");
     phone.close();
+}
+
+/// Out of the phone's words about its heartbeat on that network.
+fn interval_s(heartbeat: &str) -> Option<u64> {
+    heartbeat.strip_prefix("4g,46000 ")?.parse().ok()
 }
 
 fn shown(id: &str, topic: &str, text: &str) -> Shown {

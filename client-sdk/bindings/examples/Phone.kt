@@ -3,7 +3,7 @@
 //     java -cp ... PhoneKt HOST:PORT CLIENT_ID DIRECTORY
 //
 // DIRECTORY keeps inbox and outbox. Orders: subscribe FILTER, publish TOPIC TEXT, post TOPIC TEXT, outbox,
-// register VENDOR TOKEN, vendor-push ID, network-changed, close.
+// register VENDOR TOKEN, vendor-push ID, network-changed LABEL, foreground, background, heartbeat, close.
 
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.launch
@@ -11,10 +11,13 @@ import kotlinx.coroutines.runBlocking
 import kotlinx.coroutines.withContext
 import reveille.Client
 import reveille.ClientException
+import reveille.DeviceNetwork
+import reveille.Learning
 import reveille.NetworkState
 import reveille.Options
 import reveille.PushHints
 import reveille.QoS
+import reveille.Radio
 import reveille.Registration
 import reveille.VendorPush
 
@@ -58,7 +61,10 @@ suspend fun obey(client: Client, order: String, rest: String): String {
             client.handled(rest)
             return "show"
         }
-        "network-changed" -> client.networkChanged()
+        "network-changed" -> client.networkChangedTo(DeviceNetwork(radio = Radio.G4, label = rest))
+        "foreground" -> client.foreground()
+        "background" -> client.background()
+        "heartbeat" -> return client.heartbeat().let { "${it.network} ${it.interval.toSeconds()}" }
         else -> throw IllegalArgumentException("no such order: $order")
     }
     return ""
@@ -73,6 +79,7 @@ fun main(arguments: Array<String>) = runBlocking {
             port = endpoint.substringAfterLast(':').toUShort(),
             inboxFile = "$directory/inbox",
             outboxFile = "$directory/outbox",
+            learnedHeartbeat = Learning(file = "$directory/heartbeat"),
         ),
     )
     launch { tellNetwork(client) }

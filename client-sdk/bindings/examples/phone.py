@@ -3,14 +3,26 @@
     python phone.py HOST:PORT CLIENT_ID DIRECTORY
 
 DIRECTORY keeps inbox and outbox. Orders: subscribe FILTER, publish TOPIC TEXT, post TOPIC TEXT, outbox,
-register VENDOR TOKEN, vendor-push ID, network-changed, close.
+register VENDOR TOKEN, vendor-push ID, network-changed LABEL, foreground, background, heartbeat, close.
 """
 
 import asyncio
 import os
 import sys
 
-from reveille import Client, ClientError, NetworkState, Options, PushHints, QoS, Registration, VendorPush
+from reveille import (
+    Client,
+    ClientError,
+    DeviceNetwork,
+    Learning,
+    NetworkState,
+    Options,
+    PushHints,
+    QoS,
+    Radio,
+    Registration,
+    VendorPush,
+)
 
 
 def say(*words):
@@ -60,8 +72,14 @@ async def obey(client, order, rest):
         await client.handled(rest)
         return ("show",)
     if order == "network-changed":
-        await client.network_changed()
+        await client.network_changed_to(DeviceNetwork(radio=Radio.G4, label=rest))
         return ()
+    if order in ("foreground", "background"):
+        await (client.foreground() if order == "foreground" else client.background())
+        return ()
+    if order == "heartbeat":
+        heartbeat = client.heartbeat()
+        return (heartbeat.network, round(heartbeat.interval.total_seconds()))
     raise ValueError(f"no such order: {order}")
 
 
@@ -74,6 +92,7 @@ async def main(endpoint, client_id, directory):
             port=int(port),
             inbox_file=os.path.join(directory, "inbox"),
             outbox_file=os.path.join(directory, "outbox"),
+            learned_heartbeat=Learning(file=os.path.join(directory, "heartbeat")),
         )
     )
     story = asyncio.gather(tell_network(client), show_messages(client))

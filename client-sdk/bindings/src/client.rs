@@ -4,7 +4,9 @@ use crate::error::{ClientError, ConnectError};
 use crate::message::Message;
 use crate::options::Options;
 use crate::runtime;
-use crate::types::{NetworkState, OutboxState, PushHints, QoS, Registration, VendorPush};
+use crate::types::{
+    DeviceNetwork, HeartbeatState, NetworkState, OutboxState, PushHints, QoS, Registration, VendorPush,
+};
 use reveille_client as sdk;
 use reveille_client::MessageId;
 use std::sync::Arc;
@@ -85,6 +87,36 @@ impl Client {
     /// The operating system reports another network: the old connection is given up and a new one is tried at once.
     pub async fn network_changed(&self) {
         self.client.network_changed().await;
+    }
+
+    /// The same when the app knows on which network the device is: the heartbeat that was learned there goes on.
+    pub async fn network_changed_to(&self, network: DeviceNetwork) {
+        self.client.network_changed_to(network.into()).await;
+    }
+
+    /// The user looks at the app: the connection is checked at once, beats come every minute.
+    pub async fn foreground(&self) {
+        self.client.foreground().await;
+    }
+
+    /// The user no longer looks, which is also how a client begins: beats come as seldom as the network allows.
+    pub async fn background(&self) {
+        self.client.background().await;
+    }
+
+    /// There is reason to think that the connection is dead although it looks alive: it must answer within two seconds.
+    pub async fn check_connection(&self) {
+        self.client.check_connection().await;
+    }
+
+    /// The phone is awake, by its own alarm or for something else: a beat that is due, or nearly, is sent now.
+    pub async fn woke(&self) {
+        self.client.woke().await;
+    }
+
+    /// What is known about the heartbeat now.
+    pub fn heartbeat(&self) -> HeartbeatState {
+        self.client.heartbeat().borrow().clone().into()
     }
 
     /// Subscribes; the answer is the granted QoS. Waits for the network if need be.

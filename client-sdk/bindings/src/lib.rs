@@ -17,8 +17,11 @@ mod types;
 pub use client::Client;
 pub use error::{ClientError, ConnectError};
 pub use message::Message;
-pub use options::{Options, Tls};
+pub use options::{Learning, Options, Tls};
 pub use publisher::Publisher;
-pub use types::{LossReason, NetworkState, OutboxState, PushHints, QoS, Registration, Strategy, VendorPush};
+pub use types::{
+    DeviceNetwork, HeartbeatState, LossReason, NetworkState, OutboxState, PushHints, QoS, Radio,
+    Registration, Strategy, VendorPush, Wake,
+};
 
 uniffi::setup_scaffolding!("reveille");

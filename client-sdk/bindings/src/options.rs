@@ -1,6 +1,7 @@
 //! How to connect.
 
 use crate::error::ConnectError;
+use crate::types::DeviceNetwork;
 use reveille_client as sdk;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
@@ -35,6 +36,9 @@ pub struct Options {
     /// 5 to 65,535 s.
     #[uniffi(default = None)]
     pub keep_alive: Option<Duration>,
+    /// Instead of a fixed keep alive: learns for how long each network lets a connection be silent. For phones.
+    #[uniffi(default = None)]
+    pub learned_heartbeat: Option<Learning>,
     /// How long a ping may stay unanswered.
     #[uniffi(default = None)]
     pub ping_timeout: Option<Duration>,
@@ -50,6 +54,17 @@ pub struct Options {
     /// How many messages the app may have unhandled before the broker waits.
     #[uniffi(default = None)]
     pub receive_maximum: Option<u16>,
+}
+
+/// How the heartbeat is found.
+#[derive(Clone, Debug, uniffi::Record)]
+pub struct Learning {
+    /// Where the device is at the start; not known otherwise.
+    #[uniffi(default = None)]
+    pub network: Option<DeviceNetwork>,
+    /// Where what was learned is kept, a few kilobytes. Without it each start of the app begins anew.
+    #[uniffi(default = None)]
+    pub file: Option<String>,
 }
 
 /// TLS 1.2 or 1.3, whom to trust.
@@ -84,6 +99,13 @@ impl Options {
         }
         if let Some(keep_alive) = self.keep_alive {
             options = options.keep_alive(keep_alive);
+        }
+        if let Some(Learning { network, file }) = self.learned_heartbeat {
+            let learning = sdk::Learning::on(network.unwrap_or_default().into());
+            options = options.learned_heartbeat(match file {
+                Some(path) => learning.file(path),
+                None => learning,
+            });
         }
         if let Some(ping_timeout) = self.ping_timeout {
             options = options.ping_timeout(ping_timeout);

@@ -119,6 +119,83 @@ impl From<sdk::LossReason> for LossReason {
     }
 }
 
+/// The kind of the last hop, which decides what a beat costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, uniffi::Enum)]
+pub enum Radio {
+    /// Wireless LAN.
+    Wifi,
+    /// A cable.
+    Ethernet,
+    /// GSM, GPRS, EDGE.
+    G2,
+    /// UMTS, HSPA and their kin.
+    G3,
+    /// LTE.
+    G4,
+    /// NR.
+    G5,
+    /// The app does not know.
+    #[default]
+    Unknown,
+}
+
+/// The network a device is on, as far as its app knows. `reveille_client::Network` under a name that no platform uses for
+/// something else.
+#[derive(Clone, Debug, Default, PartialEq, Eq, uniffi::Record)]
+pub struct DeviceNetwork {
+    /// The last hop.
+    pub radio: Radio,
+    /// Which of them: the operator's number or a hash of the Wi-Fi's name, never the name. Up to 32 letters, digits, `-` and
+    /// `_`; anything else counts as not known.
+    pub label: String,
+}
+
+impl From<DeviceNetwork> for sdk::Network {
+    fn from(network: DeviceNetwork) -> Self {
+        let radio = match network.radio {
+            Radio::Wifi => sdk::Radio::Wifi,
+            Radio::Ethernet => sdk::Radio::Ethernet,
+            Radio::G2 => sdk::Radio::G2,
+            Radio::G3 => sdk::Radio::G3,
+            Radio::G4 => sdk::Radio::G4,
+            Radio::G5 => sdk::Radio::G5,
+            Radio::Unknown => sdk::Radio::Unknown,
+        };
+        Self { radio, label: sdk::Label::parse(&network.label).unwrap_or_default() }
+    }
+}
+
+/// What is known about the heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, uniffi::Record)]
+pub struct HeartbeatState {
+    /// The network that the app told of last, as on the wire: `4g,46000`.
+    pub network: String,
+    /// How long the connection may stay silent now.
+    pub interval: Duration,
+    /// The longest silence that it survived here.
+    pub survived: Duration,
+    /// When the phone should wake for the next beat; nothing without a connection.
+    pub wake: Option<Wake>,
+}
+
+/// Two moments since the machine started, sleep included: `SystemClock.elapsedRealtime` on Android,
+/// `mach_continuous_time` on Apple's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, uniffi::Record)]
+pub struct Wake {
+    /// Not before.
+    pub earliest: Duration,
+    /// Not after.
+    pub latest: Duration,
+}
+
+impl From<sdk::HeartbeatState> for HeartbeatState {
+    fn from(state: sdk::HeartbeatState) -> Self {
+        let wake = state.wake.map(|(earliest, latest)| Wake { earliest: earliest.0, latest: latest.0 });
+        let network = state.network.to_string();
+        Self { network, interval: state.interval, survived: state.survived, wake }
+    }
+}
+
 /// What a device tells about itself: its address at a vendor, and attributes for audiences.
 #[derive(Clone, Default, uniffi::Record)]
 pub struct Registration {

@@ -1,6 +1,6 @@
 // A device that prints what it is sent, once, and obeys one order a line. `phone` is the same for Node and for pages.
 // Orders: subscribe FILTER, publish TOPIC TEXT, post TOPIC TEXT, outbox, register VENDOR TOKEN, vendor-push ID,
-// network-changed, foreground, background, close.
+// network-changed LABEL, foreground, background, heartbeat, close.
 
 import { Client, ClientError, MESSAGE_TOPIC, type Options } from "../src/index.js";
 
@@ -49,8 +49,12 @@ async function obey(client: Client, order: string, rest: string[]): Promise<stri
       return verdict;
     }
     case "network-changed":
-      client.networkChanged();
+      client.networkChanged({ radio: "4g", label: first });
       return "";
+    case "heartbeat": {
+      const { network, intervalS } = client.heartbeat();
+      return `${network} ${intervalS}`;
+    }
     case "foreground":
       client.foreground();
       return "";

@@ -47,6 +47,8 @@ export interface Options {
   receiveMaximum?: number;
   /** How many publishes may be unacknowledged at once; 64. */
   inFlightMax?: number;
+  /** How many publishes wait in memory before `publish` makes its caller wait; 256. */
+  outgoingMax?: number;
   /** How many QoS 0 messages wait for the app; further ones are dropped and counted; 256. */
   incomingMax?: number;
   backoff?: Backoff;
@@ -82,6 +84,8 @@ export type VendorPush = "show" | "duplicate";
 
 /** Posted messages on their way at once; the rest of the room belongs to publishes. */
 const POSTED_IN_FLIGHT_MAX = 16;
+/** States that wait to be asked for; older ones are left out. */
+const STATES_MAX = 16;
 /** Filters of one client. */
 const SUBSCRIPTIONS_MAX = 1_024;
 /** How long a DISCONNECT may take when the client closes. */
@@ -100,7 +104,7 @@ export class Client {
   readonly #received = new Received();
   readonly #sending: Sending;
   readonly #messages = new Queue<Message>();
-  readonly #states = new Queue<NetworkState>();
+  readonly #states = new Queue<NetworkState>(STATES_MAX);
   /** Granted subscriptions, asked again when the broker lost the session. */
   readonly #subscriptions = new Map<string, 0 | 1>();
   #registration: string | undefined;
@@ -133,7 +137,7 @@ export class Client {
   private constructor(options: Options, storage: Storage, prefix: string, inbox: Inbox, outbox: Outbox, learned?: string) {
     this.#options = {
       socket: webSocket, network: UNKNOWN_NETWORK, pingTimeoutMs: 10_000, connectTimeoutMs: 10_000,
-      sessionExpiryS: 7 * 24 * 3_600, cleanStart: false, receiveMaximum: 64, inFlightMax: 64, incomingMax: 256,
+      sessionExpiryS: 7 * 24 * 3_600, cleanStart: false, receiveMaximum: 64, inFlightMax: 64, outgoingMax: 256, incomingMax: 256,
       backoff: BACKOFF, inboxLimits: INBOX_LIMITS, outboxLimits: OUTBOX_LIMITS, ...options, storage,
     };
     this.#prefix = prefix;
@@ -142,7 +146,7 @@ export class Client {
     this.#learner = new Learner(this.#options.network, learned);
     this.#pulse = new Pulse(this.#learner, this.#options.pingTimeoutMs);
     this.#reconnect = new Reconnect(this.#options.backoff);
-    this.#sending = new Sending(this.#options.inFlightMax);
+    this.#sending = new Sending(this.#options.inFlightMax, this.#options.outgoingMax);
   }
 
   // --- what the app asks
@@ -255,6 +259,7 @@ export class Client {
   async publish(topic: string, payload: string | Uint8Array, qos: 0 | 1 = 1, hints: PushHints = {}): Promise<void> {
     this.#check();
     checkTopic(topic, isTopicName(topic), "name");
+    await this.#sending.room();
     const code = await this.#sending.publish({ topic, payload, qos, properties: propertiesOf(hints) });
     if (code >= 0x80) throw refused(code);
   }

@@ -3,7 +3,13 @@
 export class Queue<T> {
   readonly #items: T[] = [];
   readonly #readers: Array<(item: T | undefined) => void> = [];
+  readonly #max: number;
   #isClosed = false;
+
+  /** Beyond `max` the oldest goes: for news of which only the newest matter. */
+  constructor(max = Infinity) {
+    this.#max = max;
+  }
 
   get length(): number {
     return this.#items.length;
@@ -13,6 +19,7 @@ export class Queue<T> {
     const reader = this.#readers.shift();
     if (reader) reader(item);
     else this.#items.push(item);
+    if (this.#items.length > this.#max) this.#items.shift();
   }
 
   /** Waits for the next; nothing once the queue is closed and empty. */

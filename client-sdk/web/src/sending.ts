@@ -34,14 +34,24 @@ export class Sending {
   /** In the order in which they leave. */
   #entries: Entry[] = [];
   readonly #windowMax: number;
+  readonly #entriesMax: number;
+  #roomWaiters: Array<() => void> = [];
   #window = 1;
   #packetSizeMax = Infinity;
   #connection: Connection | undefined;
   #lastId = 0;
   #isClosed = false;
 
-  constructor(windowMax: number) {
+  constructor(windowMax: number, entriesMax: number) {
     this.#windowMax = windowMax;
+    this.#entriesMax = entriesMax;
+  }
+
+  /** Waits until another publish has room; the library's own do not ask. */
+  async room(): Promise<void> {
+    while (this.#entries.length >= this.#entriesMax && !this.#isClosed) {
+      await new Promise<void>((resolve) => this.#roomWaiters.push(resolve));
+    }
   }
 
   /** Ends with the reason code of PUBACK; 0 for QoS 0 when it is written. */
@@ -80,6 +90,7 @@ export class Sending {
   close(): void {
     this.#isClosed = true;
     this.#entries.splice(0).forEach(({ reject }) => reject(closed()));
+    this.#roomWaiters.splice(0).forEach((resolve) => resolve());
   }
 
   #add(work: Sent | Question, where: "behind" | "before"): Promise<number> {
@@ -144,6 +155,7 @@ export class Sending {
 
   #take(entry: Entry): void {
     this.#entries = this.#entries.filter((other) => other !== entry);
+    this.#roomWaiters.shift()?.();
   }
 }
 

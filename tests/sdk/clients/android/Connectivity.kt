@@ -3,9 +3,18 @@ package android.net
 
 class Network
 
+abstract class NetworkCapabilities {
+    abstract fun hasTransport(transport: Int): Boolean
+
+    companion object {
+        const val TRANSPORT_WIFI = 1
+        const val TRANSPORT_ETHERNET = 3
+    }
+}
+
 abstract class ConnectivityManager {
     open class NetworkCallback {
-        open fun onAvailable(network: Network) {}
+        open fun onCapabilitiesChanged(network: Network, capabilities: NetworkCapabilities) {}
     }
 
     abstract fun registerDefaultNetworkCallback(callback: NetworkCallback)
