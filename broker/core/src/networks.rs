@@ -42,6 +42,9 @@ const SUSPECTS_MAX: usize = 65_536;
 /// Who comes back later was switched off, or out of reach: that says nothing about the network.
 const RETURN_MAX: Duration = Duration::from_secs(10 * 60);
 
+/// A device reports at its first beat after it came back: the longest interval, and time to spare.
+const CLAIM_MAX: Duration = Duration::from_secs(60 * 60);
+
 /// What a device may claim beyond the silence that the broker saw: two clocks, and the way between.
 const CLAIM_SLACK: Duration = Duration::from_secs(2);
 
@@ -482,7 +485,9 @@ impl Networks {
 
     /// A silent device is there again: was it the network?
     fn returned(&mut self, device: Device, origin: &Origin, now: Time) {
-        let Some(suspect) = self.suspects.get_mut(&device) else { return };
+        let Some(suspect) = self.suspects.get_mut(&device).filter(|suspect| !suspect.has_returned) else {
+            return;
+        };
         let is_late = now.since(suspect.at) > self.rules.scaled(RETURN_MAX);
         if is_late || !suspect.origin.is_same(origin) {
             self.counters.unreturned += u64::from(is_late);
@@ -543,15 +548,22 @@ impl Networks {
         if !deaths.is_empty() {
             self.believe(deaths, now);
         }
-        let return_max = self.rules.scaled(RETURN_MAX);
-        let before = self.suspects.len();
-        self.suspects.retain(|_, suspect| now.since(suspect.at) <= return_max);
-        self.counters.unreturned += (before - self.suspects.len()) as u64;
+        self.forget_suspects(now);
         if now.since(self.swept_at) >= SWEEP_INTERVAL {
             self.swept_at = now;
             self.stale.extend(self.known.keys().cloned());
         }
         self.take_stale(now)
+    }
+
+    fn forget_suspects(&mut self, now: Time) {
+        let (return_max, claim_max) = (self.rules.scaled(RETURN_MAX), self.rules.scaled(CLAIM_MAX));
+        let unreturned = &mut self.counters.unreturned;
+        self.suspects.retain(|_, suspect| {
+            let waited = now.since(suspect.at);
+            *unreturned += u64::from(!suspect.has_returned && waited > return_max);
+            waited <= if suspect.has_returned { claim_max } else { return_max }
+        });
     }
 
     /// Deaths of some seconds: those of a storm say nothing about silence.

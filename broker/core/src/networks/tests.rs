@@ -128,6 +128,24 @@ fn a_device_that_tunes_says_itself_at_which_gap_and_is_believed_as_far_as_the_br
 }
 
 #[test]
+fn a_device_may_take_its_time_to_say_so_but_not_for_ever() {
+    for (after_s, believed) in [(1_700, true), (3_700, false)] {
+        let mut bench = bench();
+        let device = of(1, Some("4g,46000"));
+        bench.see(&device, Seen::Left(Leaving::Silent(400 * S)));
+        bench.see(&device, Seen::Came);
+        bench.wait(after_s / 2 * S);
+        bench.see(&device, Seen::Left(Leaving::Told));
+        bench.see(&device, Seen::Came);
+        bench.wait(after_s / 2 * S);
+        bench.see(&device, Seen::Claimed(350 * S));
+        bench.wait(11 * S);
+        assert_eq!(bench.bracket(1).is_some(), believed, "{after_s}");
+        assert_eq!(bench.networks.counters().unreturned, 0);
+    }
+}
+
+#[test]
 fn a_device_of_3_1_1_says_its_network_later_and_is_believed_all_the_same() {
     let mut bench = bench();
     let told = of(1, Some("wifi,home"));
