@@ -11,7 +11,8 @@ step() { printf '\n=== %s\n' "$*"; }
 clients="$PWD/tests/interop/clients"
 installed="${CARGO_TARGET_DIR:-target}/interop"
 
-# Debian's packages, only when something is missing: mosquitto, Node, Python's venv, Chromium, Java and what binds it to C.
+# Debian's packages, only when something is missing: mosquitto, Node, Python's venv, Chromium, Java and what binds it to C,
+# and what makes networks.
 foreign_programs() {
     local missing=()
     for program in mosquitto mosquitto_pub mosquitto_sub; do
@@ -23,6 +24,8 @@ foreign_programs() {
     command -v chromium >/dev/null || missing+=(chromium)
     command -v java >/dev/null || missing+=(default-jre-headless)
     [ -e /usr/share/java/jna.jar ] || missing+=(libjna-java)
+    command -v ip >/dev/null || missing+=(iproute2)
+    command -v nft >/dev/null || missing+=(nftables)
     [ "${#missing[@]}" -ne 0 ] || return 0
     local sudo=()
     if [ "$(id -u)" -ne 0 ]; then sudo=(sudo); fi
@@ -86,6 +89,16 @@ tests/http/schemathesis.sh
 
 step "deployment files"
 deploy/check.sh
+
+step "a network with a NAT that forgets, for the tests of the heartbeat"
+nat="reveille-test-$$"
+if ip netns add "$nat" && ip netns exec "$nat" nft 'table ip t { chain c { type nat hook postrouting priority srcnat; masquerade; }
+}'; then
+    echo "can be made here"
+else
+    echo "SKIPPED: needs root and a kernel with network namespaces, nftables and connection tracking"
+fi
+ip netns del "$nat" 2>/dev/null || true
 
 step "tests"
 if command -v cargo-nextest >/dev/null; then
