@@ -3,6 +3,7 @@
 use crate::namespaces::{BROKER, Network};
 use crate::{SPEED, wait_for};
 use reveille_client::{Client, HeartbeatState, Label, Learning, NetworkState, Options, Radio};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 /// So many silences in a row that nothing dies of.
-const CALM: u32 = 6;
+const CALM: u32 = 4;
 
 /// Patience with a beat.
 const ANSWER: Duration = Duration::from_millis(400);
@@ -59,13 +60,12 @@ impl Device {
         self.losses.load(Ordering::Relaxed)
     }
 
-    /// Waits until it uses an interval near the timeout, and nothing dies of it.
-    pub fn settles(&self, timeout: Duration) {
+    /// Waits until it uses such an interval, and nothing dies of it.
+    pub fn settles(&self, wanted: Range<Duration>) {
         let mut calm_since = (Instant::now(), self.losses());
         wait_for("a device to settle", || {
             let (interval, losses) = (self.interval(), self.losses());
-            let is_near = interval < timeout && interval > timeout / 2;
-            if !is_near || losses != calm_since.1 {
+            if !wanted.contains(&interval) || losses != calm_since.1 {
                 calm_since = (Instant::now(), losses);
             }
             (calm_since.0.elapsed() > interval * CALM).then_some(())

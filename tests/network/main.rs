@@ -1,6 +1,6 @@
 //! The heartbeat on a real network: the program, the library, and between them a NAT of the kernel that forgets.
 //!
-//! Times pass two hundred times faster than real on both ends: a timeout of ten minutes lasts three seconds.
+//! Times pass three hundred times faster than real on both ends: a timeout of ten minutes lasts two seconds.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,14 +19,14 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// How many times faster than real.
-const SPEED: u32 = 200;
+const SPEED: u32 = 300;
 
 /// The NAT's timeout: ten minutes of the protocol.
-const TIMEOUT_S: u32 = 3;
+const TIMEOUT_S: u32 = 2;
 const TIMEOUT: Duration = Duration::from_secs(TIMEOUT_S as u64);
 
 /// What the library asks for at this speed: the longest interval, 28 minutes.
-const KEEP_ALIVE: Duration = Duration::from_millis(8_400);
+const KEEP_ALIVE: Duration = Duration::from_millis(5_600);
 
 /// So many devices make up most of what is told about a network.
 const DEVICES: usize = 8;
@@ -97,23 +97,29 @@ fn devices_find_the_timeout_of_their_nat_and_the_next_one_begins_near_it() {
     let stage = Stage::new();
     let devices: Vec<Device> = (0..DEVICES).map(|number| Device::start(&stage.network, number)).collect();
     for device in &devices {
-        device.settles(TIMEOUT);
+        device.settles(TIMEOUT / 2..TIMEOUT);
     }
-    let seen = wait_for("all votes", || stage.seen().filter(|seen| seen["counted"].as_u64() >= Some(DEVICES as u64)));
-    eprintln!("{seen}");
+    let seen = wait_for("all votes", || {
+        stage.seen().filter(|seen| seen["counted"].as_u64() >= Some(DEVICES as u64))
+    });
     let next = Device::start(&stage.network, DEVICES);
     let first = next.interval();
     assert!(first < TIMEOUT, "{first:?}, {seen}");
-    assert!(first > TIMEOUT / 2, "a device that is told nothing begins at 0.9 s, this one at {first:?}: {seen}");
-    next.settles(TIMEOUT);
-    assert_eq!(next.losses(), 0, "it never had to find out");
+    assert!(
+        first > TIMEOUT / 2,
+        "a device that is told nothing begins at 0.6 s, this one at {first:?}: {seen}"
+    );
+    next.settles(TIMEOUT / 2..TIMEOUT);
 
     // The network changes: every connection dies at its next beat, and each device finds that and the new interval.
+    let before: Vec<usize> = devices.iter().map(Device::losses).collect();
+    let shorter = Duration::from_secs(1);
     stage.network.forgets_after(1);
-    for device in devices.iter().chain([&next]) {
-        device.settles(Duration::from_secs(1));
-        assert!(device.losses() > 0);
+    for (device, before) in devices.iter().zip(before) {
+        device.settles(Duration::ZERO..shorter);
+        assert!(device.losses() > before, "it cannot know without a loss");
     }
+    wait_for("a death to be believed", || stage.seen()?["deaths"].as_u64().filter(|deaths| *deaths > 0));
 }
 
 #[test]

@@ -33,10 +33,14 @@ table ip reveille {
 pub struct Namespace(String);
 
 impl Namespace {
-    fn new(role: &str) -> Self {
+    /// One that nobody else has.
+    fn name(role: &str) -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("reveille-{}-{number}-{role}", std::process::id());
+        format!("reveille-{}-{}-{role}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn new(role: &str) -> Self {
+        let name = Self::name(role);
         ip(&["netns", "add", &name]);
         let namespace = Self(name);
         namespace.ip(&["link", "set", "lo", "up"]);
@@ -102,7 +106,9 @@ impl Network {
 
     /// From now on the NAT forgets after so many seconds; for each connection from its next packet on.
     pub fn forgets_after(&self, timeout_s: u32) {
-        self.nat.shell(&format!("echo {timeout_s} > /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established"));
+        self.nat.shell(&format!(
+            "echo {timeout_s} > /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established"
+        ));
     }
 
     /// From now on nothing of the devices gets anywhere, and nobody is told.
@@ -111,7 +117,20 @@ impl Network {
     }
 
     fn join(&self, end: &Namespace, name: &str, address: &str, nat_name: &str, nat_address: &str) {
-        ip(&["link", "add", name, "netns", &end.0, "type", "veth", "peer", "name", nat_name, "netns", &self.nat.0]);
+        ip(&[
+            "link",
+            "add",
+            name,
+            "netns",
+            &end.0,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            nat_name,
+            "netns",
+            &self.nat.0,
+        ]);
         for (namespace, name, address) in [(end, name, address), (&self.nat, nat_name, nat_address)] {
             namespace.ip(&["addr", "add", address, "dev", name]);
             namespace.ip(&["link", "set", name, "up"]);
@@ -127,7 +146,7 @@ pub fn missing() -> Option<String> {
     if !can("nft", &["--version"]) {
         return Some("nft is not installed".to_owned());
     }
-    let name = format!("reveille-{}-probe", std::process::id());
+    let name = Namespace::name("probe");
     if !can("ip", &["netns", "add", &name]) {
         return Some("network namespaces cannot be made here (root is needed)".to_owned());
     }
@@ -135,7 +154,14 @@ pub fn missing() -> Option<String> {
     let has_nat = can("ip", &["netns", "exec", &probe.0, "nft", RULES]);
     let has_timeout = can(
         "ip",
-        &["netns", "exec", &probe.0, "test", "-w", "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established"],
+        &[
+            "netns",
+            "exec",
+            &probe.0,
+            "test",
+            "-w",
+            "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established",
+        ],
     );
     (!has_nat || !has_timeout).then(|| "the kernel has no connection tracking with NAT".to_owned())
 }
