@@ -25,6 +25,8 @@ use crate::vendor::{DeviceToken, Scope, VendorName, Verdict};
 
 /// Pushes of one lane on their way at once, at most: batches make each call large.
 const UNDER_WAY_MAX: usize = 8_000;
+/// Pushes that are told together that there is no credential for them.
+const TOLD_AT_ONCE: usize = 1_000;
 /// A batch of a large message waits for its rate to allow so many parts of a second's pushes, else it would go out one
 /// by one.
 const BATCHES_A_SECOND: usize = 4;
@@ -255,7 +257,7 @@ struct Seen {
 fn look(tx: &Tx<'_>, lane: &Lane, from_ms: [u64; 2], room: Room, busy: usize) -> Result<Seen, StoreError> {
     let kept = credentials::of_lane(tx, lane)?;
     let rates = kept.as_ref().map(|kept| kept.rates).unwrap_or_default().or_usual(lane.vendor);
-    let batch_max = kept.map_or(1, |kept| kept.credential.vendor().batch_max());
+    let batch_max = kept.map_or(TOLD_AT_ONCE, |kept| kept.credential.vendor().batch_max());
     let fresh = (room.calls * batch_max).min(UNDER_WAY_MAX.saturating_sub(busy));
     let mut limit = fresh + busy + 1;
     let mut waiting = [Vec::new(), Vec::new()];

@@ -133,6 +133,8 @@ enum Scenario {
     Vendors,
     /// As many devices as `--messages` says in the bridge's index: memory, start, ten expressions, everybody.
     Audience,
+    /// One message for as many devices as `--messages` says, over vendors with batches: memory, speed, every device once.
+    Million,
     /// The fake APNs of `pushes`, which starts it by itself.
     #[value(hide = true)]
     FakeApns,
@@ -199,6 +201,7 @@ fn run(arguments: &Arguments) -> Result<(), LoadError> {
         Scenario::Pushes => waiting(&|runtime| runtime.block_on(scenario::pushes(arguments))),
         Scenario::Vendors => waiting(&|runtime| runtime.block_on(scenario::vendors(arguments))),
         Scenario::Audience => waiting(&|runtime| runtime.block_on(scenario::audience(arguments))),
+        Scenario::Million => waiting(&|runtime| runtime.block_on(scenario::million(arguments))),
         Scenario::FakeApns => waiting(&|runtime| runtime.block_on(scenario::fake_apns())),
         Scenario::BridgeAlone => waiting(&|runtime| runtime.block_on(bridge::serve_alone(arguments))),
         Scenario::Soak => {
@@ -253,6 +256,7 @@ fn measure(arguments: &Arguments, broker: &mut Running, trust: &Trust) -> Result
         Scenario::Pushes
         | Scenario::Vendors
         | Scenario::Audience
+        | Scenario::Million
         | Scenario::FakeApns
         | Scenario::BridgeAlone
         | Scenario::Soak => Ok(Figures::new()),

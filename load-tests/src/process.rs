@@ -2,8 +2,22 @@
 
 /// Resident bytes.
 pub fn rss(pid: u32) -> u64 {
+    bytes_of(pid, "VmRSS:")
+}
+
+/// Most resident bytes so far.
+pub fn peak_rss(pid: u32) -> u64 {
+    bytes_of(pid, "VmHWM:")
+}
+
+/// Counts [`peak_rss`] anew from now on.
+pub fn forget_peak(pid: u32) {
+    let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5"); // else the peak since its start is told
+}
+
+fn bytes_of(pid: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
