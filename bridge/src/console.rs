@@ -36,7 +36,7 @@ pub(crate) use visitor::Peer;
 const FORM_BYTES_MAX: usize = 256 * 1024;
 
 /// What a page may load and where a form may go: nothing and nowhere but here. No script or style stands in a page.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// What the pages share.

@@ -64,7 +64,7 @@ async fn known(
                 summary: item.get("summary")?.as_str()?.to_owned(),
                 updated_at_ms: number("updated_at_ms").unwrap_or(0),
                 rates: item.get("rates").cloned().unwrap_or_default(),
-                expires_at_ms: number("expires_at_ms"),
+                ends_at_ms: number("ends_at_ms"),
                 is_open: CredentialName::parse(name).is_ok_and(|name| is_open(console, &id, vendor, &name)),
             },
         ))

@@ -34,9 +34,9 @@ pub(in crate::console) type CredentialField = (&'static str, Entry, bool);
 pub(in crate::console) fn credential_fields(vendor: VendorName) -> &'static [CredentialField] {
     match vendor {
         VendorName::Apns => &[
-            ("key_id", Entry::Text, true),
-            ("team_id", Entry::Text, true),
-            ("bundle_id", Entry::Text, true),
+            ("key_id", Entry::Text, false),
+            ("team_id", Entry::Text, false),
+            ("bundle_id", Entry::Text, false),
             ("environment", Entry::Choice(&["production", "sandbox"]), false),
             ("private_key", Entry::Pem, true),
         ],
@@ -102,8 +102,8 @@ pub(in crate::console) struct Credential {
     pub summary: String,
     pub updated_at_ms: u64,
     pub rates: Value,
-    /// Further facts of the answer, such as when it ends.
-    pub expires_at_ms: Option<u64>,
+    /// When it ends, where that is known.
+    pub ends_at_ms: Option<u64>,
     pub is_open: bool,
 }
 
@@ -131,7 +131,7 @@ pub(in crate::console) fn list(context: &Context<'_>, rows: &[(VendorName, Vec<C
 fn state(texts: &Texts, credential: &Credential) -> Markup {
     html! {
         @if credential.is_open { (badge(Tone::Bad, texts.breaker_open)) } @else { (badge(Tone::Good, texts.credential_set)) }
-        @if let Some(at_ms) = credential.expires_at_ms { " " (badge(Tone::Warning, texts.ends)) " " (time(at_ms)) }
+        @if let Some(at_ms) = credential.ends_at_ms { " " (badge(Tone::Warning, texts.ends)) " " (time(at_ms)) }
     }
 }
 
