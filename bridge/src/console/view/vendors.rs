@@ -38,6 +38,7 @@ pub(in crate::console) fn credential_fields(vendor: VendorName) -> &'static [Cre
             ("team_id", Entry::Text, false),
             ("bundle_id", Entry::Text, false),
             ("environment", Entry::Choice(&["production", "sandbox"]), false),
+            ("certificate", Entry::Pem, false),
             ("private_key", Entry::Pem, true),
         ],
         VendorName::Fcm => &[("service_account", Entry::Object, true)],
