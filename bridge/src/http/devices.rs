@@ -18,6 +18,7 @@ use super::credentials::vendor;
 use super::etag::{self, IfMatch};
 use super::guard::{Guarded, READ, SEND};
 use super::problem::{Errno, Problem};
+use super::tags::DEVICES_MAX;
 use crate::audience::{Asked, Expression};
 use crate::devices::{
     self, ALIASES_MAX, ATTRIBUTE_MAX, ATTRIBUTES_MAX, Attributes, Device, Presence, TAGS_MAX, USER,
@@ -211,6 +212,46 @@ pub(super) async fn set(
     let (device, is_new) = shared.store.write(work).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, etag::header(&device), axum::Json(show_device(&device))))
+}
+
+/// Many devices by id.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ImportBody {
+    devices: BTreeMap<String, DeviceBody>,
+}
+
+/// Sets many devices as `PUT` sets one: all of them, or none.
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/devices:import",
+    tag = "devices",
+    request_body = ImportBody,
+    responses((status = 200, description = "How many were set, and how many of them are new", body = Object)),
+)]
+pub(super) async fn import(
+    Guarded { app, .. }: Guarded<SEND>,
+    State(shared): State<Api>,
+    Json(body, _): Json<ImportBody>,
+) -> Result<impl IntoResponse, Problem> {
+    let count = body.devices.len();
+    if !(1..=DEVICES_MAX).contains(&count) {
+        return Err(Problem::field("/devices", format!("has 1 to {DEVICES_MAX} devices")));
+    }
+    let work = move |tx: &mut Tx<'_>| {
+        let mut created = 0_usize;
+        for (id, body) in body.devices {
+            let pointer = format!("/devices/{}", id.replace('~', "~0").replace('/', "~1"));
+            if !is_device_id(&id) {
+                return Err(Problem::field(pointer, "is no client id of 1 to 1,024 bytes"));
+            }
+            let written = write(tx, &app, &id, &IfMatch::default(), |device| body.put_into(device));
+            created += usize::from(written.map_err(|problem| problem.below(&pointer))?.1);
+        }
+        Ok(created)
+    };
+    let created = shared.store.write(work).await?;
+    Ok(axum::Json(json!({"set": count, "created": created})))
 }
 
 /// Changes a device that is known; what is left out stays.

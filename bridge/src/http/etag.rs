@@ -20,6 +20,7 @@ pub(super) fn header(record: &impl Serialize) -> [(header::HeaderName, HeaderVal
 }
 
 /// What `If-Match` asks for; without the header anything goes.
+#[derive(Default)]
 pub(super) struct IfMatch(Option<String>);
 
 impl IfMatch {

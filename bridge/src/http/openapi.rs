@@ -67,6 +67,7 @@ pub(super) fn described() -> OpenApiRouter<Api> {
             put(credentials::set).get(credentials::show).delete(credentials::remove).post(credentials::act),
         )
         .routes(routes!(devices::list))
+        .routes(routes!(devices::import))
         .routes(routes!(devices::set, devices::change, devices::show, devices::remove))
         .routes(routes!(devices::set_token))
         .routes(routes!(devices::presence))

@@ -178,6 +178,25 @@ async fn tags_and_aliases_are_given_and_taken_for_lists_of_devices() {
 }
 
 #[tokio::test]
+async fn many_devices_are_set_in_one_step_all_or_none() {
+    let world = shop().await;
+    let api = &world.api;
+    let path = format!("{APP}/devices:import");
+    let some = json!({"devices": {"d1": {"tags": ["new"]}, "x/1": {"tags": ["new"], "alias": "7"}}});
+    assert_eq!(api.post(&path, some).await.ok(), json!({"set": 2, "created": 1}));
+    assert_eq!(estimate(api, "tag:new").await["sample"], json!(["d1", "x/1"]));
+    let d1 = api.get(&format!("{APP}/devices/d1")).await.ok();
+    assert_eq!((&d1["platform"], &d1["tokens"][0]["vendor"]), (&Value::Null, &json!("record")), "full state");
+    let wrong = json!({"devices": {"d2": {"tags": ["late"]}, "y/1": {"tags": [""]}}});
+    assert_eq!(api.post(&path, wrong).await.pointers(), ["/devices/y~11/tags"]);
+    assert_eq!(estimate(api, "tag:late").await["devices"], 0);
+    assert_eq!(api.post(&path, json!({"devices": {}})).await.pointers(), ["/devices"]);
+    let unknown = json!({"devices": {"d2": {"colour": 1}}});
+    assert_eq!(api.post(&path, unknown).await.pointers(), ["/devices/d2/colour"]);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_segment_is_kept_used_by_others_and_sent_as_it_was() {
     let world = shop().await;
     let api = &world.api;

@@ -4,13 +4,14 @@ use crate::Arguments;
 use crate::bridge::{Bridge, Program, broken};
 use crate::client::LoadError;
 use crate::process;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// Calls under way at once while devices are registered.
-const WINDOW: usize = 256;
+/// Devices in a call, and calls under way at once, while they are registered.
+const CALL: usize = 1000;
+const WINDOW: usize = 4;
 /// How often each expression is asked.
 const TIMES: usize = 20;
 /// Longest wait until everybody is queued.
@@ -66,7 +67,7 @@ fn mib(bytes: u64) -> f64 {
 
 async fn register(bridge: &Arc<Bridge>, devices: usize) -> Result<(), LoadError> {
     let mut under_way = JoinSet::new();
-    for number in 0..devices {
+    for from in (0..devices).step_by(CALL) {
         if under_way.len() >= WINDOW
             && let Some(done) = under_way.join_next().await
         {
@@ -74,8 +75,10 @@ async fn register(bridge: &Arc<Bridge>, devices: usize) -> Result<(), LoadError>
         }
         let bridge = Arc::clone(bridge);
         under_way.spawn(async move {
-            let path = format!("{APP}/devices/device-{number:08}");
-            bridge.ask("PUT", &path, &device(number)).await.map(drop)
+            let some = from..devices.min(from + CALL);
+            let some: Map<_, _> =
+                some.map(|number| (format!("device-{number:08}"), device(number))).collect();
+            bridge.ask("POST", &format!("{APP}/devices:import"), &json!({"devices": some})).await.map(drop)
         });
     }
     while let Some(done) = under_way.join_next().await {
