@@ -127,6 +127,8 @@ enum Scenario {
     Dashboard,
     /// Killed with many sessions and messages, and started again.
     StartUp,
+    /// Everyone is cut off and comes back, while one that stayed pings.
+    Storm,
     /// Our sender against aioapns, on the same fake APNs. `load-tests/peers/aioapns.sh` installs the peer.
     Pushes,
     /// Eleven vendors at once, with and without two that are ill.
@@ -252,6 +254,7 @@ fn measure(arguments: &Arguments, broker: &mut Running, trust: &Trust) -> Result
         Scenario::Phones => scenario::phones(arguments, broker),
         Scenario::Dashboard => scenario::dashboard(arguments, broker),
         Scenario::StartUp => scenario::start_up(arguments, broker),
+        Scenario::Storm => scenario::storm(arguments, broker, trust),
         // These print tables of their own.
         Scenario::Pushes
         | Scenario::Vendors

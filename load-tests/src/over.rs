@@ -80,6 +80,11 @@ impl Trust {
         Ok(())
     }
 
+    /// For clients of one's own.
+    pub fn client_config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.tls)
+    }
+
     /// A connection with a CONNECT that was accepted.
     pub fn connect(&self, to: SocketAddr, over: Over, number: usize) -> Result<Stream, LoadError> {
         let socket = TcpStream::connect(to)?;

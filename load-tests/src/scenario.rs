@@ -17,6 +17,7 @@ mod retained;
 mod shared;
 mod soak;
 mod start_up;
+mod storm;
 mod vendors;
 mod wildcards;
 
@@ -37,6 +38,7 @@ pub use retained::retained;
 pub use shared::shared;
 pub use soak::soak;
 pub use start_up::start_up;
+pub use storm::storm;
 pub use vendors::vendors;
 pub use wildcards::wildcards;
 
