@@ -34,11 +34,12 @@ foreign_programs() {
 }
 
 # Each list of packages is installed once, and again when it has changed.
-python_clients() {
-    cmp -s "$clients/requirements.txt" "$installed/venv/requirements.txt" && return
-    python3 -m venv --clear "$installed/venv"
-    "$installed/venv/bin/pip" install --quiet --disable-pip-version-check -r "$clients/requirements.txt"
-    cp "$clients/requirements.txt" "$installed/venv/"
+python_packages() {
+    cmp -s "$1/requirements.txt" "$2/requirements.txt" && return
+    mkdir -p "$2"
+    python3 -m venv --clear "$2"
+    "$2/bin/pip" install --quiet --disable-pip-version-check -r "$1/requirements.txt"
+    cp "$1/requirements.txt" "$2/"
 }
 
 javascript_packages() { # list, directory
@@ -58,8 +59,10 @@ web_package() {
 
 foreign_clients() {
     foreign_programs
-    python_clients
+    python_packages "$clients" "$installed/venv"
+    python_packages "$PWD/tests/vendors/clients" "$installed/vendors/venv"
     javascript_packages "$clients" "$installed/node"
+    javascript_packages "$PWD/tests/vendors/clients" "$installed/vendors/node"
     javascript_packages "$PWD/tests/sdk/clients" "$installed/kotlin"
     web_package
 }

@@ -90,3 +90,22 @@ fn a_batch_names_every_token_and_each_gets_its_own_verdict() {
     let body = json!({"code": "80100000", "msg": listed.to_string()});
     assert_eq!(verdicts(&credential(), &["T0", "T1"], &body), ["accepted", "token_dead"]);
 }
+
+#[test]
+fn every_code_of_the_third_versions_table_has_its_verdict() {
+    use crate::vendor::testing::check_codes;
+    let harmony = credential();
+    check_codes(&harmony, "code", "accepted", &[80_000_000]);
+    check_codes(&harmony, "code", "login_expired", &[80_200_001, 80_200_005]);
+    check_codes(&harmony, "code", "token_dead", &[80_300_007]);
+    check_codes(&harmony, "code", "token_mismatch", &[80_300_002]);
+    check_codes(&harmony, "code", "throttled", &[80_300_029, 80_300_030]);
+    check_codes(&harmony, "code", "config_error", &[80_300_036, 80_300_037]);
+    check_codes(&harmony, "code", "retry", &[81_000_001]);
+    check_codes(
+        &harmony,
+        "code",
+        "payload_rejected",
+        &[80_100_001, 80_100_003, 80_100_004, 80_100_016, 80_100_022, 80_300_008, 80_300_010],
+    );
+}

@@ -121,7 +121,7 @@ fn every_code_of_oppos_table_has_its_verdict() {
     check_codes(&oppo, "code", "retry", &[-1]);
     check_codes(&oppo, "code", "login_expired", &[11]);
     check_codes(&oppo, "code", "config_error", &[14, 15, 16, 17, 18, 19, 26, 27, 28, 30, 59, 67]);
-    check_codes(&oppo, "code", "payload_rejected", &[12, 20, 21, 25, 29, 31, 32, 40, 41, 51]);
+    check_codes(&oppo, "code", "payload_rejected", &[12, 20, 21, 22, 23, 24, 25, 29, 31, 32, 40, 41, 51]);
     check_codes(&oppo, "code", "token_dead", &[10_000]);
     check_verdicts(&oppo, &[(500, Value::Null, "retry"), (503, Value::Null, "throttled")]);
     let answer = json!({"code": 0, "message": "", "data": {"messageId": "1-1-1-7"}});

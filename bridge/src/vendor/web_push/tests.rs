@@ -163,3 +163,19 @@ fn a_key_that_is_none_is_named_and_none_is_shown() {
     assert_eq!(wrong.validate().unwrap_err().field, "subject");
     assert!(!format!("{:?} {}", credential(), credential().summary()).contains("BEGIN"));
 }
+
+/// The token of RFC 8292 section 2.4: what ours must look like.
+#[test]
+fn our_authorization_has_the_form_of_the_standards_example() {
+    const EXAMPLE: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJFUzI1NiJ9.eyJhdWQiOiJodHRwczovL3B1c2guZXhhbXBsZS5uZXQiLCJleHAiOjE0NTM1MjM3NjgsInN1YiI6Im1haWx0bzpwdXNoQGV4YW1wbGUuY29tIn0";
+    let part = |token: &str, at: usize| {
+        let text = token.split('.').nth(at).unwrap();
+        let bytes = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text).unwrap();
+        serde_json::from_slice::<Value>(&bytes).unwrap()
+    };
+    let web_push = WebPushCredential { subject: "mailto:push@example.com".to_owned(), ..credential() };
+    let now_ms = (1_453_523_768 - VAPID_LIFE_S) * 1000;
+    let header = web_push.vapid("https://push.example.net", now_ms).unwrap();
+    let token = header.strip_prefix("vapid t=").unwrap().split_once(", k=").unwrap().0;
+    assert_eq!((part(token, 0), part(token, 1)), (part(EXAMPLE, 0), part(EXAMPLE, 1)));
+}

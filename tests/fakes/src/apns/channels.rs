@@ -72,7 +72,9 @@ fn create(body: &[u8], channels: &mut Channels) -> Result<ApnsAnswer, ApnsAnswer
     let wanted: Value = serde_json::from_slice(body).map_err(|_| wrong())?;
     let policy = wanted.get("message-storage-policy").and_then(Value::as_u64);
     let policy = policy.filter(|policy| *policy <= 1).ok_or_else(wrong)?;
-    if wanted.get("push-type").and_then(Value::as_str) != Some("LiveActivity") {
+    // Apple's page has it with capitals, other senders without; nobody says that it matters.
+    let push_type = wanted.get("push-type").and_then(Value::as_str).unwrap_or_default();
+    if !push_type.eq_ignore_ascii_case("LiveActivity") {
         return Err(ApnsAnswer::error(400, "InvalidPushType"));
     }
     if channels.kept.len() >= CHANNELS_MAX {

@@ -84,10 +84,14 @@ pub(super) fn check_vapid(header: &str, origin: &str, now_s: u64) -> Result<(), 
     let mut validation = Validation::new(Algorithm::ES256);
     validation.set_audience(&[origin]);
     validation.set_required_spec_claims(&["exp", "aud", "sub"]);
+    validation.validate_exp = false; // by the time given, below
     let claims = jsonwebtoken::decode::<Value>(token, &DecodingKey::from_ec_der(&key), &validation)
         .map_err(|_| "the vapid token is not valid for this origin")?
         .claims;
     let end = claims.get("exp").and_then(Value::as_u64).unwrap_or(u64::MAX);
+    if end <= now_s {
+        return Err("exp is over");
+    }
     if end > now_s + 24 * 3600 {
         return Err("exp is more than a day ahead");
     }
@@ -96,4 +100,30 @@ pub(super) fn check_vapid(header: &str, origin: &str, now_s: u64) -> Result<(), 
         return Err("sub is neither mailto: nor https:");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of RFC 8292 section 2.4, with the line breaks taken out.
+    const EXAMPLE: &str = "vapid t=eyJ0eXAiOiJKV1QiLCJhbGciOiJFUzI1NiJ9.eyJhdWQiOiJodHRwczovL3B1c2guZXhhbXBsZS5uZXQiLCJleHAiOjE0NTM1MjM3NjgsInN1YiI6Im1haWx0bzpwdXNoQGV4YW1wbGUuY29tIn0.i3CYb7t4xfxCDquptFOepC9GAu_HLGkMlMuCGSK2rpiUfnK9ojFwDXb1JrErtmysazNjjvW2L9OkSSHzvoD1oA, k=BA1Hxzyi1RUM1b5wjxsn7nGxAszw2u61m164i3MrAIxHF6YK5h4SDYic-dRuU_RCPCfA5aq9ojSwk5Y2EmClBPs";
+    /// When it ends, in seconds since 1970.
+    const END_S: u64 = 1_453_523_768;
+
+    #[test]
+    fn the_example_of_the_standard_is_valid_for_its_origin_in_the_day_before_its_end() {
+        let origin = "https://push.example.net";
+        let forged = EXAMPLE.replace("k=BA1H", "k=BA1I");
+        for (header, origin, now_s, is_valid) in [
+            (EXAMPLE, origin, END_S - 1, true),
+            (EXAMPLE, origin, END_S - 24 * 3600, true),
+            (EXAMPLE, origin, END_S - 24 * 3600 - 1, false),
+            (EXAMPLE, origin, END_S, false),
+            (EXAMPLE, "https://push.example.org", END_S - 1, false),
+            (&forged, origin, END_S - 1, false),
+        ] {
+            assert_eq!(check_vapid(header, origin, now_s).is_ok(), is_valid, "{origin} {now_s}");
+        }
+    }
 }
