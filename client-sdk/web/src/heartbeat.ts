@@ -89,11 +89,10 @@ export function died(bracket: Bracket, gapS: number): void {
     } else {
       Object.assign(bracket, { lo: 0, hi: Math.max(gapS, bracket.doubt), deaths: 2, doubt: null });
     }
-  } else if (bracket.hi !== null && gapS >= bracket.hi) {
-    bracket.deaths = Math.min(bracket.deaths + 1, 255);
   } else {
-    bracket.hi = gapS;
-    bracket.deaths = 1;
+    // Counted on when the gap is shorter: a path that was dead before was more likely killed again than hit by noise twice.
+    bracket.hi = Math.min(bracket.hi ?? gapS, gapS);
+    bracket.deaths = Math.min(bracket.deaths + 1, 255);
   }
 }
 

@@ -19,7 +19,7 @@ pub struct Bracket {
     pub lo: Gap,
     /// The shortest gap above `lo` that was fatal.
     pub hi: Option<Gap>,
-    /// How often a gap of `hi` or longer was fatal.
+    /// How often a gap above `lo` was fatal.
     pub deaths: u8,
     /// A death within `lo` that nothing has refuted yet: its gap.
     pub doubt: Option<Gap>,
@@ -52,13 +52,9 @@ impl Bracket {
             }
             return;
         }
-        match self.hi {
-            Some(hi) if gap >= hi => self.deaths = self.deaths.saturating_add(1),
-            Some(_) | None => {
-                self.hi = Some(gap);
-                self.deaths = 1;
-            }
-        }
+        // Counted on when the gap is shorter: a path that was dead before was more likely killed again than hit by noise twice.
+        self.hi = Some(self.hi.map_or(gap, |hi| hi.min(gap)));
+        self.deaths = self.deaths.saturating_add(1);
     }
 
     /// What the device may claim before others: the bins from the first that `lo` leaves open to that of `hi`.
@@ -114,6 +110,9 @@ mod tests {
         assert_eq!(seen(&[(true, 59)]).vote(), None);
         assert_eq!(seen(&[(false, 300)]).vote(), None);
         assert_eq!(seen(&[(true, 300), (false, 400)]).vote(), Some((Bin::of(Gap(301)), Bin::OPEN)));
+        // Overshot first, then found from below: both deaths count.
+        let closed_in = seen(&[(false, 180), (true, 110), (false, 121)]).vote();
+        assert_eq!(closed_in, Some((Bin::of(Gap(111)), Bin::of(Gap(121)))));
         let sure = seen(&[(true, 300), (false, 400), (false, 420)]).vote();
         assert_eq!(sure, Some((Bin::of(Gap(301)), Bin::of(Gap(400)))));
     }
