@@ -9,8 +9,10 @@ use bytes::BytesMut;
 use reveille_broker_core::io::{ConnectionKey, Input, Loss};
 use reveille_proto::mqtt::{self, Packet, Version};
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::timeout;
@@ -42,8 +44,20 @@ pub(crate) struct Driver {
     pub(crate) is_held_up: bool,
     /// It has sent a PUBLISH.
     pub(crate) has_published: bool,
+    /// What it is about.
+    pub(crate) doing: Doing,
     /// Counts the socket until it is gone.
-    pub(crate) seat: Seat,
+    pub(crate) _seat: Seat,
+}
+
+/// What a driver is about.
+pub(crate) enum Doing {
+    /// The socket is read when bytes come and the gate is open.
+    Reading,
+    /// Something else has to end first.
+    Waiting(Pin<Box<dyn Future<Output = ()>>>),
+    /// The connection is closed.
+    Lingering(Pin<Box<dyn Future<Output = ()>>>),
 }
 
 /// How one step of reading ended.
@@ -56,33 +70,63 @@ enum Step {
     Lost(Loss),
 }
 
-/// Reads until the connection ends, by whomever.
-pub(crate) async fn drive(mut driver: Driver) {
-    loop {
-        driver.take_packets();
-        if driver.host.shared.mailboxes.is_full() {
-            driver.host.shared.mailboxes.room().await;
-        }
-        driver.wait_for_memory().await;
-        match poll_fn(|context| driver.poll_step(context)).await {
-            Step::Came(true) => {
-                driver.take_packets();
-                yield_now().await; // whoever sends without a pause gets one read a round, like everyone else
+/// Reads until the connection ends, by whomever. A state machine by hand, because there is one for each connection and a
+/// compiler-made one of these steps is three times as large: what is rare waits in a box.
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        loop {
+            match &mut this.doing {
+                Doing::Reading => {}
+                Doing::Waiting(end) => {
+                    ready!(end.as_mut().poll(context));
+                    this.doing = Doing::Reading;
+                }
+                Doing::Lingering(end) => return end.as_mut().poll(context),
             }
-            Step::Came(false) => {}
-            Step::Closed => return driver.linger().await,
-            Step::Lost(how) => return driver.host.lost(driver.connection, how),
+            this.take_packets();
+            if let Some(wait) = this.wait() {
+                this.doing = Doing::Waiting(wait);
+                continue;
+            }
+            match ready!(this.poll_step(context)) {
+                Step::Came(true) => {
+                    this.take_packets();
+                    // Whoever sends without a pause gets one read a round, like everyone else.
+                    this.doing = Doing::Waiting(Box::pin(yield_now()));
+                }
+                Step::Came(false) => {}
+                Step::Closed => {
+                    this.unread = BytesMut::new();
+                    let (host, stream) = (Rc::clone(&this.host), Rc::clone(&this.stream));
+                    this.doing = Doing::Lingering(Box::pin(linger(host, stream)));
+                }
+                Step::Lost(how) => {
+                    this.host.lost(this.connection, how);
+                    return Poll::Ready(());
+                }
+            }
         }
     }
 }
 
 impl Driver {
-    /// While memory runs short, who has published is not read. Who only reads goes on: its acknowledgements empty queues.
-    async fn wait_for_memory(&self) {
-        let overload = &self.host.shared.health.overload;
-        while self.has_published && !overload.reads_publishers() && self.gate.reading() != Reading::Closed {
-            overload.relief().await;
+    /// What has to end before the socket is read again: another shard's mailbox is full, or memory runs short and the
+    /// client has published. Who only reads goes on: its acknowledgements empty queues.
+    fn wait(&self) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+        let shared = &self.host.shared;
+        if shared.mailboxes.is_full() {
+            let mailboxes = Arc::clone(&shared.mailboxes);
+            return Some(Box::pin(async move { mailboxes.room().await }));
         }
+        let is_concerned = self.has_published && self.gate.reading() != Reading::Closed;
+        if is_concerned && !shared.health.overload.reads_publishers() {
+            let health = Arc::clone(&shared.health);
+            return Some(Box::pin(async move { health.overload.relief().await }));
+        }
+        None
     }
 
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
@@ -143,23 +187,16 @@ impl Driver {
             self.unread = BytesMut::from(self.unread.as_ref());
         }
     }
+}
 
-    /// Reads what the peer still sends, for a while, so that it gets to read our last packet.
-    async fn linger(mut self) {
-        self.unread = BytesMut::new();
-        let draining = async {
-            for _ in 0..LINGER_READS {
-                let is_over = poll_fn(|context| self.poll_drop(context)).await;
-                if is_over {
-                    return;
-                }
+/// Reads what the peer still sends, for a while, so that it gets to read our last packet.
+async fn linger(host: Rc<Host>, stream: Rc<Stream>) {
+    let draining = async {
+        for _ in 0..LINGER_READS {
+            if poll_fn(|context| stream.poll_drop(context, &mut host.scratch.borrow_mut())).await {
+                return;
             }
-        };
-        let _ = timeout(LINGER, draining).await;
-        drop(self.seat);
-    }
-
-    fn poll_drop(&mut self, context: &mut Context<'_>) -> Poll<bool> {
-        self.stream.poll_drop(context, &mut self.host.scratch.borrow_mut())
-    }
+        }
+    };
+    let _ = timeout(LINGER, draining).await;
 }

@@ -213,7 +213,7 @@ impl Host {
         let gate = Rc::default();
         let connection = self.rules.borrow_mut().connections.insert(writer, Rc::clone(&gate), enhanced);
         self.feed(Input::Open { connection, opening });
-        spawn_local(driver::drive(driver::Driver {
+        spawn_local(driver::Driver {
             host: Rc::clone(self),
             connection,
             gate,
@@ -223,8 +223,9 @@ impl Host {
             unread: rest,
             is_held_up: false,
             has_published: false,
-            seat,
-        }));
+            doing: driver::Doing::Reading,
+            _seat: seat,
+        });
     }
 
     /// Writes, sends and commits what the turn made.

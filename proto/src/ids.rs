@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU16;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// A tenant. Its topics, client ids and retained messages are invisible to every other app.
 ///
@@ -34,7 +34,8 @@ impl AppId {
 
 impl Default for AppId {
     fn default() -> Self {
-        Self(Self::DEFAULT.into())
+        static SHARED: LazyLock<Arc<str>> = LazyLock::new(|| AppId::DEFAULT.into()); // one text for all connections
+        Self(Arc::clone(&SHARED))
     }
 }
 

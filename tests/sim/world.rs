@@ -67,7 +67,7 @@ impl World {
 
     pub fn limits() -> Limits {
         let connection = ConnectionLimits { in_flight_max: 5, receive_maximum: 10, ..Default::default() };
-        Limits { look_ahead_max: 4, ..Limits::of(connection) }
+        Limits { look_ahead_max: 4, recent_bodies_bytes_max: 2_000, ..Limits::of(connection) }
     }
 
     fn start(&mut self) {

@@ -1,9 +1,37 @@
-//! Small containers for tables with millions of entries: a list that finds its keys, and a short text in place.
+//! Small containers for tables with millions of entries: a list that finds its keys, a short text in place, and maps
+//! whose keys are our own numbers.
 
 use hashbrown::HashTable;
 use std::borrow::Borrow;
+use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+
+/// A map whose keys are numbers that this broker gave out. Nobody outside chooses them, so that a multiplication is hash
+/// enough, and its order is the same in every run.
+pub type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+
+/// Spreads numbers that count upwards over all bits; several in a row are folded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NumberHasher(u64);
+
+/// 2^64 divided by the golden ratio: neighbours end far from each other.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+impl Hasher for NumberHasher {
+    fn write_u64(&mut self, number: u64) {
+        let product = u128::from(self.0 ^ number) * u128::from(SPREAD);
+        self.0 = (product as u64) ^ ((product >> 64) as u64).rotate_left(32); // both halves, folded
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// Up to here a look through the list costs less than a table of places.
 const SCANNED_MAX: usize = 16;

@@ -5,11 +5,12 @@
 
 use crate::admin::Done;
 use crate::change::{Announcement, Batch, Change, Entry};
+use crate::collections::NumberMap;
 use crate::io::{Committed, ConnectionKey, Part, Ticket};
 use crate::message::{Message, MessageKey, Seq, SessionKey};
 use reveille_proto::ids::PacketId;
 use reveille_proto::mqtt::Packet;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// What happens once everything that was gathered so far is durable.
@@ -76,13 +77,13 @@ struct HandedBody {
 pub(crate) struct Commits {
     number: u64,
     gathered: Vec<Option<Change>>,
-    places: HashMap<(SessionKey, Seq), (usize, Option<usize>)>,
+    places: NumberMap<(SessionKey, Seq), (usize, Option<usize>)>,
     parts: Vec<WaitingPart>,
     open_part: Option<usize>,
-    bodies: HashMap<MessageKey, Arc<Message>>,
+    bodies: NumberMap<MessageKey, Arc<Message>>,
     waits: VecDeque<(u64, Wait)>,
     handed: VecDeque<Handed>,
-    handed_bodies: HashMap<MessageKey, HandedBody>,
+    handed_bodies: NumberMap<MessageKey, HandedBody>,
     retry: Vec<Change>,
     /// After a failure nothing is handed over until the shard's clock says so.
     pub is_paused: bool,
@@ -93,13 +94,13 @@ impl Commits {
         Self {
             number: 1,
             gathered: Vec::new(),
-            places: HashMap::new(),
+            places: NumberMap::default(),
             parts: Vec::new(),
             open_part: None,
-            bodies: HashMap::new(),
+            bodies: NumberMap::default(),
             waits: VecDeque::new(),
             handed: VecDeque::new(),
-            handed_bodies: HashMap::new(),
+            handed_bodies: NumberMap::default(),
             retry: Vec::new(),
             is_paused: false,
         }

@@ -78,12 +78,12 @@ impl Permission {
 pub(crate) struct About {
     /// When it was accepted.
     pub since: Time,
-    /// Where it comes from.
-    pub network: ByteString,
+    /// Where it comes from. Bytes of its own, as small as they are: each connection has them.
+    pub network: Box<str>,
     /// The listener that it came through.
     pub listener: ByteString,
     /// The authentication method of its CONNECT.
-    pub method: Option<ByteString>,
+    pub method: Option<Box<str>>,
     /// It proves again who it is, and the exchange is not over.
     pub is_authenticating: bool,
 }
@@ -93,9 +93,9 @@ impl About {
         let method = opening.connect.properties.authentication_method.as_ref();
         Self {
             since: now,
-            network: opening.network.clone(),
+            network: (&*opening.network).into(),
             listener: opening.listener.clone(),
-            method: method.map(|text| text.to_string().into()), // bytes of its own, not of the read buffer
+            method: method.map(|text| (&**text).into()), // not those of the read buffer
             is_authenticating: false,
         }
     }

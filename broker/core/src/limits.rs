@@ -20,6 +20,9 @@ pub struct Limits {
     pub bridge_queue_bytes_max: u64,
     /// Bodies of one online session that wait in memory beyond what is in flight. 64.
     pub look_ahead_max: usize,
+    /// Bytes of the bodies that one shard keeps though no client gets them yet, in case a queue drains soon. 32 MiB:
+    /// some hundred thousand messages of a few hundred bytes.
+    pub recent_bodies_bytes_max: usize,
     /// Time that an online device has to acknowledge a push candidate which names none. 3 s.
     pub wait_ack: Duration,
     /// Retained messages that are read in one go for a subscriber. 256.
@@ -182,6 +185,7 @@ impl Default for Limits {
             bridge_queue_messages_max: 4_000_000,
             bridge_queue_bytes_max: 4 << 30,
             look_ahead_max: 64,
+            recent_bodies_bytes_max: 32 << 20,
             wait_ack: Duration::from_secs(3),
             retained_page: 256,
             retained_messages_max: 1_000_000,

@@ -70,7 +70,7 @@ pub(crate) struct Session {
     pub will: Option<Box<StoredWill>>,
     pub recent_pushes: Option<Box<VecDeque<MessageId>>>,
     pub readings: Option<Box<VecDeque<RetainedReading>>>,
-    pub loading: Vec<(Seq, MessageKey)>,
+    pub loading: Option<Box<Vec<(Seq, MessageKey)>>>,
 }
 
 impl Session {
@@ -96,7 +96,7 @@ impl Session {
             will: None,
             recent_pushes: None,
             readings: None,
-            loading: Vec::new(),
+            loading: None,
         }
     }
 

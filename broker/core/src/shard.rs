@@ -26,17 +26,20 @@ mod tracing;
 
 use crate::admin::Done;
 use crate::change::{Announcement, Batch, Change, Granted};
+use crate::collections::NumberMap;
 use crate::commits::{Commits, Ended, Wait};
 use crate::connection::Connection;
 use crate::control::Control;
 use crate::counters::Counters;
 use crate::deadlines::Deadlines;
 use crate::delayed::Delayed;
+use crate::directory::Directory;
 use crate::io::{Committed, ConnectionKey, Input, Output, Part, ShardNo, Ticket};
 use crate::limits::Limits;
-use crate::message::{MessageKey, Seq, SessionKey, Time};
+use crate::message::{Message, MessageKey, Seq, SessionKey, Time};
 use crate::networks::Seen;
 use crate::queue::Slot;
+use crate::recent::Recent;
 use crate::session::Session;
 use crate::shared::SharedGroups;
 use crate::subscriptions::FilterIndex;
@@ -108,16 +111,17 @@ pub struct Shard {
     config: ShardConfig,
     counters: Counters,
     sessions: Slab<Session>,
-    by_client: HashMap<(AppId, ClientId), u32>,
-    by_key: HashMap<SessionKey, u32>,
+    directory: Directory,
     connections: Vec<Option<Connection>>,
     subscriptions: HashMap<AppId, FilterIndex<u32, Granted>>,
     shared: HashMap<AppId, SharedGroups<u32>>,
     deadlines: Deadlines<Due>,
     commits: Commits,
     commits_retry_at: Option<Time>,
-    publishes: HashMap<u64, Publishing>,
-    unconfirmed: HashMap<MessageKey, Vec<(SessionKey, Seq)>>,
+    /// Bodies of messages that were queued a short while ago.
+    recent: Recent,
+    publishes: NumberMap<u64, Publishing>,
+    unconfirmed: NumberMap<MessageKey, Vec<(SessionKey, Seq)>>,
     /// Sessions that ended and still hand messages over: how many publishes are left.
     ending: HashMap<SessionKey, u32>,
     handovers: HashMap<SessionKey, ending::Handover>,
@@ -152,16 +156,16 @@ impl Shard {
             config,
             counters: Counters::default(),
             sessions: Slab::new(),
-            by_client: HashMap::new(),
-            by_key: HashMap::new(),
+            directory: Directory::default(),
             connections: Vec::new(),
             subscriptions: HashMap::new(),
             shared: HashMap::new(),
             deadlines: Deadlines::default(),
             commits: Commits::new(),
             commits_retry_at: None,
-            publishes: HashMap::new(),
-            unconfirmed: HashMap::new(),
+            recent: Recent::default(),
+            publishes: NumberMap::default(),
+            unconfirmed: NumberMap::default(),
             ending: HashMap::new(),
             handovers: HashMap::new(),
             delayed: HashMap::new(),
@@ -497,6 +501,8 @@ impl Shard {
         }
         let (app, settled) = (session.app.clone(), session.is_durable.then_some(session.key));
         self.left_queue(&app, &slot);
+        drop(slot.message);
+        self.recent.release(slot.entry.message);
         if let Some((ticket, part)) = settled.and_then(|key| self.commits.forget(key, seq)) {
             match slot.entry.push {
                 // Without a trace on disk only the announcement tells that the device had it: the sender waits for that.
@@ -504,6 +510,21 @@ impl Shard {
                 _ => self.settle(ticket, part),
             }
         }
+    }
+
+    /// The place of a client's session.
+    fn at_client(&self, app: &AppId, client_id: &ClientId) -> Option<u32> {
+        self.directory.of_client(&self.sessions, app, client_id)
+    }
+
+    /// The place of the session with this number.
+    fn at_key(&self, key: SessionKey) -> Option<u32> {
+        self.directory.of_key(&self.sessions, key)
+    }
+
+    /// A body that is in memory, though no place has it.
+    fn body_at_hand(&self, key: MessageKey) -> Option<&Arc<Message>> {
+        self.commits.body(key).or_else(|| self.recent.body(key))
     }
 
     /// What is counted about a place that is gone.
@@ -518,8 +539,7 @@ impl Shard {
 
     /// A place that was never written: nobody was told that it exists, so it leaves memory only.
     fn drop_lost(&mut self, session: SessionKey, seq: Seq) {
-        let Some(session) = self.by_key.get(&session).and_then(|at| self.sessions.get_mut(*at as usize))
-        else {
+        let Some(session) = self.at_key(session).and_then(|at| self.sessions.get_mut(at as usize)) else {
             return;
         };
         let Some(queue) = &mut session.queue else { return };

@@ -57,6 +57,8 @@ pub struct LimitsConfig {
     pub unsent_max_bytes: usize,
     /// See [`Limits::look_ahead_max`].
     pub look_ahead_max: usize,
+    /// See [`Limits::recent_bodies_bytes_max`].
+    pub recent_bodies_max_bytes: usize,
     /// See [`Limits::wait_ack`].
     pub wait_ack_ms: u64,
     /// See [`Limits::retained_page`].
@@ -141,6 +143,7 @@ impl Default for LimitsConfig {
             keep_alive_max_s: connection.keep_alive_max,
             unsent_max_bytes: connection.unsent_bytes_max,
             look_ahead_max: core.look_ahead_max,
+            recent_bodies_max_bytes: core.recent_bodies_bytes_max,
             wait_ack_ms: u64::try_from(core.wait_ack.as_millis()).unwrap_or(u64::MAX),
             retained_page: core.retained_page,
             recent_pushes_max: core.recent_pushes_max,
@@ -169,6 +172,7 @@ impl LimitsConfig {
             bridge_queue_messages_max: self.bridge_queue_messages_max,
             bridge_queue_bytes_max: self.bridge_queue_max_bytes,
             look_ahead_max: self.look_ahead_max,
+            recent_bodies_bytes_max: self.recent_bodies_max_bytes,
             wait_ack: Duration::from_millis(self.wait_ack_ms),
             retained_page: self.retained_page,
             retained_messages_max: self.retained_messages_max,

@@ -68,7 +68,7 @@ impl Shard {
     }
 
     pub(super) fn released(&mut self, session: SessionKey, seq: Seq, now: Time) {
-        let Some(at) = self.by_key.get(&session).copied() else { return };
+        let Some(at) = self.at_key(session) else { return };
         let queue = self.sessions.get_mut(at as usize).and_then(|session| session.queue.as_mut());
         let Some(slot) = queue.and_then(|queue| queue.slot_mut(seq)) else { return };
         slot.is_confirmed = true;

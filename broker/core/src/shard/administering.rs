@@ -15,7 +15,7 @@ use std::sync::Arc;
 impl Shard {
     /// Ends a client's connection as a broken rule would: 5.0 hears the reason, the will is published.
     pub(super) fn kick(&mut self, app: AppId, client_id: ClientId, reason: ReasonCode, now: Time) {
-        let at = self.by_client.get(&(app, client_id)).copied();
+        let at = self.at_client(&app, &client_id);
         let Some(key) = at.and_then(|at| self.session(at)?.connection) else { return };
         self.counters.kicks += 1;
         self.say_goodbye(key, reason);
@@ -33,19 +33,19 @@ impl Shard {
 
     fn end_wanted(&mut self, number: u64, app: AppId, client_id: ClientId, now: Time) {
         let client = (app, client_id);
-        if !self.by_client.contains_key(&client) {
+        if self.at_client(&client.0, &client.1).is_none() {
             return self.answer_wish(number, Done::NoSession);
         }
         self.kick(client.0.clone(), client.1.clone(), ReasonCode::ADMINISTRATIVE_ACTION, now);
         // A session that lives no longer than its connection is gone by now.
-        if let Some(at) = self.by_client.get(&client).copied() {
+        if let Some(at) = self.at_client(&client.0, &client.1) {
             self.end_session(at, now);
         }
         self.when_durable(Wait::Done(number, Done::Fulfilled(0)), now);
     }
 
     fn purge(&mut self, number: u64, app: AppId, client_id: ClientId, limit: usize, now: Time) {
-        let Some(at) = self.by_client.get(&(app, client_id)).copied() else {
+        let Some(at) = self.at_client(&app, &client_id) else {
             return self.answer_wish(number, Done::NoSession);
         };
         let queue = self.session(at).and_then(|session| session.queue.as_ref());

@@ -173,7 +173,7 @@ impl Shard {
         }
         session.is_loading = true;
         let keys = unread.iter().map(|(_, key)| *key).collect();
-        session.loading = unread;
+        session.loading = Some(Box::new(unread));
         let output = Output::ReadBodies { session: session.key, keys };
         self.outputs.push_back(output);
     }
@@ -186,7 +186,8 @@ impl Shard {
         let slot = session.queue.as_mut()?.slot_mut(seq)?;
         let place = (seq, slot.entry.message);
         if slot.message.is_none() {
-            slot.message = self.commits.body(slot.entry.message).cloned();
+            let message = slot.entry.message;
+            slot.message = self.commits.body(message).or_else(|| self.recent.body(message)).cloned();
         }
         let Some(message) = slot.message.clone() else { return Some(place) };
         if let Some(push) = &mut slot.entry.push {
@@ -229,7 +230,7 @@ impl Shard {
         self.announce_pending(now);
         let sessions: Vec<SessionKey> = self.sessions.iter().map(|(_, session)| session.key).collect();
         for key in sessions {
-            let Some(at) = self.by_key.get(&key).copied() else { continue };
+            let Some(at) = self.at_key(key) else { continue };
             let connection = self.session(at).and_then(|session| session.connection);
             let network =
                 connection.and_then(|key| self.connection(key)).map(|known| known.about.network.clone());

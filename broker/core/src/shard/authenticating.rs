@@ -20,7 +20,7 @@ impl Shard {
         let Some(connection) = self.connection_mut(key) else { return };
         let about = &mut connection.about;
         // Without a method in CONNECT there is no AUTH [MQTT5-4.12.0-7], and it never changes [MQTT5-4.12.1-1].
-        let is_same = about.method.is_some() && about.method == auth.method;
+        let is_same = about.method.is_some() && about.method.as_deref() == auth.method.as_deref();
         let fits = match auth.reason {
             ReasonCode::REAUTHENTICATE => !about.is_authenticating,
             ReasonCode::CONTINUE_AUTHENTICATION => about.is_authenticating,
@@ -79,7 +79,7 @@ impl Shard {
     /// `[MQTT5-4.12.0-5]`: the method is in every AUTH. A client that has no room for it would wait for ever.
     fn say_auth(&mut self, key: ConnectionKey, reason: ReasonCode, data: Option<Bytes>, now: Time) {
         let Some(connection) = self.connection(key) else { return };
-        let method = connection.about.method.clone();
+        let method = connection.about.method.as_deref().map(Into::into);
         let auth = Auth { reason, method, data, properties: ReasonProperties::default() };
         self.write_or_end(key, &Packet::Auth(Box::new(auth)), now);
     }

@@ -146,7 +146,7 @@ impl Shard {
             Recipients::Sessions(client_ids) => {
                 for client_id in client_ids {
                     let client = (delivering.message.app.clone(), client_id);
-                    match self.by_client.get(&client).copied() {
+                    match self.at_client(&client.0, &client.1) {
                         Some(at) if !self.is_over(at, now) => self.deliver_directed(&mut delivering, at, now),
                         _ => {
                             self.counters.directed_without_session += 1;
@@ -315,6 +315,9 @@ impl Shard {
         let is_unannounced = entry.push.as_ref().is_some_and(|push| !push.is_announced);
         let keeps_body = !session.is_durable || is_unannounced || (is_online && queue.len() < look_ahead);
         let key = session.key;
+        if !keeps_body {
+            self.recent.keep(&message, self.config.limits.recent_bodies_bytes_max);
+        }
         if session.is_durable && delivering.collects {
             let change =
                 Change::Enqueue { session: key, entry: entry.clone(), message: Arc::clone(&message) };
@@ -453,7 +456,7 @@ impl Shard {
     }
 
     pub(super) fn confirm_place(&mut self, session: SessionKey, seq: Seq, now: Time) {
-        let Some(at) = self.by_key.get(&session).copied() else { return };
+        let Some(at) = self.at_key(session) else { return };
         let Some(session) = self.sessions.get_mut(at as usize) else { return };
         let is_online = session.connection.is_some();
         let Some(slot) = session.queue.as_mut().and_then(|queue| queue.slot_mut(seq)) else { return };

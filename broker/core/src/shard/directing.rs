@@ -81,9 +81,7 @@ impl Shard {
                 .filter(|(_, session)| session.app == *app)
                 .filter_map(|(at, _)| u32::try_from(at).ok())
                 .collect(),
-            ids => {
-                ids.iter().filter_map(|id| self.by_client.get(&(app.clone(), id.clone())).copied()).collect()
-            }
+            ids => ids.iter().filter_map(|id| self.at_client(app, id)).collect(),
         };
         self.commits.open_part(ticket);
         for at in places {

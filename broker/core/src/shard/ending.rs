@@ -100,7 +100,7 @@ impl Shard {
         session.offline_since = now;
         session.is_loading = false;
         session.is_reading = false;
-        session.loading.clear();
+        session.loading = None;
         if let Some(queue) = &mut session.queue {
             queue.connection_lost();
         }
@@ -113,7 +113,7 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(at as usize)
             && session.is_durable
             && let Some(queue) = &mut session.queue
-            && session.loading.is_empty()
+            && session.loading.is_none()
         {
             queue.drop_bodies();
         }
@@ -140,10 +140,8 @@ impl Shard {
         if let Some(will) = self.session_mut(at).and_then(|session| session.will.take()) {
             self.publish_will(at, *will, now);
         }
-        let Some(session) = self.sessions.try_remove(at as usize) else { return };
+        let Some(session) = self.directory.remove(&mut self.sessions, at) else { return };
         debug_assert!(session.connection.is_none(), "a session with a connection does not end");
-        self.by_client.remove(&(session.app.clone(), session.client_id.clone()));
-        self.by_key.remove(&session.key);
         self.counters.sessions = self.counters.sessions.saturating_sub(1);
         self.leave_indexes(at, &session);
         self.count_app(&session.app, |usage| usage.sessions.sub(1));
@@ -184,7 +182,7 @@ impl Shard {
         let mut handover = Handover::default();
         for slot in queue.slots() {
             self.left_queue(app, slot);
-            let body = slot.message.clone().or_else(|| self.commits.body(slot.entry.message).cloned());
+            let body = slot.message.clone().or_else(|| self.body_at_hand(slot.entry.message).cloned());
             let has_begun = slot.entry.qos == QoS::ExactlyOnce && slot.was_sent();
             match (slot.group.as_ref().filter(|_| !has_begun), body) {
                 (None, _) => self.counters.dropped_session_ended += 1,
@@ -233,7 +231,7 @@ impl Shard {
             return;
         }
         self.ending.remove(&session);
-        match self.by_key.get(&session).copied() {
+        match self.at_key(session) {
             Some(at) => self.put_record(at), // the session lives; only its will is gone
             None => self.commits.add(Change::DropSession { session }),
         }

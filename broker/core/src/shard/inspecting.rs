@@ -52,7 +52,7 @@ impl Shard {
 
     /// Everything about one session.
     pub fn session_of(&self, app: &AppId, client_id: &ClientId) -> Option<SessionView> {
-        let at = *self.by_client.get(&(app.clone(), client_id.clone()))?;
+        let at = self.at_client(app, client_id)?;
         Some(self.view(at, self.session(at)?))
     }
 
@@ -76,7 +76,7 @@ impl Shard {
         after: Option<Seq>,
         limit: usize,
     ) -> Option<Page<QueuedView, Seq>> {
-        let at = *self.by_client.get(&(app.clone(), client_id.clone()))?;
+        let at = self.at_client(app, client_id)?;
         let session = self.session(at)?;
         let Some(queue) = &session.queue else { return Some(Page { items: Vec::new(), next: None }) };
         let mut slots = queue.slots_after(after);
@@ -113,7 +113,7 @@ impl Shard {
         after: Option<Subscription>,
         limit: usize,
     ) -> Option<Page<SubscriptionView, SubscriptionPlace>> {
-        let at = *self.by_client.get(&(app.clone(), client_id.clone()))?;
+        let at = self.at_client(app, client_id)?;
         let from = SubscriptionPlace { at, after };
         Some(self.subscriptions_of(std::iter::once(at), &|_| true, &|_| true, from, limit))
     }
@@ -254,7 +254,7 @@ impl Shard {
             since: connection.about.since,
             last_seen: connection.last_seen,
             keep_alive: connection.keep_alive,
-            network: connection.about.network.clone(),
+            network: (&*connection.about.network).into(),
             listener: connection.about.listener.clone(),
             user: connection.permission.as_ref().and_then(|permission| permission.user.clone()),
             expires_at: connection.permission.as_ref().and_then(|permission| permission.expires_at),
@@ -287,7 +287,7 @@ impl Shard {
             queued_at: slot.queued_at(),
             expires_at: entry.expires_at,
             push: entry.push.as_ref().map(|push| push.id),
-            body: slot.message.as_ref().or_else(|| self.commits.body(entry.message)).map(Arc::clone),
+            body: slot.message.as_ref().or_else(|| self.body_at_hand(entry.message)).map(Arc::clone),
         }
     }
 }

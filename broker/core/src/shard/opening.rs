@@ -33,13 +33,13 @@ impl Shard {
             return self.turn_away(key, &opening, ReasonCode::PACKET_TOO_LARGE);
         }
         let client = (opening.identity.app.clone(), opening.client_id.clone());
-        let known = self.by_client.get(&client).copied();
+        let known = self.at_client(&client.0, &client.1);
         if let Some(connection) = known.and_then(|at| self.session(at)?.connection) {
             self.take_over(connection, now);
         }
         let mut granting = Granting { session_present: false, must_wait: false };
         // The take-over ended a session that lives no longer than its connection.
-        let known = self.by_client.get(&client).copied();
+        let known = self.at_client(&client.0, &client.1);
         if !self.admits(&opening, known.is_none()) {
             self.counters.refused_app_full += 1;
             return self.turn_away(key, &opening, ReasonCode::QUOTA_EXCEEDED);
@@ -79,12 +79,9 @@ impl Shard {
     fn create_session(&mut self, opening: &Opening) -> u32 {
         let key = SessionKey(self.number());
         let app = opening.identity.app.clone();
-        let session = Session::new(key, app.clone(), opening.client_id.clone(), Arc::clone(&opening.limits));
-        let at = u32::try_from(self.sessions.insert(session)).unwrap_or(u32::MAX);
-        self.by_client.insert((app, opening.client_id.clone()), at);
-        self.by_key.insert(key, at);
+        let session = Session::new(key, app, opening.client_id.clone(), Arc::clone(&opening.limits));
         self.counters.sessions += 1;
-        at
+        self.directory.insert(&mut self.sessions, session)
     }
 
     fn attach(&mut self, key: ConnectionKey, at: u32, opening: &Opening, granting: Granting, now: Time) {

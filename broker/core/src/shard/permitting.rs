@@ -89,7 +89,7 @@ impl Shard {
 
     /// Other rules hold for a connected client from now on.
     pub(super) fn permit(&mut self, app: AppId, client_id: ClientId, acl: Option<Arc<Acl>>) {
-        let at = self.by_client.get(&(app, client_id)).copied();
+        let at = self.at_client(&app, &client_id);
         let Some(key) = at.and_then(|at| self.session(at)?.connection) else { return };
         let Some(connection) = self.connection_mut(key) else { return };
         match &mut connection.permission {

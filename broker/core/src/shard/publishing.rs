@@ -437,8 +437,8 @@ impl Shard {
     }
 
     fn is_durable(&self, session: SessionKey) -> bool {
-        let at = self.by_key.get(&session);
-        at.and_then(|at| self.session(*at)).is_some_and(|session| session.is_durable)
+        let at = self.at_key(session);
+        at.and_then(|at| self.session(at)).is_some_and(|session| session.is_durable)
     }
 
     /// All receivers are done and the commit, where one was needed, ended.
@@ -475,7 +475,7 @@ impl Shard {
     }
 
     fn received(&mut self, session: SessionKey, packet_id: PacketId, reason: ReasonCode) {
-        let at = self.by_key.get(&session).copied();
+        let at = self.at_key(session);
         let Some(session) = at.and_then(|at| self.session_mut(at)) else { return };
         let Some(received) = &mut session.received else { return };
         if reason.is_failure() {

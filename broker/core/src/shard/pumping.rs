@@ -140,7 +140,8 @@ impl Shard {
             return Next::Expired(seq);
         }
         if slot.message.is_none() {
-            slot.message = self.commits.body(slot.entry.message).cloned();
+            let key = slot.entry.message;
+            slot.message = self.commits.body(key).or_else(|| self.recent.body(key)).cloned();
         }
         slot.message.clone().map_or(Next::BodyMissing, |message| Next::Publish(seq, message))
     }
@@ -254,16 +255,17 @@ impl Shard {
         let Some(queue) = &mut session.queue else { return };
         let mut unread = queue.missing_bodies(limit);
         // What the store does not have yet must not be asked for: the answer would be that it is gone.
-        unread.retain(|(seq, key)| match (self.commits.body(*key), queue.slot_mut(*seq)) {
+        let at_hand = |key: MessageKey| self.commits.body(key).or_else(|| self.recent.body(key));
+        unread.retain(|(seq, key)| match (at_hand(*key), queue.slot_mut(*seq)) {
             (Some(body), Some(slot)) => {
                 slot.message = Some(Arc::clone(body));
                 false
             }
             _ => true,
         });
-        session.loading = unread;
+        let keys = unread.iter().map(|(_, key)| *key).collect();
+        session.loading = Some(Box::new(unread));
         session.is_loading = true;
-        let keys = session.loading.iter().map(|(_, key)| *key).collect();
         self.outputs.push_back(Output::ReadBodies { session: session.key, keys });
     }
 
@@ -273,16 +275,16 @@ impl Shard {
         bodies: Vec<(MessageKey, Option<Arc<Message>>)>,
         now: Time,
     ) {
-        let Some(at) = self.by_key.get(&key).copied() else {
+        let Some(at) = self.at_key(key) else {
             return self.handover_bodies(key, &bodies, now);
         };
         let Some(session) = self.sessions.get_mut(at as usize) else { return };
-        let asked = std::mem::take(&mut session.loading);
+        let asked = session.loading.take().unwrap_or_default();
         session.is_loading = false;
         let is_online = session.connection.is_some();
         let mut missing = Vec::new();
         let Some(queue) = &mut session.queue else { return };
-        for (seq, wanted) in asked {
+        for (seq, wanted) in *asked {
             let Some(slot) = queue.slot_mut(seq).filter(|slot| slot.entry.message == wanted) else {
                 continue;
             };

@@ -58,12 +58,9 @@ impl Shard {
     }
 
     fn insert_recovered(&mut self, session: Session) {
-        let (app, key) = (session.app.clone(), session.key);
-        let client = (app.clone(), session.client_id.clone());
+        let app = session.app.clone();
         let subscriptions = session.subscriptions.clone();
-        let at = u32::try_from(self.sessions.insert(session)).unwrap_or(u32::MAX);
-        self.by_client.insert(client, at);
-        self.by_key.insert(key, at);
+        let at = self.directory.insert(&mut self.sessions, session);
         self.counters.sessions += 1;
         for (subscription, granted) in subscriptions {
             self.index(at, &app, &subscription, granted);

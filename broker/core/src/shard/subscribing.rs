@@ -237,7 +237,7 @@ impl Shard {
         after: Option<TopicName>,
         now: Time,
     ) {
-        let Some(at) = self.by_key.get(&key).copied() else { return };
+        let Some(at) = self.at_key(key) else { return };
         let Some(session) = self.sessions.get_mut(at as usize) else { return };
         let Some(connection) = session.connection else { return }; // read again when the client is back
         session.is_reading = false;

@@ -60,7 +60,7 @@ impl Shard {
     }
 
     fn look_at_session(&mut self, key: SessionKey, now: Time) {
-        let Some(at) = self.by_key.get(&key).copied() else { return };
+        let Some(at) = self.at_key(key) else { return };
         let Some(session) = self.session(at) else { return };
         if session.connection.is_some() {
             self.announce_due(at, now);

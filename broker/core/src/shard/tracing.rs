@@ -65,7 +65,7 @@ impl Shard {
     /// A message was taken, from whomever: for rules that follow its topic, and for those that follow its publisher.
     pub(super) fn trace_published(&mut self, message: &Message) {
         let Some(rules) = &self.traces else { return };
-        let at = message.publisher.and_then(|key| self.by_key.get(&key)).copied();
+        let at = message.publisher.and_then(|key| self.at_key(key));
         let client_id = at.and_then(|at| Some(self.sessions.get(at as usize)?.client_id.clone()));
         let rule = rules.iter().find(|rule| {
             let is_of_client = |client_id| {

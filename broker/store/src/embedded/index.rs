@@ -7,17 +7,19 @@ use super::engine::{Engine, Space};
 use crate::StoreError;
 use crate::format::{decode, keys};
 use reveille_broker_core::change::{Entry, Phase};
+use reveille_broker_core::collections::NumberMap;
 use reveille_broker_core::message::{MessageKey, Seq, SessionKey};
 use reveille_proto::ids::PacketId;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 /// Below so many places memory is not given back: a queue that drains fills again.
 const KEPT_CAPACITY: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Index {
-    sessions: HashMap<SessionKey, Places>,
-    bodies: HashMap<MessageKey, Body>,
+    /// Boxed and made when first used: most of a million sessions wait for nothing.
+    sessions: NumberMap<SessionKey, Option<Box<Places>>>,
+    bodies: NumberMap<MessageKey, Body>,
     /// Payload and topic bytes of all bodies.
     live_bytes: u64,
 }
@@ -68,14 +70,18 @@ impl Index {
         is_new
     }
 
+    fn places(&mut self, session: SessionKey) -> Option<&mut Places> {
+        Some(self.sessions.get_mut(&session)?.get_or_insert_default())
+    }
+
     /// What it held.
     pub(super) fn drop_session(&mut self, session: SessionKey) -> Option<Places> {
-        self.sessions.remove(&session)
+        self.sessions.remove(&session).map(|places| places.map(|places| *places).unwrap_or_default())
     }
 
     /// The place that it replaced, if any; `None` without such a session.
     pub(super) fn enqueue(&mut self, session: SessionKey, place: Place) -> Option<Option<Place>> {
-        let queue = &mut self.sessions.get_mut(&session)?.entries;
+        let queue = &mut self.places(session)?.entries;
         if queue.back().is_none_or(|last| last.seq < place.seq) {
             queue.push_back(place);
             return Some(None);
@@ -91,7 +97,7 @@ impl Index {
 
     /// The place as it was; it holds no body any more when the entry is released.
     pub(super) fn mark(&mut self, session: SessionKey, entry: &Entry) -> Option<Place> {
-        let queue = &mut self.sessions.get_mut(&session)?.entries;
+        let queue = &mut self.places(session)?.entries;
         let at = queue.binary_search_by_key(&entry.seq, |known| known.seq).ok()?;
         let known = queue.get_mut(at)?;
         let before = *known;
@@ -100,7 +106,7 @@ impl Index {
     }
 
     pub(super) fn forget(&mut self, session: SessionKey, seq: Seq) -> Option<Place> {
-        let queue = &mut self.sessions.get_mut(&session)?.entries;
+        let queue = &mut self.places(session)?.entries;
         let at = match queue.front() {
             Some(first) if first.seq == seq => 0,
             _ => queue.binary_search_by_key(&seq, |known| known.seq).ok()?,
@@ -114,12 +120,12 @@ impl Index {
 
     /// `true` when it was not in use.
     pub(super) fn receive(&mut self, session: SessionKey, packet_id: PacketId) -> bool {
-        self.sessions.get_mut(&session).is_some_and(|places| places.received.insert(packet_id))
+        self.places(session).is_some_and(|places| places.received.insert(packet_id))
     }
 
     /// `true` when it was in use.
     pub(super) fn release(&mut self, session: SessionKey, packet_id: PacketId) -> bool {
-        self.sessions.get_mut(&session).is_some_and(|places| places.received.remove(&packet_id))
+        self.places(session).is_some_and(|places| places.received.remove(&packet_id))
     }
 
     /// One reference more; `true` when it is the first.
