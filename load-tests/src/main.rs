@@ -129,6 +129,8 @@ enum Scenario {
     StartUp,
     /// Everyone is cut off and comes back, while one that stayed pings.
     Storm,
+    /// What one operation costs with a thousand sessions and with up to `--connections`; in this process, ours alone.
+    Growth,
     /// Our sender against aioapns, on the same fake APNs. `load-tests/peers/aioapns.sh` installs the peer.
     Pushes,
     /// Eleven vendors at once, with and without two that are ill.
@@ -200,6 +202,7 @@ fn run(arguments: &Arguments) -> Result<(), LoadError> {
         scenario(&tokio::runtime::Builder::new_current_thread().enable_all().build()?)
     };
     match arguments.scenario {
+        Scenario::Growth => scenario::growth(arguments),
         Scenario::Pushes => waiting(&|runtime| runtime.block_on(scenario::pushes(arguments))),
         Scenario::Vendors => waiting(&|runtime| runtime.block_on(scenario::vendors(arguments))),
         Scenario::Audience => waiting(&|runtime| runtime.block_on(scenario::audience(arguments))),
@@ -256,7 +259,8 @@ fn measure(arguments: &Arguments, broker: &mut Running, trust: &Trust) -> Result
         Scenario::StartUp => scenario::start_up(arguments, broker),
         Scenario::Storm => scenario::storm(arguments, broker, trust),
         // These print tables of their own.
-        Scenario::Pushes
+        Scenario::Growth
+        | Scenario::Pushes
         | Scenario::Vendors
         | Scenario::Audience
         | Scenario::Million
