@@ -6,6 +6,7 @@ use reveille_proto::mqtt::{Ack, Packet, QoS};
 use reveille_proto::reason::ReasonCode;
 use reveille_tests::mqtt::{Client, Options, ReceiveError, publish};
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -127,7 +128,10 @@ impl Publisher {
     fn handle(&mut self, client: &mut Client, packet: Packet) -> Result<(), ReceiveError> {
         match packet {
             Packet::PubAck(ack) | Packet::PubRec(ack) if ack.reason.is_failure() && self.may_be_refused => {
-                return Err(ReceiveError::Lost(std::io::ErrorKind::StorageFull.into()));
+                return Err(ReceiveError::Lost(ErrorKind::StorageFull.into()));
+            }
+            Packet::Disconnect(_) if self.may_be_refused => {
+                return Err(ReceiveError::Lost(ErrorKind::ConnectionAborted.into())); // how QoS 2 hears of it
             }
             Packet::PubAck(ack) if self.qos == QoS::AtLeastOnce => {
                 let place = self.place(&ack);
