@@ -331,9 +331,11 @@ impl Delivery {
     }
 
     /// The device tokens that may still take it, best first.
-    pub fn usable<'d>(&self, device: Option<&'d Device>) -> Vec<&'d Token> {
+    pub fn usable<'d>(&self, device: Option<&'d Device>, now_ms: u64) -> Vec<&'d Token> {
         let tokens = device.into_iter().flat_map(|device| &device.tokens);
-        tokens.filter(|token| token.is_active() && !self.refused.contains(&fingerprint(token))).collect()
+        tokens
+            .filter(|token| token.is_active(now_ms) && !self.refused.contains(&fingerprint(token)))
+            .collect()
     }
 
     /// Where it waits in a vendor's queue.

@@ -208,7 +208,7 @@ pub(crate) fn labels(device: &Device) -> BTreeSet<Label> {
     let custom = device.custom.iter().map(|(name, value)| attribute(name, value));
     let tags = device.tags.iter().map(|tag| (Field::Tag, tag.clone()));
     let aliases = device.alias.iter().map(|(kind, alias)| (Field::Alias(kind.clone()), alias.clone()));
-    let live = device.tokens.iter().filter(|token| token.is_active());
+    let live = device.tokens.iter().filter(|token| !token.is_dead()); // a quarantine is over before the index knows
     let vendors = live.map(|token| (Field::Vendor, token.vendor.to_string()));
     own.chain(custom).chain(tags).chain(aliases).chain(vendors).collect()
 }

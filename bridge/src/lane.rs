@@ -91,13 +91,12 @@ impl Class {
     /// Every class.
     pub const ALL: [Self; 2] = [Self::Service, Self::Marketing];
 
-    /// The class that a vendor puts a message into by its category; HONOR has no categories and goes by importance.
+    /// The class that a vendor puts a message into by its category.
     pub fn of(vendor: VendorName, category: Option<&str>, priority: Priority) -> Self {
         const MARKETING: [&str; 5] = ["MARKETING", "NEWS", "CONTENT", "SOCIAL", "PROMOTION"];
-        let is_marketing = match vendor {
-            VendorName::Honor => priority == Priority::Low,
-            _ => category.is_some_and(|category| MARKETING.contains(&category)),
-        };
+        let is_named = category.is_some_and(|category| MARKETING.contains(&category));
+        // HONOR has no categories but two levels of importance, which follow from both.
+        let is_marketing = is_named || (vendor == VendorName::Honor && priority == Priority::Low);
         if is_marketing { Self::Marketing } else { Self::Service }
     }
 }
@@ -320,7 +319,7 @@ mod tests {
             (VendorName::Huawei, Some("WORK"), Priority::Low, Class::Service),
             (VendorName::Huawei, None, Priority::Low, Class::Service),
             (VendorName::Honor, None, Priority::Low, Class::Marketing),
-            (VendorName::Honor, Some("MARKETING"), Priority::Normal, Class::Service),
+            (VendorName::Honor, Some("MARKETING"), Priority::Normal, Class::Marketing),
         ] {
             assert_eq!(Class::of(vendor, category, priority), wanted, "{vendor} {category:?} {priority:?}");
         }

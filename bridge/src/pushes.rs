@@ -209,7 +209,7 @@ fn give_up_token(
     if let Some(token) = token {
         case.delivery.refused.push(fingerprint(token));
     }
-    let has_other = !case.delivery.usable(case.device.as_ref()).is_empty();
+    let has_other = !case.usable().is_empty();
     let was_tried = token.is_some();
     let event = match () {
         () if case.delivery.is_unknown => Event::Lost,
@@ -299,6 +299,7 @@ fn finish_one(
     match next(rules, &case, vendor, &verdict, tx.now_ms(), called.random) {
         Next::Done => {
             case.leave_queue(tx, vendor);
+            tokens::absolve(tx, &lane.app, case.device.as_ref(), vendor, &called.token)?;
             if let Verdict::Accepted { vendor_id: Some(vendor_id) } = &verdict {
                 receipts::remember(tx, &mut case, vendor, vendor_id);
             }
@@ -330,10 +331,13 @@ enum TokenNow {
     Alive,
 }
 
-/// Marks the device token dead if the vendor says so of its present life.
+/// Marks the device token dead if the vendor says so of its present life, or puts it into quarantine.
 fn note_token(tx: &mut Tx<'_>, lane: &Lane, called: &Called) -> Result<TokenNow, StoreError> {
     let (app, vendor, Called { device, token, sent, .. }) = (&lane.app, lane.vendor, called);
-    let Verdict::TokenDead { since_ms, reason } = &sent.verdict else { return Ok(TokenNow::Unchanged) };
+    let Verdict::TokenDead { since_ms, reason } = &sent.verdict else {
+        tokens::judge(tx, app, device, vendor, token, &sent.verdict)?;
+        return Ok(TokenNow::Unchanged);
+    };
     let is_kept = devices::load(tx, app, device)?
         .is_some_and(|device| device.tokens.iter().any(|kept| kept.vendor == vendor && kept.token == *token));
     let is_dead = tokens::bury(tx, app, device, vendor, token.as_str(), *since_ms, reason)?;
@@ -366,7 +370,8 @@ fn give_up(
         vendor,
         token: called.token.clone(),
         registered_at_ms: 0,
-        state: crate::tokens::TokenState::Active,
+        state: tokens::TokenState::Active,
+        strikes: tokens::Strikes::default(),
         home: Home::default(),
     };
     give_up_token(tx, case, vendor, Some(&token), words);

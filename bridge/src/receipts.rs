@@ -206,7 +206,7 @@ mod tests {
             let app = AppId::default();
             let delivery = deliveries::load(tx, &app, ID, "d1")?.unwrap();
             let device = devices::load(tx, &app, "d1")?.unwrap();
-            let is_alive = device.tokens.iter().all(tokens::Token::is_active);
+            let is_alive = device.tokens.iter().all(|token| token.is_active(tx.now_ms()));
             assert!(funnel(tx, &app, ID)?.is_whole());
             Ok::<_, StoreError>((delivery.state, delivery.bucket, delivery.timeline.len(), is_alive))
         };

@@ -410,6 +410,7 @@ texts! {
     registered_at: "Registered", "注册时间";
     token_active: "Active", "有效";
     token_dead: "Dead", "失效";
+    token_quarantined: "In quarantine", "隔离中";
     last_deliveries: "Last deliveries", "最近投递";
     last_deliveries_none: "None of the newest 200 messages was for this device.", "最近 200 条消息都没有发给这台设备。";
     queue: "Queue", "消息队列";

@@ -44,6 +44,7 @@ pub(crate) struct Case<'m> {
     pub device_id: String,
     pub device: Option<Device>,
     pub delivery: Delivery,
+    now_ms: u64,
     online_epoch: Option<u64>,
     was: Option<Bucket>,
     was_state: Option<State>,
@@ -63,7 +64,8 @@ impl<'m> Case<'m> {
         let was_state = kept.as_ref().map(|delivery| delivery.state);
         let was_queued = kept.as_ref().is_some_and(|delivery| delivery.due_ms.is_some());
         let delivery = kept.unwrap_or_else(|| {
-            let first = device.iter().flat_map(|device| &device.tokens).find(|token| token.is_active());
+            let first =
+                device.iter().flat_map(|device| &device.tokens).find(|token| token.is_active(tx.now_ms()));
             Delivery::new(message.strategy_at(first.map(|token| token.vendor)), tx.now_ms())
         });
         let online_epoch = presence.filter(|presence| presence.online).map(|presence| presence.epoch);
@@ -71,6 +73,7 @@ impl<'m> Case<'m> {
             message,
             device_id: device_id.to_owned(),
             device,
+            now_ms: tx.now_ms(),
             delivery,
             online_epoch,
             was,
@@ -105,8 +108,7 @@ impl<'m> Case<'m> {
 
     /// What the plan says now.
     pub fn next(&self, now_ms: u64) -> Action {
-        let vendors: Vec<_> =
-            self.delivery.usable(self.device.as_ref()).iter().map(|token| token.vendor).collect();
+        let vendors: Vec<_> = self.usable().iter().map(|token| token.vendor).collect();
         let view = View {
             strategy: self.delivery.strategy,
             wait_ack_ms: self.message.wait_ack_ms,
@@ -130,7 +132,7 @@ impl<'m> Case<'m> {
                 }
                 Action::PushToVendor(vendors) => self.enqueue(tx, vendors.first().copied(), now_ms)?,
                 Action::Wait(Some(until_ms)) => {
-                    let tokens = self.delivery.usable(self.device.as_ref());
+                    let tokens = self.usable();
                     let vendor = tokens.first().map(|token| token.vendor);
                     self.enqueue(tx, vendor, until_ms)?;
                 }
@@ -166,9 +168,14 @@ impl<'m> Case<'m> {
         Ok(())
     }
 
+    /// The device tokens that may still take it, best first.
+    pub fn usable(&self) -> Vec<&Token> {
+        self.delivery.usable(self.device.as_ref(), self.now_ms)
+    }
+
     /// The device token at a vendor that may still take it.
     pub fn token(&self, vendor: VendorName) -> Option<&Token> {
-        self.delivery.usable(self.device.as_ref()).into_iter().find(|token| token.vendor == vendor)
+        self.usable().into_iter().find(|token| token.vendor == vendor)
     }
 
     /// Which credential its device token goes with.

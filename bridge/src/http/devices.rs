@@ -495,19 +495,26 @@ pub(super) fn show_device(device: &Device) -> Value {
 /// Without the whole token: whoever has it and a key can push to the device.
 fn show_token(token: &Token) -> Value {
     let start: String = token.token.as_str().chars().take(8).collect();
-    let (state, reason, at_ms) = match &token.state {
-        TokenState::Active => ("active", None, None),
-        TokenState::Dead { reason, at_ms } => ("dead", Some(reason), Some(at_ms)),
-    };
-    json!({
+    let mut shown = json!({
         "vendor": token.vendor,
         "token_starts_with": start,
         "registered_at_ms": token.registered_at_ms,
         "credential": token.home.credential,
         "environment": token.home.environment,
         "bundle_id": token.home.bundle_id,
-        "state": state,
-        "dead_reason": reason,
-        "dead_at_ms": at_ms,
-    })
+    });
+    let state = match &token.state {
+        TokenState::Active => json!({"state": "active", "dead_reason": null, "dead_at_ms": null}),
+        TokenState::Quarantined { reason, at_ms, until_ms } => json!({
+            "state": "quarantined",
+            "quarantine_reason": reason, "quarantined_at_ms": at_ms, "quarantined_until_ms": until_ms,
+        }),
+        TokenState::Dead { reason, at_ms } => {
+            json!({"state": "dead", "dead_reason": reason, "dead_at_ms": at_ms})
+        }
+    };
+    if let (Value::Object(shown), Value::Object(state)) = (&mut shown, state) {
+        shown.extend(state);
+    }
+    shown
 }

@@ -329,7 +329,7 @@ impl ApnsCredential {
 
 /// The collapse key, or else the message id, so that a push whose outcome stayed unknown replaces its
 /// twin instead of standing beside it. A key that is too long or not plain text is hashed.
-fn collapse_id(push: &Push) -> String {
+pub(super) fn collapse_id(push: &Push) -> String {
     let Some(key) = &push.collapse_key else { return push.id.to_string() };
     let is_plain = key.bytes().all(|b| b.is_ascii_graphic());
     if !key.is_empty() && key.len() <= COLLAPSE_ID_MAX && is_plain {

@@ -16,7 +16,7 @@ use super::credential::{CredentialError, Secret, check_ca, check_endpoint, check
 use super::shorten::{Parts, fit};
 use super::{
     Account, Answer, CannotSend, Login, LoginStep, Priority, Push, PushKind, Scope, Vendor, VendorName,
-    Verdict, is_reserved_data_key, merge, oauth, reason, retry_after,
+    Verdict, apns, is_reserved_data_key, merge, oauth, reason, retry_after,
 };
 
 /// Largest message, in bytes. FCM counts keys and values; we count the JSON without the address, which is more.
@@ -218,7 +218,7 @@ impl Vendor for FcmCredential {
 }
 
 fn message(push: &Push, parts: &Parts<'_>, now_ms: u64) -> Value {
-    let mut message = json!({"android": android(push, parts, now_ms)});
+    let mut message = json!({"android": android(push, parts, now_ms), "apns": apns(push, parts)});
     if push.kind == PushKind::Alert {
         let texts = [("title", &parts.title), ("body", &parts.body)];
         let shown =
@@ -277,6 +277,48 @@ fn android(push: &Push, parts: &Parts<'_>, now_ms: u64) -> Value {
         put(&mut android, "notification", android_notification(push, parts));
     }
     android
+}
+
+/// What Firebase hands on to Apple for an iPhone's device token; `data` and the texts come from the message itself.
+fn apns(push: &Push, parts: &Parts<'_>) -> Value {
+    let is_alert = push.kind == PushKind::Alert;
+    let is_urgent = is_alert && push.priority != Priority::Low; // Apple refuses urgent background pushes
+    let mut headers = json!({
+        "apns-push-type": if is_alert { "alert" } else { "background" },
+        "apns-priority": if is_urgent { "10" } else { "5" },
+        "apns-collapse-id": apns::collapse_id(push),
+    });
+    if let Some(expires_at_ms) = push.expires_at_ms {
+        put(&mut headers, "apns-expiration", expires_at_ms.div_ceil(1000).to_string().into());
+    }
+    let mut aps = json!({});
+    match push.kind {
+        PushKind::Alert => fill_aps(&mut aps, push, parts),
+        PushKind::Data => put(&mut aps, "content-available", 1.into()),
+    }
+    let mut apns = json!({"headers": headers, "payload": {"aps": aps}});
+    if let Some(image) = push.image.as_deref().filter(|_| is_alert && parts.has_extras) {
+        put(&mut apns, "fcm_options", json!({ "image": image }));
+    }
+    apns
+}
+
+/// The same fields as for a token of Apple's own; see `apns`.
+fn fill_aps(aps: &mut Value, push: &Push, parts: &Parts<'_>) {
+    if let Some(badge) = push.badge {
+        put(aps, "badge", badge.into());
+    }
+    if !parts.has_extras {
+        return;
+    }
+    for (name, text) in [("sound", &push.sound), ("thread-id", &push.channel), ("category", &push.category)] {
+        if let Some(text) = text {
+            put(aps, name, text.as_str().into());
+        }
+    }
+    if push.image.is_some() {
+        put(aps, "mutable-content", 1.into()); // lets the app's extension fetch the picture
+    }
 }
 
 fn android_notification(push: &Push, parts: &Parts<'_>) -> Value {

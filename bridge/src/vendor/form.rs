@@ -9,7 +9,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
 use super::shorten::Shortened;
-use super::{Answer, CannotSend, DeviceToken, Push, Scope, Verdict, reason, retry_after};
+use super::{Answer, CannotSend, DeviceToken, Priority, Push, PushKind, Scope, Verdict, reason, retry_after};
 
 /// A POST with a form, every value escaped.
 pub(super) fn post_form(uri: &str, fields: &[(&str, &str)]) -> Result<Request<Bytes>, CannotSend> {
@@ -71,6 +71,34 @@ pub(super) fn ttl_s(push: &Push, now_ms: u64, max_s: u64) -> Result<Option<u64>,
         None => Ok(None),
         Some(expires_at_ms) if expires_at_ms <= now_ms => Err(CannotSend::Payload("push has expired")),
         Some(expires_at_ms) => Ok(Some((expires_at_ms - now_ms).div_ceil(1000).min(max_s))),
+    }
+}
+
+/// The push's category where the vendor knows this name, else the credential's own: a message has one category for all
+/// vendors, and each refuses the names that it does not know. A new name goes through the overrides.
+pub(super) fn category<'a>(push: &'a Push, known: &[&str], usual: Option<&'a str>) -> Option<&'a str> {
+    push.category.as_deref().filter(|category| known.contains(category)).or(usual)
+}
+
+/// The name of a sound among an Android app's raw resources, which has no ending; `None` for the usual sound.
+pub(super) fn raw_sound(push: &Push) -> Option<&str> {
+    let name = push.sound.as_deref().filter(|name| *name != "default")?;
+    Some(name.split_once('.').map_or(name, |(stem, _)| stem))
+}
+
+/// Whether the alert comes without sound and vibration: it has time, and names no sound.
+pub(super) fn is_quiet(push: &Push) -> bool {
+    push.priority == Priority::Low && push.sound.is_none()
+}
+
+/// Refuses an alert that says nothing, where the vendor wants a title and a text.
+pub(super) fn need_text(push: &Push) -> Result<(), CannotSend> {
+    let is_blank = |text: &Option<String>| text.as_deref().is_none_or(|text| text.trim().is_empty());
+    match push.kind {
+        PushKind::Alert if is_blank(&push.title) && is_blank(&push.body) => {
+            Err(CannotSend::Payload("an alert needs a title or a body"))
+        }
+        PushKind::Alert | PushKind::Data => Ok(()),
     }
 }
 
@@ -185,6 +213,20 @@ mod tests {
         assert_eq!(notify_id(&push(1, Some("pump7"))), notify_id(&push(2, Some("pump7"))));
         assert_ne!(notify_id(&push(1, None)), notify_id(&push(2, None)));
         assert!((1..=0x7fff_ffff).contains(&notify_id(&push(3, None))));
+    }
+
+    #[test]
+    fn a_category_is_one_that_the_vendor_knows_or_the_credentials() {
+        for (given, usual, wanted) in [
+            (Some("ORDER"), Some("IM"), Some("ORDER")),
+            (Some("alarm"), Some("IM"), Some("IM")),
+            (Some("alarm"), None, None),
+            (None, Some("IM"), Some("IM")),
+        ] {
+            let mut push = Push::new(MessageId([1; 16]), AppId::default(), DeviceToken::parse("T").unwrap());
+            push.category = given.map(str::to_owned);
+            assert_eq!(category(&push, &["IM", "ORDER"], usual), wanted, "{given:?} {usual:?}");
+        }
     }
 
     #[test]

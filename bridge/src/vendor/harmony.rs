@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::credential::{CredentialError, Secret, check_way, check_word};
-use super::form::{bearer, note, notify_id, post_json, put, ttl_s};
+use super::form::{bearer, category, need_text, note, notify_id, post_json, put, ttl_s};
 use super::huawei::{
-    BATCH_MAX, MESSAGE_MAX, ReceiptKey, TTL_MAX_S, read_answer, read_answers, read_receipts, tokens,
+    BATCH_MAX, CATEGORIES, MESSAGE_MAX, ReceiptKey, TTL_MAX_S, read_answer, read_answers, read_receipts,
+    tokens,
 };
 use super::receipt::{Receipt, ReceiptCall, ReceiptRefused};
 use super::shorten::{Parts, data_fields, fit};
@@ -120,16 +121,16 @@ impl HarmonyCredential {
     }
 
     fn notification(&self, push: &Push, parts: &Parts<'_>, data: Value) -> Value {
-        let category = push.category.as_deref().filter(|_| parts.has_extras).unwrap_or(&self.category);
         let mut shown = json!({
-            "category": category,
+            "category": category(push, &CATEGORIES, Some(&self.category)),
             "notifyId": notify_id(push),
             "appMessageId": push.id.to_string(), // Huawei shows one of several with the same
             "foregroundShow": true,
-            "clickAction": {"actionType": 0, "data": data},
+            "clickAction": click_action(push.click.as_deref().filter(|_| parts.has_extras), &data),
         });
-        put(&mut shown, "title", parts.title.as_deref());
-        put(&mut shown, "body", parts.body.as_deref());
+        for (name, text) in parts.both() {
+            put(&mut shown, name, text);
+        }
         if parts.has_extras {
             put(&mut shown, "image", push.image.as_deref());
             put(&mut shown, "sound", push.sound.as_deref().filter(|sound| *sound != "default"));
@@ -138,6 +139,15 @@ impl HarmonyCredential {
             fields.insert("badge".to_owned(), json!({"setNum": badge.min(99)}));
         }
         shown
+    }
+}
+
+/// Opens the app (0), or one of its pages (1) by URI or by the name of an action.
+fn click_action(click: Option<&str>, data: &Value) -> Value {
+    match click {
+        None => json!({"actionType": 0, "data": data}),
+        Some(uri) if uri.contains("://") => json!({"actionType": 1, "uri": uri, "data": data}),
+        Some(action) => json!({"actionType": 1, "action": action, "data": data}),
     }
 }
 
@@ -166,6 +176,7 @@ impl Vendor for HarmonyCredential {
     }
 
     fn request(&self, push: &Push, login: Option<&str>, now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
+        need_text(push)?;
         let ttl_s = ttl_s(push, now_ms, TTL_MAX_S)?;
         let (mut body, shortened) = fit(push, MESSAGE_MAX, |parts| self.body(push, parts, ttl_s))
             .ok_or(CannotSend::Payload("message is too large"))?;

@@ -11,16 +11,17 @@ use serde_json::{Value, json};
 
 use super::credential::{CredentialError, Secret, check_receipt_secret, check_url, check_way, check_word};
 use super::form::{
-    bearer, by_status, code, json_body, note, notify_id, post_form, post_json, put, text, throttled, ttl_s,
-    words,
+    bearer, by_status, code, json_body, need_text, note, notify_id, post_form, post_json, put, text,
+    throttled, ttl_s, words,
 };
 use super::huawei::{BATCH_MAX, tokens};
 use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{Parts, data_fields, fit};
 use super::{
-    Account, Answer, CannotSend, Login, LoginStep, Priority, Push, PushKind, Scope, Vendor, VendorName,
-    Verdict, batch, merge, oauth, reason,
+    Account, Answer, CannotSend, Login, LoginStep, Push, PushKind, Scope, Vendor, VendorName, Verdict, batch,
+    merge, oauth, reason,
 };
+use crate::lane::Class;
 
 /// Largest body without the device tokens, in bytes.
 pub const MESSAGE_MAX: usize = 4096;
@@ -108,15 +109,19 @@ impl HonorCredential {
 
     /// `importance` is HONOR's only class: LOW is marketing, two a day and device; NORMAL is service.
     fn notification(&self, push: &Push, parts: &Parts<'_>) -> Value {
-        let importance = if push.priority == Priority::Low { "LOW" } else { "NORMAL" };
+        let importance = match Class::of(VendorName::Honor, push.category.as_deref(), push.priority) {
+            Class::Marketing => "LOW",
+            Class::Service => "NORMAL",
+        };
         let mut shown = json!({
             "importance": importance,
             "notifyId": notify_id(push),
             "tag": push.collapse_key.clone().unwrap_or_else(|| push.id.to_string()),
             "clickAction": {"type": 3},
         });
-        put(&mut shown, "title", parts.title.as_deref());
-        put(&mut shown, "body", parts.body.as_deref());
+        for (name, text) in parts.both() {
+            put(&mut shown, name, text);
+        }
         if !parts.has_extras {
             return shown;
         }
@@ -163,6 +168,7 @@ impl Vendor for HonorCredential {
     }
 
     fn request(&self, push: &Push, login: Option<&str>, now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
+        need_text(push)?;
         let ttl_s = ttl_s(push, now_ms, TTL_MAX_S)?;
         let (mut body, shortened) = fit(push, MESSAGE_MAX, |parts| self.body(push, parts, ttl_s))
             .ok_or(CannotSend::Payload("message is too large"))?;

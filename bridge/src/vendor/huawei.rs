@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 
 use super::credential::{CredentialError, Secret, check_url, check_way, check_word};
 use super::form::{
-    bearer, by_status, code, json_body, note, notify_id, post_form, post_json, put, text, throttled, ttl_s,
-    words,
+    bearer, by_status, category, code, json_body, need_text, note, notify_id, post_form, post_json, put,
+    raw_sound, text, throttled, ttl_s, words,
 };
 use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{Parts, data_fields, fit};
@@ -30,6 +30,23 @@ pub const MESSAGE_MAX: usize = 4096;
 pub const TTL_MAX_S: u64 = 1_296_000;
 /// Device tokens in one request.
 pub const BATCH_MAX: usize = 1000;
+/// The categories that an app may have the right to.
+pub(super) const CATEGORIES: [&str; 14] = [
+    "IM",
+    "VOIP",
+    "MISS_CALL",
+    "SUBSCRIPTION",
+    "TRAVEL",
+    "HEALTH",
+    "WORK",
+    "ACCOUNT",
+    "EXPRESS",
+    "FINANCE",
+    "DEVICE_REMINDER",
+    "MAIL",
+    "PLAY_VOICE",
+    "MARKETING",
+];
 
 const BASE: &str = "https://push-api.cloud.huawei.com";
 /// The header with the signature of a receipt.
@@ -113,8 +130,8 @@ impl HuaweiCredential {
             "bi_tag": push.id.to_string(),
             "target_user_type": u8::from(self.is_test),
         });
-        let category = push.category.as_deref().filter(|_| parts.has_extras).or(self.category.as_deref());
-        put(&mut android, "category", category);
+        // Kept at every length: without its class an alert would count as marketing.
+        put(&mut android, "category", category(push, &CATEGORIES, self.category.as_deref()));
         put(&mut android, "receipt_id", self.receipt_id.as_deref());
         if let (Value::Object(fields), Some(ttl_s)) = (&mut android, ttl_s) {
             fields.insert("ttl".to_owned(), format!("{ttl_s}s").into());
@@ -142,15 +159,19 @@ impl HuaweiCredential {
             "foreground_show": true,
             "click_action": {"type": 3}, // opens the app
         });
-        put(&mut shown, "title", parts.title.as_deref());
-        put(&mut shown, "body", parts.body.as_deref());
+        for (name, text) in parts.both() {
+            put(&mut shown, name, text);
+        }
+        put(&mut shown, "channel_id", push.channel.as_deref());
         if !parts.has_extras {
             return shown;
         }
-        put(&mut shown, "channel_id", push.channel.as_deref());
         put(&mut shown, "image", push.image.as_deref());
-        put(&mut shown, "sound", push.sound.as_deref().filter(|sound| *sound != "default"));
         let Value::Object(fields) = &mut shown else { return shown };
+        if let Some(name) = raw_sound(push) {
+            fields.insert("sound".to_owned(), format!("/raw/{name}").into());
+            fields.insert("default_sound".to_owned(), false.into());
+        }
         if let Some(click) = &push.click {
             fields.insert("click_action".to_owned(), click_action(click));
         }
@@ -199,6 +220,7 @@ impl Vendor for HuaweiCredential {
     }
 
     fn request(&self, push: &Push, login: Option<&str>, now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
+        need_text(push)?;
         let ttl_s = ttl_s(push, now_ms, TTL_MAX_S)?;
         let (mut message, shortened) = fit(push, MESSAGE_MAX, |parts| self.message(push, parts, ttl_s))
             .ok_or(CannotSend::Payload("message is too large"))?;

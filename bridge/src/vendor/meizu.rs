@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::credential::{CredentialError, Secret, check_receipt_secret, check_way, check_word};
 use super::form::{
-    by_status, code, hex, joined, json_body, no_comma, note, notify_id, post_form, text, throttled, ttl_s,
-    wait, words,
+    by_status, code, hex, is_quiet, joined, json_body, no_comma, note, notify_id, post_form, text, throttled,
+    ttl_s, wait, words,
 };
 use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{data_text, shortened, texts};
@@ -90,6 +90,7 @@ impl MeizuCredential {
             }
             Some(activity) => json!({"clickType": 1, "activity": activity, "parameters": parameters}),
         };
+        let is_loud = u8::from(!is_quiet(push));
         let mut message = json!({
             "noticeBarInfo": {
                 "noticeMsgType": u8::from(self.is_private), "noticeBarType": 0,
@@ -99,7 +100,7 @@ impl MeizuCredential {
             "pushTimeInfo": {"offLine": 1, "validTime": valid_hours(ttl_s)},
             "advanceInfo": {
                 "notifyKey": notify_key(push),
-                "notificationType": {"vibrate": 1, "lights": 1, "sound": 1},
+                "notificationType": {"vibrate": is_loud, "lights": 1, "sound": is_loud},
             },
         });
         if let (Value::Object(fields), Some(callback)) = (&mut message, &self.callback) {

@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 use super::credential::{CredentialError, Secret, check_receipt_secret, check_way, check_word};
 use super::form::{
-    by_status, code, hex, json_body, note, notify_id, post_form, put, text, throttled, ttl_s, words,
+    by_status, category, code, hex, json_body, note, notify_id, post_form, put, text, throttled, ttl_s, words,
 };
 use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{data_text, shortened, texts};
 use super::{
-    Account, Answer, CannotSend, DeviceToken, Login, LoginStep, Push, PushKind, Scope, Vendor, VendorName,
-    Verdict, batch, merge, oauth,
+    Account, Answer, CannotSend, DeviceToken, Login, LoginStep, Priority, Push, PushKind, Scope, Vendor,
+    VendorName, Verdict, batch, merge, oauth,
 };
 
 /// Characters of a title, and of a text in the usual style.
@@ -37,6 +37,21 @@ pub const BATCH_MAX: usize = 100;
 const FEED_BASE: &str = "https://feedback.push.oppomobile.com";
 /// A login lives for 24 hours; we take a new one earlier, so that a clock a little off does no harm.
 const LOGIN_LIFE_S: u64 = 20 * 3600;
+/// OPPO's categories: six of service, then four of marketing.
+const CATEGORIES: [&str; 10] = [
+    "IM",
+    "ACCOUNT",
+    "DEVICE_REMINDER",
+    "ORDER",
+    "TODO",
+    "SUBSCRIPTION",
+    "NEWS",
+    "CONTENT",
+    "MARKETING",
+    "SOCIAL",
+];
+/// How an alert comes: in the bar; there and on the lock screen; with a banner, vibration and sound besides.
+const LEVELS: [u8; 3] = [1, 2, 16];
 /// The style whose text unfolds to [`CONTENT_MAX`] characters.
 const LONG_TEXT: u8 = 2;
 
@@ -70,12 +85,16 @@ pub struct OppoCredential {
     pub app_key: String,
     /// The master secret.
     pub master_secret: Secret,
-    /// The notification channel of messages that name none; Android 8 and newer show nothing without one.
+    /// The notification channel of messages that name none; without either an alert is not sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel_id: Option<String>,
     /// The category of messages that name none, such as `ORDER`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<String>,
+    /// How much an alert of high priority may do, of [`LEVELS`]: 16 needs the right to it, so without this it is 2 as
+    /// for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high_level: Option<u8>,
     /// Where the devices are registered.
     #[serde(default)]
     pub region: Region,
@@ -109,6 +128,9 @@ impl OppoCredential {
     pub(super) fn validate(&self) -> Result<(), CredentialError> {
         check_word("app_key", &self.app_key)?;
         check_word("master_secret", self.master_secret.reveal())?;
+        if self.high_level.is_some_and(|level| !LEVELS.contains(&level)) {
+            return Err(CredentialError::new("high_level", "is 1, 2 or 16"));
+        }
         if let Some(callback) = &self.callback {
             super::credential::check_url("callback", callback, false)?;
             if callback.len() > 200 {
@@ -179,7 +201,7 @@ impl OppoCredential {
             "notify_id": notify_id(push),
         });
         put(&mut shown, "channel_id", push.channel.as_deref().or(self.channel_id.as_deref()));
-        let category = push.category.as_deref().or(self.category.as_deref());
+        let category = category(push, &CATEGORIES, self.category.as_deref());
         put(&mut shown, "category", category);
         put(&mut shown, "call_back_url", self.callback.as_deref());
         put(
@@ -189,7 +211,7 @@ impl OppoCredential {
         );
         let Value::Object(fields) = &mut shown else { return Ok((shown, texts.is_cut, is_data_cut)) };
         if category.is_some() {
-            fields.insert("notify_level".to_owned(), 2.into()); // bar and lock screen; only with a category
+            fields.insert("notify_level".to_owned(), self.level(push.priority).into()); // only with a category
         }
         if let Some(ttl_s) = ttl_s {
             fields.insert("off_line_ttl".to_owned(), ttl_s.into());
@@ -208,7 +230,20 @@ impl OppoCredential {
         if push.overrides.is_object() {
             merge(&mut shown, &push.overrides);
         }
-        Ok((shown, texts.is_cut, is_data_cut))
+        match shown.get("channel_id") {
+            Some(_) => Ok((shown, texts.is_cut, is_data_cut)),
+            None => Err(CannotSend::Payload(
+                "OPPO wants a channel: name one in the message, or `channel_id` in the credential",
+            )),
+        }
+    }
+
+    fn level(&self, priority: Priority) -> u8 {
+        match priority {
+            Priority::Low => 1,
+            Priority::Normal => 2,
+            Priority::High => self.high_level.unwrap_or(2),
+        }
     }
 }
 

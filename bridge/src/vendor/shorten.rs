@@ -55,6 +55,15 @@ pub(super) struct Parts<'a> {
     pub has_extras: bool,
 }
 
+impl Parts<'_> {
+    /// Title and body for a vendor that wants both: one that is missing says what the other says.
+    pub fn both(&self) -> [(&'static str, Option<&str>); 2] {
+        let title = self.title.as_deref().filter(|text| !text.trim().is_empty());
+        let body = self.body.as_deref().filter(|text| !text.trim().is_empty());
+        [("title", title.or(body)), ("body", body.or(title))]
+    }
+}
+
 /// Builds the largest form of the push whose JSON has at most `bytes_max` bytes; the form and what was left
 /// out. `None` when not even the wake-up fits.
 pub(super) fn fit(

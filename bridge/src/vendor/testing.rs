@@ -8,7 +8,7 @@ use reveille_proto::ids::{AppId, MessageId};
 use serde_json::Value;
 
 use super::receipt::{Receipt, ReceiptCall, ReceiptRefused, Told};
-use super::{Answer, DeviceToken, Push, Vendor, Verdict};
+use super::{Answer, DeviceToken, Priority, Push, Vendor, Verdict};
 
 /// When every test of a vendor happens: 2023-11-14 22:13:20 UTC, 06:13:20 of the 15th in China.
 pub const NOW_MS: u64 = 1_700_000_000_000;
@@ -24,6 +24,32 @@ pub fn alert(token: &str) -> Push {
         title: Some("泵 7".to_owned()),
         body: Some("压力 9.1 bar".to_owned()),
         ..Push::new(MessageId([7; 16]), AppId::default(), DeviceToken::parse(token).unwrap())
+    }
+}
+
+/// An alert that says everything that a message can say, but what opening it does.
+pub fn full(token: &str) -> Push {
+    let some = |text: &str| Some(text.to_owned());
+    let mut push = Push {
+        image: some("https://i.example/p.png"),
+        sound: some("alarm.caf"),
+        badge: Some(3),
+        channel: some("line-b"),
+        category: some("SUBSCRIPTION"),
+        collapse_key: some("pump7"),
+        expires_at_ms: Some(NOW_MS + 3_600_000),
+        priority: Priority::High,
+        ..alert(token)
+    };
+    push.data.insert("order".to_owned(), 7.into());
+    push
+}
+
+/// Checks the table of a vendor's mapping: what of ours, where it stands in theirs (JSON pointer), and as what; `Null`
+/// where it must not stand.
+pub fn check_places(sent: &Value, table: &[(&str, &str, Value)]) {
+    for (ours, place, wanted) in table {
+        assert_eq!(sent.pointer(place).unwrap_or(&Value::Null), wanted, "{ours} at {place} of {sent}");
     }
 }
 

@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::credential::{CredentialError, Secret, check_receipt_secret, check_way, check_word};
 use super::form::{
-    by_status, code, hex, json_body, note, notify_id, post_json, secret_header, text, throttled, ttl_s, wait,
-    words,
+    by_status, category, code, hex, is_quiet, json_body, note, notify_id, post_json, secret_header, text,
+    throttled, ttl_s, wait, words,
 };
 use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{data_text, shortened, texts};
@@ -35,6 +35,12 @@ pub const TTL_S: std::ops::RangeInclusive<u64> = 60..=86_400;
 pub const BATCH_MAX: usize = 1000;
 
 const BASE: &str = "https://api-push.vivo.com.cn";
+/// The system's categories, which are not limited to two a day, and the operational ones.
+const SYSTEM: [&str; 6] = ["IM", "ACCOUNT", "TODO", "DEVICE_REMINDER", "ORDER", "SUBSCRIPTION"];
+const OPERATIONAL: [&str; 4] = ["CONTENT", "MARKETING", "SOCIAL", "NEWS"];
+/// How an alert comes: without sound, or with sound and vibration.
+const NOTIFY_QUIET: u8 = 1;
+const NOTIFY_LOUD: u8 = 4;
 /// A login lives for a day; vivo advises to renew it every hour or two.
 const LOGIN_LIFE_S: u64 = 2 * 3600;
 /// Operational messages are shown from 07:00 to 23:00 in China.
@@ -56,6 +62,9 @@ pub struct VivoCredential {
     /// limited to two a day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<String>,
+    /// Counts the icon's badge up for every alert that has a badge: vivo takes no number.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adds_badge: bool,
     /// Sends to test devices only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_test: bool,
@@ -131,7 +140,7 @@ impl VivoCredential {
             "regId": push.token.as_str(),
             "title": texts.title,
             "content": texts.body,
-            "notifyType": 4, // sounds and vibrates
+            "notifyType": if is_quiet(push) { NOTIFY_QUIET } else { NOTIFY_LOUD },
             "skipType": skip_type,
             "networkType": -1,
             "requestId": push.id.to_string(),
@@ -141,10 +150,13 @@ impl VivoCredential {
             "clientCustomMap": text_map(&data),
         });
         let Value::Object(fields) = &mut body else { return Ok((body, texts.is_cut, is_data_cut)) };
-        let category = push.category.as_deref().or(self.category.as_deref());
+        let category = category(push, &[&SYSTEM[..], &OPERATIONAL].concat(), self.category.as_deref());
+        fields.insert("classification".to_owned(), classification(category).into());
         if let Some(category) = category {
             fields.insert("category".to_owned(), category.into());
-            fields.insert("classification".to_owned(), classification(category).into());
+        }
+        if self.adds_badge && push.badge.is_some_and(|badge| badge > 0) {
+            fields.insert("addBadge".to_owned(), true.into());
         }
         if let Some(content) = skip_content {
             fields.insert("skipContent".to_owned(), content.into());
@@ -182,9 +194,10 @@ fn one_of_many(users: &[Value], token: &str, task: Option<&str>) -> Verdict {
     }
 }
 
-/// vivo refuses a class that does not fit the category: 1 is the system's, 0 is operational.
-fn classification(category: &str) -> u8 {
-    u8::from(matches!(category, "IM" | "ACCOUNT" | "TODO" | "DEVICE_REMINDER" | "ORDER" | "SUBSCRIPTION"))
+/// vivo refuses a class that does not fit the category: 1 is the system's, 0 is operational, which is also what vivo
+/// takes an alert without a category for.
+fn classification(category: Option<&str>) -> u8 {
+    u8::from(category.is_some_and(|category| SYSTEM.contains(&category)))
 }
 
 /// vivo's map carries text only.

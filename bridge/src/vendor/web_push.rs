@@ -151,6 +151,7 @@ fn text_of(push: &Push, parts: &Parts<'_>) -> Value {
             ("body", parts.body.as_deref().map(str::to_owned)),
             ("image", extras(&push.image)),
             ("sound", extras(&push.sound)),
+            ("channel", extras(&push.channel)),
             ("category", extras(&push.category)),
             ("click", extras(&push.click)),
         ] {

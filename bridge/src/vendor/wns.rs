@@ -7,19 +7,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Uri};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::credential::{CredentialError, Secret, check_url, check_way, check_word};
-use super::form::{bearer, note, notify_id, post, post_form, ttl_s};
-use super::shorten::{Shortened, data_fields, fit};
+use super::form::{bearer, is_quiet, need_text, note, notify_id, post, post_form, put, ttl_s};
+use super::shorten::{Parts, data_fields, fit};
 use super::{
-    Account, Answer, CannotSend, Login, LoginStep, Push, PushKind, Scope, Vendor, VendorName, Verdict, oauth,
-    reason, retry_after,
+    Account, Answer, CannotSend, Login, LoginStep, Push, PushKind, Scope, Vendor, VendorName, Verdict, merge,
+    oauth, reason, retry_after,
 };
 
 /// Largest payload, in bytes.
 pub const PAYLOAD_MAX: usize = 5000;
-/// What XML adds around the text of a toast, and what escaping may add to it.
+/// Bytes of what a toast shows, as JSON: leaves room for XML around it and for what escaping adds.
 const TEXT_MAX: usize = 2000;
 /// Longest time that a push is kept, in seconds. Microsoft names no bound; a channel lives for about 30 days.
 pub const TTL_MAX_S: u64 = 2_592_000;
@@ -90,21 +90,75 @@ impl WnsCredential {
     }
 }
 
-/// A toast that hands `mid` and the data to the app when it is opened. The schema is Microsoft's "toast content".
-fn toast(push: &Push) -> Option<(String, Option<Shortened>)> {
-    let (parts, shortened) = fit(push, TEXT_MAX, |parts| {
-        let data = Value::Object(data_fields(push, parts)).to_string();
-        let text = |text: &Option<std::borrow::Cow<'_, str>>| text.as_deref().unwrap_or_default().to_owned();
-        serde_json::json!([text(&parts.title), text(&parts.body), data])
-    })?;
-    let part = |at: usize| escape(parts.get(at).and_then(Value::as_str).unwrap_or_default());
-    let xml = format!(
-        "<toast launch=\"{}\"><visual><binding template=\"ToastGeneric\"><text>{}</text><text>{}</text></binding></visual></toast>",
-        part(2),
-        part(0),
-        part(1)
-    );
-    Some((xml, shortened))
+/// What a toast shows, before it is XML. The overrides may say everything but the data.
+fn shown(push: &Push, parts: &Parts<'_>) -> Value {
+    let mut shown = json!({"silent": is_quiet(push)});
+    put(&mut shown, "title", parts.title.as_deref());
+    put(&mut shown, "body", parts.body.as_deref());
+    if parts.has_extras {
+        put(&mut shown, "image", push.image.as_deref());
+        put(&mut shown, "sound", push.sound.as_deref().filter(|sound| *sound != "default"));
+        put(&mut shown, "click", push.click.as_deref());
+        if push.overrides.is_object() {
+            merge(&mut shown, &push.overrides);
+        }
+    }
+    if let Value::Object(fields) = &mut shown {
+        fields.insert("data".to_owned(), Value::Object(data_fields(push, parts)));
+    }
+    shown
+}
+
+/// The schema is Microsoft's "toast content".
+fn toast(shown: &Value) -> String {
+    let given = |name: &str| shown.get(name).and_then(Value::as_str);
+    let text = |name: &str| escape(given(name).unwrap_or_default());
+    let attribute = |name: &str, value: Option<&str>| {
+        value.map_or(String::new(), |value| format!(" {name}=\"{}\"", escape(value)))
+    };
+    let image = attribute("src", given("image"));
+    let image = if image.is_empty() { image } else { format!("<image placement=\"hero\"{image}/>") };
+    format!(
+        "<toast{}{}><visual><binding template=\"ToastGeneric\"><text>{}</text><text>{}</text>{image}</binding></visual>{}</toast>",
+        launch(shown),
+        attribute("scenario", given("scenario")),
+        text("title"),
+        text("body"),
+        audio(given("sound"), shown.get("silent") == Some(&Value::Bool(true))),
+    )
+}
+
+/// A web address is opened by the browser; else the app is started with the data, and what else was to be opened.
+fn launch(shown: &Value) -> String {
+    let click = shown.get("click").and_then(Value::as_str);
+    if let Some(url) = click.filter(|url| url.starts_with("https://")) {
+        return format!(" activationType=\"protocol\" launch=\"{}\"", escape(url));
+    }
+    let mut data = shown.get("data").cloned().unwrap_or_default();
+    if let (Value::Object(fields), Some(click)) = (&mut data, click) {
+        fields.entry("click").or_insert_with(|| click.into());
+    }
+    format!(" launch=\"{}\"", escape(&data.to_string()))
+}
+
+/// A sound of Windows' (`ms-winsoundevent:…`) or a file of the app.
+fn audio(sound: Option<&str>, is_silent: bool) -> String {
+    match sound {
+        None if is_silent => "<audio silent=\"true\"/>".to_owned(),
+        None => String::new(),
+        Some(own) if own.starts_with("ms-") => format!("<audio src=\"{}\"/>", escape(own)),
+        Some(file) => format!("<audio src=\"ms-appx:///Assets/{}\"/>", escape(file)),
+    }
+}
+
+/// The data of a push for the app alone.
+fn raw(push: &Push, parts: &Parts<'_>) -> Value {
+    let mut data = Value::Object(data_fields(push, parts));
+    if parts.has_extras && push.overrides.is_object() {
+        merge(&mut data, &push.overrides);
+    }
+    put(&mut data, "mid", Some(&push.id.to_string()));
+    data
 }
 
 /// The five characters that XML reserves; what XML cannot carry at all is left out.
@@ -160,14 +214,16 @@ impl Vendor for WnsCredential {
         let uri = self.address(push.token.as_str())?;
         let ttl_s = ttl_s(push, now_ms, TTL_MAX_S)?;
         const TOO_LARGE: CannotSend = CannotSend::Payload("message is too large");
+        need_text(push)?;
+        let mut group = None;
         let (kind, content_type, body, shortened) = match push.kind {
             PushKind::Alert => {
-                let (xml, shortened) = toast(push).ok_or(TOO_LARGE)?;
-                ("wns/toast", "text/xml", Bytes::from(xml), shortened)
+                let (shown, shortened) = fit(push, TEXT_MAX, |parts| shown(push, parts)).ok_or(TOO_LARGE)?;
+                group = shown.get("group").and_then(Value::as_str).map(str::to_owned);
+                ("wns/toast", "text/xml", Bytes::from(toast(&shown)), shortened)
             }
             PushKind::Data => {
-                let raw = |parts: &super::shorten::Parts<'_>| Value::Object(data_fields(push, parts));
-                let (json, shortened) = fit(push, PAYLOAD_MAX, raw).ok_or(TOO_LARGE)?;
+                let (json, shortened) = fit(push, PAYLOAD_MAX, |parts| raw(push, parts)).ok_or(TOO_LARGE)?;
                 ("wns/raw", "application/octet-stream", Bytes::from(json.to_string()), shortened)
             }
         };
@@ -184,6 +240,11 @@ impl Vendor for WnsCredential {
         }
         if push.kind == PushKind::Alert {
             headers.insert(HeaderName::from_static("x-wns-tag"), HeaderValue::from(notify_id(push)));
+        }
+        if let Some(group) = group {
+            let group = HeaderValue::from_str(&group)
+                .map_err(|_| CannotSend::Payload("the group of the overrides is not plain text"))?;
+            headers.insert(HeaderName::from_static("x-wns-group"), group);
         }
         bearer(&mut request, login)?;
         note(&mut request, shortened);

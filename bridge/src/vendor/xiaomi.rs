@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::credential::{CredentialError, Secret, check_receipt_secret, check_way, check_word};
 use super::form::{
-    by_status, code, joined, json_body, no_comma, note, notify_id, post_form, secret_header, text, throttled,
-    ttl_s, words,
+    by_status, code, is_quiet, joined, json_body, no_comma, note, notify_id, post_form, raw_sound,
+    secret_header, text, throttled, ttl_s, words,
 };
 use super::receipt::{self, Receipt, ReceiptCall, ReceiptRefused, Told};
 use super::shorten::{data_text, shortened, texts};
@@ -30,6 +30,9 @@ pub const BATCH_MAX: usize = 1000;
 
 /// Shows, sounds and vibrates as the device is set.
 const NOTIFY_TYPE_ALL: &str = "-1";
+/// Shows with the light alone.
+const NOTIFY_TYPE_QUIET: &str = "4";
+const CHANNEL: &str = "extra.channel_id";
 /// Letters of a `jobkey`, of which the device shows the first one only.
 const JOBKEY_MAX: usize = 20;
 
@@ -60,9 +63,12 @@ pub struct XiaomiCredential {
     pub app_secret: Secret,
     /// The app's package name.
     pub package: String,
-    /// The notification class of messages that name no channel. Apps under the class rules of 2024 need one.
+    /// The notification class of messages that name no channel. China's class rules of 2024 want one with every alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel_id: Option<String>,
+    /// The app is under the older rules: its alerts need no channel.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_classless: bool,
     /// Where the devices are registered.
     #[serde(default)]
     pub region: Region,
@@ -117,7 +123,7 @@ impl XiaomiCredential {
         let jobkey: String = mid.chars().filter(char::is_ascii_alphanumeric).take(JOBKEY_MAX).collect();
         let mut extras = vec![("extra.jobkey".to_owned(), jobkey)];
         if let Some(channel) = push.channel.as_ref().or(self.channel_id.as_ref()) {
-            extras.push(("extra.channel_id".to_owned(), channel.clone()));
+            extras.push((CHANNEL.to_owned(), channel.clone()));
         }
         if let Some(callback) = &self.callback {
             extras.push(("extra.callback".to_owned(), callback.clone()));
@@ -125,7 +131,7 @@ impl XiaomiCredential {
             // Delivered, clicked, push switched off, filtered, target invalid, quota: all but an undocumented sum.
             extras.push(("extra.callback.type".to_owned(), "243".to_owned()));
         }
-        if let Some(sound) = push.sound.as_ref().filter(|sound| *sound != "default") {
+        if let Some(sound) = raw_sound(push) {
             let uri = format!("android.resource://{}/raw/{sound}", self.package);
             extras.push(("extra.sound_uri".to_owned(), uri));
         }
@@ -141,6 +147,19 @@ impl XiaomiCredential {
             None => extras.push(("extra.notify_effect".to_owned(), "1".to_owned())),
         }
         extras
+    }
+}
+
+impl XiaomiCredential {
+    /// Refuses an alert that Xiaomi would refuse for its missing channel, whoever was to name it.
+    fn check_channel(&self, push: &Push, fields: &[(String, String)]) -> Result<(), CannotSend> {
+        let is_needed = push.kind == PushKind::Alert && self.region == Region::China && !self.is_classless;
+        match is_needed && !fields.iter().any(|(name, value)| name == CHANNEL && !value.is_empty()) {
+            true => Err(CannotSend::Payload(
+                "Xiaomi wants a channel: name one in the message, or `channel_id` in the credential",
+            )),
+            false => Ok(()),
+        }
     }
 }
 
@@ -187,10 +206,11 @@ impl Vendor for XiaomiCredential {
                 let texts = texts(push, TITLE_MAX, DESCRIPTION_MAX)
                     .ok_or(CannotSend::Payload("an alert needs a title or a body"))?;
                 is_text_cut = texts.is_cut;
+                let notify_type = if is_quiet(push) { NOTIFY_TYPE_QUIET } else { NOTIFY_TYPE_ALL };
                 fields.push(("pass_through".to_owned(), "0".to_owned()));
                 fields.push(("title".to_owned(), texts.title));
                 fields.push(("description".to_owned(), texts.body));
-                fields.push(("notify_type".to_owned(), NOTIFY_TYPE_ALL.to_owned()));
+                fields.push(("notify_type".to_owned(), notify_type.to_owned()));
                 fields.push(("notify_id".to_owned(), notify_id(push).to_string()));
             }
         }
@@ -199,6 +219,7 @@ impl Vendor for XiaomiCredential {
         }
         fields.extend(self.extras(push));
         override_fields(&mut fields, &push.overrides);
+        self.check_channel(push, &fields)?;
         let fields: Vec<(&str, &str)> =
             fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let mut request = post_form(&format!("{}/v3/message/regid", self.base()), &fields)?;

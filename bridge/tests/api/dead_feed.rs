@@ -51,6 +51,35 @@ async fn a_feed_is_drained_once_in_its_interval_and_its_tokens_die_as_by_receipt
 }
 
 #[tokio::test]
+async fn a_token_of_another_app_is_in_quarantine_until_the_device_registers_again() {
+    let world = World::start().await;
+    let answers = json!({"answers": [{"token": "T1", "answer": "token_mismatch", "times": 1}]});
+    world.api.put("/v1/apps/default/credentials/record", answers).await.ok();
+    let registered = json!({"token": "T1"});
+    let path = "/v1/apps/default/devices/d1/tokens/record";
+    world.api.put(path, registered.clone()).await.ok();
+    let send = || async {
+        let message = json!({
+            "audience": {"devices": ["d1"]}, "notification": {"title": "t"}, "delivery": {"strategy": "vendor_only"},
+        });
+        world.api.send(message).await
+    };
+    let id = send().await;
+    world.api.until_funnel(&id, "failed", 1).await;
+    let device = world.api.get("/v1/apps/default/devices/d1").await.ok();
+    let token = &device["tokens"][0];
+    assert_eq!(token["state"], "quarantined", "{device}");
+    let day = token["quarantined_until_ms"].as_u64().unwrap() - token["quarantined_at_ms"].as_u64().unwrap();
+    assert_eq!((day, token["quarantine_reason"].is_string()), (86_400_000, true));
+    let id = send().await;
+    world.api.until_funnel(&id, "failed", 1).await; // nothing was asked of the vendor, which would have taken it
+    world.api.put(path, registered).await.ok();
+    let id = send().await;
+    world.api.until_funnel(&id, "vendor_accepted", 1).await;
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_credential_that_ends_soon_is_shown_and_told_once() {
     let events: Arc<Mutex<Vec<Value>>> = Arc::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

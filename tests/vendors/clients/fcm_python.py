@@ -27,6 +27,24 @@ def main():
                 notification_count=order["badge"],
             ),
         ),
+        # What an iPhone behind Firebase gets; the clock of the test stands at one second.
+        apns=messaging.APNSConfig(
+            headers={
+                "apns-push-type": "alert",
+                "apns-priority": "10",
+                "apns-collapse-id": order["collapse_key"],
+                "apns-expiration": str(1 + order["ttl_s"]),
+            },
+            payload=messaging.APNSPayload(
+                aps=messaging.Aps(
+                    badge=order["badge"],
+                    sound=order["sound"],
+                    thread_id=order["channel"],
+                    mutable_content=True,
+                )
+            ),
+            fcm_options=messaging.APNSFCMOptions(image=order["image"]),
+        ),
     )
     print(json.dumps(encoder.MessageEncoder().default(message)), flush=True)
 

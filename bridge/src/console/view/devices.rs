@@ -87,7 +87,11 @@ fn device_table(context: &Context<'_>, rows: &[DeviceRow]) -> Markup {
 }
 
 fn token_badge(token: &Token) -> Markup {
-    badge(if token.is_active() { Tone::Good } else { Tone::Bad }, words::vendor(token.vendor))
+    let tone = match token.state {
+        TokenState::Active => Tone::Good,
+        TokenState::Quarantined { .. } | TokenState::Dead { .. } => Tone::Bad,
+    };
+    badge(tone, words::vendor(token.vendor))
 }
 
 fn register(context: &Context<'_>, filled: &Filled) -> Markup {
@@ -223,6 +227,7 @@ fn tokens(context: &Context<'_>, device: &Device) -> Markup {
                 td { (time(token.registered_at_ms)) }
                 @match &token.state {
                     TokenState::Active => { td { (badge(Tone::Good, texts.token_active)) } td { (dash()) } }
+                    TokenState::Quarantined { reason, at_ms, .. } => { td { (badge(Tone::Bad, texts.token_quarantined)) } td { (reason) " " (time(*at_ms)) } }
                     TokenState::Dead { reason, at_ms } => { td { (badge(Tone::Bad, texts.token_dead)) } td { (reason) " " (time(*at_ms)) } }
                 }
             }

@@ -59,6 +59,7 @@ pub(in crate::console) fn credential_fields(vendor: VendorName) -> &'static [Cre
             ("app_id", Entry::Text, true),
             ("client_id", Entry::Text, true),
             ("client_secret", Entry::Secret, true),
+            ("badge_class", Entry::Text, false),
         ],
         VendorName::Xiaomi => &[
             ("package", Entry::Text, true),

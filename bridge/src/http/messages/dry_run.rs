@@ -80,7 +80,7 @@ fn somebody_at(
     let Some(id) = audience.first_at(tx, app, vendor)? else { return Ok(None) };
     let device = devices::load(tx, app, &id)?;
     let tokens = device.map(|device| device.tokens).unwrap_or_default();
-    let token = tokens.into_iter().find(|token| token.vendor == vendor && token.is_active());
+    let token = tokens.into_iter().find(|token| token.vendor == vendor && token.is_active(tx.now_ms()));
     Ok(token.map(|token| (id, token)))
 }
 

@@ -102,6 +102,7 @@ fn an_alert_carries_everything_it_has() {
         sound: Some("alarm".to_owned()),
         badge: Some(3),
         channel: Some("alarm".to_owned()),
+        category: Some("ALARM".to_owned()),
         click: Some("OPEN".to_owned()),
         collapse_key: Some("pump7".to_owned()),
         expires_at_ms: Some(61_500),
@@ -118,6 +119,13 @@ fn an_alert_carries_everything_it_has() {
                 "tag": "pump7", "channel_id": "alarm", "sound": "alarm", "image": "https://i.example/p.png",
                 "click_action": "OPEN", "notification_count": 3,
             },
+        },
+        "apns": {
+            "headers": {
+                "apns-push-type": "alert", "apns-priority": "10", "apns-collapse-id": "pump7", "apns-expiration": "62",
+            },
+            "payload": {"aps": {"badge": 3, "sound": "alarm", "thread-id": "alarm", "category": "ALARM", "mutable-content": 1}},
+            "fcm_options": {"image": "https://i.example/p.png"},
         },
     });
     assert_eq!(message_of(&push), wanted);
@@ -148,7 +156,9 @@ fn a_data_push_has_no_notification_and_a_ttl_within_four_weeks() {
         "token": "T0", "data": {"title": "t", "mid": push.id.to_string()},
         "android": {"priority": "NORMAL", "ttl": "2419200s"},
     });
-    assert_eq!(message_of(&push), wanted);
+    let mut message = message_of(&push);
+    message.as_object_mut().unwrap().remove("apns"); // has its own test
+    assert_eq!(message, wanted);
 }
 
 #[test]
@@ -252,4 +262,28 @@ proptest! {
         message.as_object_mut().unwrap().remove("token");
         prop_assert!(message.to_string().len() <= MESSAGE_MAX);
     }
+}
+
+#[test]
+fn an_iphone_behind_firebase_is_woken_without_an_alert_by_data() {
+    let apns = |priority| {
+        message_of(&Push { kind: PushKind::Data, badge: Some(3), priority, ..push() })["apns"].take()
+    };
+    for priority in [Priority::Low, Priority::High] {
+        let sent = apns(priority);
+        assert_eq!(sent["payload"]["aps"], json!({"content-available": 1}));
+        assert_eq!(
+            (&sent["headers"]["apns-push-type"], &sent["headers"]["apns-priority"]),
+            (&json!("background"), &json!("5"))
+        );
+    }
+    let low = message_of(&Push { priority: Priority::Low, title: Some("t".to_owned()), ..push() });
+    assert_eq!(low["apns"]["headers"]["apns-priority"], "5");
+    let long =
+        message_of(&Push { collapse_key: Some("k".repeat(65)), title: Some("t".to_owned()), ..push() });
+    assert_eq!(
+        long["apns"]["headers"]["apns-collapse-id"].as_str().unwrap().len(),
+        64,
+        "hashed: Apple refuses longer ones"
+    );
 }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::vendor::Credential;
-use crate::vendor::testing::{NOW_MS, alert, batch, header, json, json as body, mid, verdict, verdicts};
+use crate::vendor::testing::{
+    NOW_MS, alert, batch, check_places, full, header, json, json as body, mid, verdict, verdicts,
+};
 use jsonwebtoken::{DecodingKey, Validation};
 
 const PRIVATE: &str = include_str!("../../../../tests/fakes/fixtures/service_account_private.pem");
@@ -108,4 +110,41 @@ fn every_code_of_the_third_versions_table_has_its_verdict() {
         "payload_rejected",
         &[80_100_001, 80_100_003, 80_100_004, 80_100_016, 80_100_022, 80_300_008, 80_300_010],
     );
+}
+
+#[test]
+fn every_part_of_a_message_has_its_place() {
+    let push = Push { overrides: json!({"payload": {"notification": {"style": 1}}}), ..full("T0") };
+    let sent = body(&credential().request(&push, Some("jwt"), NOW_MS).unwrap());
+    check_places(
+        &sent,
+        &[
+            ("overrides", "/payload/notification/style", json!(1)),
+            ("title", "/payload/notification/title", json!("泵 7")),
+            ("body", "/payload/notification/body", json!("压力 9.1 bar")),
+            ("data", "/payload/notification/clickAction/data/order", json!(7)),
+            ("image", "/payload/notification/image", json!("https://i.example/p.png")),
+            ("sound", "/payload/notification/sound", json!("alarm.caf")),
+            ("badge", "/payload/notification/badge/setNum", json!(3)),
+            ("category", "/payload/notification/category", json!("SUBSCRIPTION")),
+            ("no click", "/payload/notification/clickAction/actionType", json!(0)),
+            ("collapse key", "/payload/notification/notifyId", json!(super::notify_id(&push))),
+            ("expiry", "/pushOptions/ttl", json!(3600)),
+            ("message id", "/pushOptions/biTag", json!(mid())),
+        ],
+    );
+    let alarm = Push { category: Some("my-alarm".to_owned()), ..alert("T0") };
+    let sent = body(&credential().request(&alarm, Some("jwt"), NOW_MS).unwrap());
+    assert_eq!(sent["payload"]["notification"]["category"], "WORK");
+}
+
+#[test]
+fn a_click_opens_a_page_by_uri_or_action() {
+    for (click, field) in [("https://shop.example/7", "uri"), ("com.example.OPEN", "action")] {
+        let push = Push { click: Some(click.to_owned()), ..alert("T0") };
+        let sent = body(&credential().request(&push, Some("jwt"), NOW_MS).unwrap());
+        let action = &sent["payload"]["notification"]["clickAction"];
+        assert_eq!((&action["actionType"], &action[field]), (&json!(1), &json!(click)));
+        assert_eq!(action["data"]["mid"], mid());
+    }
 }

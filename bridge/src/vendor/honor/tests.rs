@@ -3,8 +3,8 @@
 use super::*;
 use crate::vendor::Credential;
 use crate::vendor::testing::{
-    NOW_MS, alert, batch, check_codes, check_secret, check_verdicts, header, json, json as body, mid,
-    receipts, row, told, verdict, verdicts,
+    NOW_MS, alert, batch, check_codes, check_places, check_secret, check_verdicts, full, header, json,
+    json as body, mid, receipts, row, told, verdict, verdicts,
 };
 
 fn credential() -> HonorCredential {
@@ -18,7 +18,7 @@ fn credential() -> HonorCredential {
 fn an_alert_is_in_honors_words_with_the_time_in_a_header() {
     let push = Push {
         badge: Some(3),
-        priority: Priority::Low,
+        priority: crate::vendor::Priority::Low,
         expires_at_ms: Some(NOW_MS + 3_600_000),
         overrides: json!({"token": ["x"], "android": {"notification": {"style": 1}}}),
         ..alert("T0")
@@ -116,5 +116,54 @@ fn a_batch_names_every_token_and_each_gets_its_own_verdict() {
     ];
     for (body, wanted) in table {
         assert_eq!(verdicts(&credential(), &["T0", "T1"], &body), wanted, "{body}");
+    }
+}
+
+#[test]
+fn every_part_of_a_message_has_its_place() {
+    let push = Push { overrides: json!({"android": {"notification": {"title": "own"}}}), ..full("T0") };
+    let sent = body(&credential().request(&push, Some("a"), NOW_MS).unwrap());
+    check_places(
+        &sent,
+        &[
+            ("overrides", "/android/notification/title", json!("own")),
+            ("body", "/android/notification/body", json!("压力 9.1 bar")),
+            ("data", "/data", json!(json!({"order": 7, "mid": mid()}).to_string())),
+            ("image", "/android/notification/image", json!("https://i.example/p.png")),
+            ("badge", "/android/notification/badge/setNum", json!(3)),
+            ("channel", "/android/notification/group", json!("line-b")),
+            ("no click", "/android/notification/clickAction/type", json!(3)),
+            ("collapse key", "/android/notification/tag", json!("pump7")),
+            ("collapse key", "/android/notification/notifyId", json!(super::notify_id(&push))),
+            ("expiry", "/android/ttl", json!("3600s")),
+            ("priority and category", "/android/notification/importance", json!("NORMAL")),
+        ],
+    );
+}
+
+#[test]
+fn importance_follows_priority_and_category() {
+    use crate::vendor::Priority;
+    for (priority, category, wanted) in [
+        (Priority::Low, None, "LOW"),
+        (Priority::Normal, None, "NORMAL"),
+        (Priority::High, Some("MARKETING"), "LOW"),
+        (Priority::High, Some("my-alarm"), "NORMAL"),
+    ] {
+        let push = Push { priority, category: category.map(str::to_owned), ..alert("T0") };
+        let sent = body(&credential().request(&push, Some("a"), NOW_MS).unwrap());
+        assert_eq!(sent["android"]["notification"]["importance"], wanted, "{priority:?} {category:?}");
+    }
+}
+
+#[test]
+fn a_click_is_a_web_address_or_an_intent() {
+    for (click, wanted) in [
+        ("https://shop.example/7", json!({"type": 2, "url": "https://shop.example/7"})),
+        ("intent:#Intent;end", json!({"type": 1, "intent": "intent:#Intent;end"})),
+    ] {
+        let push = Push { click: Some(click.to_owned()), ..alert("T0") };
+        let sent = body(&credential().request(&push, Some("a"), NOW_MS).unwrap());
+        assert_eq!(sent["android"]["notification"]["clickAction"], wanted);
     }
 }

@@ -4,8 +4,8 @@ use super::*;
 use crate::vendor::Credential;
 use crate::vendor::shorten::Shortened;
 use crate::vendor::testing::{
-    NOW_MS, alert, batch, check_codes, check_verdicts, header, json, json as body, mid, row, told, verdict,
-    verdicts,
+    NOW_MS, alert, batch, check_codes, check_places, check_verdicts, full, header, json, json as body, mid,
+    row, told, verdict, verdicts,
 };
 
 fn credential() -> HuaweiCredential {
@@ -243,4 +243,53 @@ fn a_batch_names_every_token_and_each_gets_its_own_verdict() {
     for (body, wanted) in table {
         assert_eq!(verdicts(&credential(), &["T0", "T1"], &body), wanted, "{body}");
     }
+}
+
+#[test]
+fn every_part_of_a_message_has_its_place() {
+    let push = Push { overrides: json!({"android": {"notification": {"title": "own"}}}), ..full("T0") };
+    let sent = body(&credential().request(&push, Some("a"), NOW_MS).unwrap())["message"].clone();
+    let place = super::notify_id(&push);
+    check_places(
+        &sent,
+        &[
+            ("overrides", "/android/notification/title", json!("own")),
+            ("body", "/android/notification/body", json!("压力 9.1 bar")),
+            ("data", "/data", json!(json!({"order": 7, "mid": mid()}).to_string())),
+            ("image", "/android/notification/image", json!("https://i.example/p.png")),
+            ("sound", "/android/notification/sound", json!("/raw/alarm")),
+            ("sound", "/android/notification/default_sound", json!(false)),
+            ("badge", "/android/notification/badge/set_num", json!(3)),
+            ("channel", "/android/notification/channel_id", json!("line-b")),
+            ("category", "/android/category", json!("SUBSCRIPTION")),
+            ("no click", "/android/notification/click_action/type", json!(3)),
+            ("collapse key", "/android/notification/tag", json!("pump7")),
+            ("collapse key", "/android/notification/notify_id", json!(place)),
+            ("expiry", "/android/ttl", json!("3600s")),
+            ("priority", "/android/notification/importance", json!("NORMAL")),
+            ("message id", "/android/bi_tag", json!(mid())),
+        ],
+    );
+}
+
+#[test]
+fn a_class_is_one_of_huaweis_and_is_kept_at_every_length() {
+    let category = |push: &Push| {
+        body(&credential().request(push, Some("a"), NOW_MS).unwrap())["message"]["android"]["category"]
+            .clone()
+    };
+    let alarm = Push { category: Some("my-alarm".to_owned()), ..alert("T0") };
+    assert_eq!(category(&alarm), "WORK", "a name of the app's is not sent to be refused");
+    let mut long = full("T0");
+    long.overrides = json!({"android": {"x": "x".repeat(5_000)}});
+    assert_eq!(category(&long), "SUBSCRIPTION");
+}
+
+#[test]
+fn an_alert_has_both_texts_or_is_not_sent() {
+    let push = Push { title: None, ..alert("T0") };
+    let sent = body(&credential().request(&push, Some("a"), NOW_MS).unwrap());
+    assert_eq!(sent["message"]["android"]["notification"]["title"], "压力 9.1 bar");
+    let push = Push { title: None, body: None, ..alert("T0") };
+    assert!(matches!(credential().request(&push, Some("a"), NOW_MS), Err(CannotSend::Payload(_))));
 }

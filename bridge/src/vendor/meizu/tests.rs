@@ -3,8 +3,8 @@
 use super::*;
 use crate::vendor::Credential;
 use crate::vendor::testing::{
-    NOW_MS, alert, batch, check_codes, check_secret, check_verdicts, form, mid, receipts, row, told, verdict,
-    verdicts,
+    NOW_MS, alert, batch, check_codes, check_places, check_secret, check_verdicts, form, full, mid, receipts,
+    row, told, verdict, verdicts,
 };
 
 fn credential() -> MeizuCredential {
@@ -146,4 +146,33 @@ fn a_batch_is_a_list_and_each_token_gets_its_own_verdict() {
         verdicts(&credential(), &["T0", "T1"], &json!({"code": "110010"})),
         ["throttled", "throttled"]
     );
+}
+
+#[test]
+fn every_part_of_a_message_has_its_place() {
+    let push = Push { overrides: json!({"noticeBarInfo": {"title": "own"}}), ..full("P0") };
+    let sent = |push: &Push| -> Value {
+        serde_json::from_str(&form(&credential().request(push, None, NOW_MS).unwrap())["messageJson"])
+            .unwrap()
+    };
+    check_places(
+        &sent(&push),
+        &[
+            ("overrides", "/noticeBarInfo/title", json!("own")),
+            ("body", "/noticeBarInfo/content", json!("压力 9.1 bar")),
+            ("data", "/clickTypeInfo/parameters", json!({"order": 7, "mid": mid()})),
+            ("no click", "/clickTypeInfo/clickType", json!(0)),
+            ("collapse key", "/advanceInfo/notifyKey", json!(notify_key(&push))),
+            ("expiry", "/pushTimeInfo/validTime", json!(1)),
+            ("priority", "/advanceInfo/notificationType/sound", json!(1)),
+            ("message id", "/extra/callback.param", json!(mid())),
+        ],
+    );
+    let quiet = sent(&Push { priority: crate::vendor::Priority::Low, ..alert("P0") });
+    assert_eq!(quiet["advanceInfo"]["notificationType"], json!({"vibrate": 0, "lights": 1, "sound": 0}));
+    for (click, kind, field) in [("https://shop.example/7", 2, "url"), ("com.example.Order", 1, "activity")] {
+        let shown = sent(&Push { click: Some(click.to_owned()), ..alert("P0") });
+        assert_eq!(shown["clickTypeInfo"]["clickType"], kind);
+        assert_eq!(shown["clickTypeInfo"][field], click);
+    }
 }

@@ -4,8 +4,8 @@ use super::*;
 use crate::vendor::Credential;
 use crate::vendor::shorten::Shortened;
 use crate::vendor::testing::{
-    NOW_MS, alert, batch, check_codes, check_secret, check_verdicts, form, mid, receipts, row, told, verdict,
-    verdicts,
+    NOW_MS, alert, batch, check_codes, check_places, check_secret, check_verdicts, form, full, mid, receipts,
+    row, told, verdict, verdicts,
 };
 
 fn credential() -> OppoCredential {
@@ -209,4 +209,54 @@ fn the_feed_is_asked_with_the_login_and_read_in_any_form() {
     }
     let wrong = OppoCredential { feed_endpoint: Some("ftp://x".to_owned()), ..credential() };
     assert_eq!(wrong.validate().unwrap_err().field, "feed_endpoint");
+}
+
+#[test]
+fn every_part_of_a_message_has_its_place() {
+    let push = Push { overrides: json!({"title": "own"}), ..full("CN_T0") };
+    check_places(
+        &message_of(&push)["notification"],
+        &[
+            ("overrides", "/title", json!("own")),
+            ("body", "/content", json!("压力 9.1 bar")),
+            ("data", "/action_parameters", json!(json!({"order": 7, "mid": mid()}).to_string())),
+            ("channel", "/channel_id", json!("line-b")),
+            ("category", "/category", json!("SUBSCRIPTION")),
+            ("priority", "/notify_level", json!(2)),
+            ("no click", "/click_action_type", json!(0)),
+            ("collapse key", "/notify_id", json!(super::notify_id(&push))),
+            ("expiry", "/off_line_ttl", json!(3600)),
+        ],
+    );
+    let alarm = Push { category: Some("my-alarm".to_owned()), ..alert("CN_T0") };
+    assert_eq!(message_of(&alarm)["notification"]["category"], "DEVICE_REMINDER", "the credential's");
+}
+
+#[test]
+fn the_level_follows_the_priority_and_never_goes_without_a_category() {
+    let banner = OppoCredential { high_level: Some(16), ..credential() };
+    let bare = OppoCredential { category: None, ..credential() };
+    for (credential, priority, wanted) in [
+        (&credential(), Priority::Low, json!(1)),
+        (&credential(), Priority::High, json!(2)),
+        (&banner, Priority::Normal, json!(2)),
+        (&banner, Priority::High, json!(16)),
+        (&bare, Priority::High, Value::Null),
+    ] {
+        let (shown, ..) = credential.notification(&Push { priority, ..alert("CN_T0") }, None).unwrap();
+        assert_eq!(shown.get("notify_level").unwrap_or(&Value::Null), &wanted, "{priority:?}");
+    }
+    let wrong = OppoCredential { high_level: Some(3), ..credential() };
+    assert_eq!(wrong.validate().unwrap_err().field, "high_level");
+}
+
+#[test]
+fn an_alert_without_a_channel_is_not_sent() {
+    let bare = OppoCredential { channel_id: None, ..credential() };
+    let overridden = Push { overrides: json!({"channel_id": "alarm"}), ..alert("CN_T0") };
+    for (push, is_sent) in [(alert("CN_T0"), false), (full("CN_T0"), true), (overridden, true)] {
+        let request = bare.request(&push, Some("t"), NOW_MS);
+        assert_eq!(request.is_ok(), is_sent, "{push:?}");
+        assert!(is_sent || matches!(request, Err(CannotSend::Payload(_))));
+    }
 }

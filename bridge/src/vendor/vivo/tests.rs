@@ -3,8 +3,8 @@
 use super::*;
 use crate::vendor::Credential;
 use crate::vendor::testing::{
-    NOW_MS, alert, batch, check_codes, check_secret, check_verdicts, header, json, json as body, mid,
-    receipts, row, told, verdict, verdicts,
+    NOW_MS, alert, batch, check_codes, check_places, check_secret, check_verdicts, full, header, json,
+    json as body, mid, receipts, row, told, verdict, verdicts,
 };
 
 fn credential() -> VivoCredential {
@@ -210,5 +210,55 @@ fn of_a_list_each_token_gets_its_own_verdict() {
     ];
     for (body, wanted) in table {
         assert_eq!(verdicts(&credential(), &["T0", "T1"], &body), wanted, "{body}");
+    }
+}
+
+#[test]
+fn every_part_of_a_message_has_its_place() {
+    let push = Push { overrides: json!({"title": "own"}), ..full("T0") };
+    let with_badge = VivoCredential { adds_badge: true, ..credential() };
+    let sent = body(&with_badge.request(&push, Some("t"), NOW_MS).unwrap());
+    check_places(
+        &sent,
+        &[
+            ("overrides", "/title", json!("own")),
+            ("body", "/content", json!("压力 9.1 bar")),
+            ("data", "/clientCustomMap", json!({"order": "7", "mid": mid()})),
+            ("badge", "/addBadge", json!(true)),
+            ("category", "/category", json!("SUBSCRIPTION")),
+            ("category", "/classification", json!(1)),
+            ("priority", "/notifyType", json!(4)),
+            ("no click", "/skipType", json!(1)),
+            ("collapse key", "/notifyId", json!(super::notify_id(&push))),
+            ("expiry", "/timeToLive", json!(3600)),
+        ],
+    );
+    let plain = body(&credential().request(&full("T0"), Some("t"), NOW_MS).unwrap());
+    assert_eq!(plain["addBadge"], Value::Null, "only where the credential says so");
+    let quiet = Push { priority: crate::vendor::Priority::Low, ..alert("T0") };
+    assert_eq!(body(&credential().request(&quiet, Some("t"), NOW_MS).unwrap())["notifyType"], 1);
+}
+
+#[test]
+fn class_and_category_always_agree() {
+    let bare = VivoCredential { category: None, ..credential() };
+    for (credential, given, category, class) in [
+        (&credential(), Some("my-alarm"), json!("DEVICE_REMINDER"), 1),
+        (&credential(), Some("NEWS"), json!("NEWS"), 0),
+        (&bare, Some("my-alarm"), Value::Null, 0),
+        (&bare, None, Value::Null, 0),
+    ] {
+        let push = Push { category: given.map(str::to_owned), ..alert("T0") };
+        let sent = body(&credential.request(&push, Some("t"), NOW_MS).unwrap());
+        assert_eq!((&sent["category"], &sent["classification"]), (&category, &json!(class)), "{given:?}");
+    }
+}
+
+#[test]
+fn a_click_opens_a_web_address_or_a_page() {
+    for (click, kind) in [("https://shop.example/7", 2), ("com.example.Order", 4)] {
+        let push = Push { click: Some(click.to_owned()), ..alert("T0") };
+        let sent = body(&credential().request(&push, Some("t"), NOW_MS).unwrap());
+        assert_eq!((&sent["skipType"], &sent["skipContent"]), (&json!(kind), &json!(click)));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::vendor::Credential;
-use crate::vendor::testing::{NOW_MS, alert, check_verdicts, header, mid};
+use crate::vendor::testing::{NOW_MS, alert, check_places, check_verdicts, full, header, mid};
 use jsonwebtoken::{DecodingKey, Validation};
 use p256::pkcs8::{EncodePrivateKey, LineEnding};
 
@@ -178,4 +178,29 @@ fn our_authorization_has_the_form_of_the_standards_example() {
     let header = web_push.vapid("https://push.example.net", now_ms).unwrap();
     let token = header.strip_prefix("vapid t=").unwrap().split_once(", k=").unwrap().0;
     assert_eq!((part(token, 0), part(token, 1)), (part(EXAMPLE, 0), part(EXAMPLE, 1)));
+}
+
+#[test]
+fn every_part_of_a_message_has_its_place() {
+    let push = Push {
+        click: Some("https://shop.example/7".to_owned()),
+        overrides: json!({"notification": {"title": "own"}}),
+        ..full(&subscription("https://fcm.googleapis.com/fcm/send/abc"))
+    };
+    let (sent, _) = fit(&push, TEXT_MAX, |parts| text_of(&push, parts)).unwrap();
+    check_places(
+        &sent,
+        &[
+            ("overrides", "/notification/title", json!("own")),
+            ("body", "/notification/body", json!("压力 9.1 bar")),
+            ("data", "/data", json!({"order": 7, "mid": mid()})),
+            ("image", "/notification/image", json!("https://i.example/p.png")),
+            ("sound", "/notification/sound", json!("alarm.caf")),
+            ("badge", "/notification/badge", json!(3)),
+            ("channel", "/notification/channel", json!("line-b")),
+            ("category", "/notification/category", json!("SUBSCRIPTION")),
+            ("click", "/notification/click", json!("https://shop.example/7")),
+            ("collapse key", "/notification/tag", json!("pump7")),
+        ],
+    );
 }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::vendor::Credential;
-use crate::vendor::testing::{NOW_MS, alert, check_verdicts, header, json as body, mid, row, told, verdict};
+use crate::vendor::testing::{
+    NOW_MS, alert, check_places, check_verdicts, full, header, json as body, mid, row, told, verdict,
+};
 
 fn credential() -> WebhookCredential {
     let credential =
@@ -103,4 +105,31 @@ fn receipts_are_signed_like_requests_and_not_older_than_five_minutes() {
     assert_eq!(call(NOW_MS - SKEW_MAX_MS - 1, secret, "[]"), Err(ReceiptRefused::Forged));
     assert_eq!(call(NOW_MS, "another-secret-of-16", "[]"), Err(ReceiptRefused::Forged));
     assert_eq!(call(NOW_MS, secret, "{}"), Err(ReceiptRefused::Malformed));
+}
+
+#[test]
+fn every_part_of_a_message_has_its_place() {
+    let push = Push {
+        click: Some("https://shop.example/7".to_owned()),
+        overrides: json!({"title": "own"}),
+        ..full("+8613800000000")
+    };
+    let sent = body(&credential().request(&push, None, NOW_MS).unwrap());
+    check_places(
+        &sent,
+        &[
+            ("overrides", "/title", json!("own")),
+            ("body", "/body", json!("压力 9.1 bar")),
+            ("data", "/data", json!({"order": 7, "mid": mid()})),
+            ("image", "/image", json!("https://i.example/p.png")),
+            ("sound", "/sound", json!("alarm.caf")),
+            ("badge", "/badge", json!(3)),
+            ("channel", "/channel", json!("line-b")),
+            ("category", "/category", json!("SUBSCRIPTION")),
+            ("click", "/click", json!("https://shop.example/7")),
+            ("collapse key", "/collapse_key", json!("pump7")),
+            ("expiry", "/expires_at_ms", json!(NOW_MS + 3_600_000)),
+            ("priority", "/priority", json!("high")),
+        ],
+    );
 }

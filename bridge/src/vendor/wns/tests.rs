@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::vendor::Credential;
-use crate::vendor::testing::{NOW_MS, alert, check_verdicts, header, mid};
+use crate::vendor::shorten::Shortened;
+use crate::vendor::testing::{NOW_MS, alert, check_verdicts, full, header, mid};
 use http::HeaderMap;
 use serde_json::json;
 
@@ -117,4 +118,50 @@ fn the_login_is_the_stores_or_the_tenants() {
         assert!(std::str::from_utf8(request.body()).unwrap().ends_with(scope));
     }
     assert!(!format!("{:?} {}", credential(), credential().summary()).contains("s3cret"));
+}
+
+#[test]
+fn every_part_of_a_message_has_its_place() {
+    let push = Push {
+        overrides: json!({"title": "own", "scenario": "reminder", "group": "line-b", "data": {"mid": "x"}}),
+        ..full(CHANNEL)
+    };
+    let request = credential().request(&push, Some("access"), NOW_MS).unwrap();
+    assert_eq!(header(&request, "x-wns-ttl"), "3600");
+    assert_eq!(header(&request, "x-wns-tag"), super::notify_id(&push).to_string());
+    assert_eq!(header(&request, "x-wns-group"), "line-b");
+    let xml = std::str::from_utf8(request.body()).unwrap();
+    for (ours, wanted) in [
+        ("overrides", "<text>own</text>".to_owned()),
+        ("overrides", " scenario=\"reminder\"".to_owned()),
+        ("body", "<text>压力 9.1 bar</text>".to_owned()),
+        ("data", format!(" launch=\"{}\"", escape(&json!({"order": 7, "mid": mid()}).to_string()))),
+        ("image", "<image placement=\"hero\" src=\"https://i.example/p.png\"/>".to_owned()),
+        ("sound", "<audio src=\"ms-appx:///Assets/alarm.caf\"/>".to_owned()),
+    ] {
+        assert!(xml.contains(&wanted), "{ours}: {wanted} in {xml}");
+    }
+}
+
+#[test]
+fn a_toast_opens_what_it_says_and_is_silent_when_it_has_time() {
+    for (click, wanted) in [
+        (
+            "https://shop.example/7?a&b",
+            " activationType=\"protocol\" launch=\"https://shop.example/7?a&amp;b\"",
+        ),
+        ("order/7", "&quot;click&quot;:&quot;order/7&quot;"),
+    ] {
+        let push = Push { click: Some(click.to_owned()), ..alert(CHANNEL) };
+        let request = credential().request(&push, Some("a"), NOW_MS).unwrap();
+        let xml = std::str::from_utf8(request.body()).unwrap();
+        assert!(xml.contains(wanted) && !xml.contains("<audio"), "{xml}");
+    }
+    let quiet = Push { priority: crate::vendor::Priority::Low, ..alert(CHANNEL) };
+    let request = credential().request(&quiet, Some("a"), NOW_MS).unwrap();
+    assert!(std::str::from_utf8(request.body()).unwrap().contains("<audio silent=\"true\"/>"));
+    assert_eq!(
+        audio(Some("ms-winsoundevent:Notification.Mail"), false),
+        "<audio src=\"ms-winsoundevent:Notification.Mail\"/>"
+    );
 }

@@ -4,8 +4,8 @@ use super::*;
 use crate::vendor::Credential;
 use crate::vendor::shorten::Shortened;
 use crate::vendor::testing::{
-    NOW_MS, alert, batch, check_codes, check_secret, check_verdicts, form, header, mid, receipts, row, told,
-    verdict, verdicts,
+    NOW_MS, alert, batch, check_codes, check_places, check_secret, check_verdicts, form, full, header, mid,
+    receipts, row, told, verdict, verdicts,
 };
 use serde_json::json;
 
@@ -176,4 +176,48 @@ fn a_batch_is_a_list_and_a_bad_token_in_it_sends_each_alone() {
         credential().request(&batch(&["T0", "T,1"]), None, NOW_MS).unwrap_err().to_string(),
         "the device token has a comma"
     );
+}
+
+#[test]
+fn every_part_of_a_message_has_its_place() {
+    let push = Push { overrides: json!({"title": "own"}), ..full("T0") };
+    let sent = json!(form(&credential().request(&push, None, NOW_MS).unwrap()));
+    check_places(
+        &sent,
+        &[
+            ("overrides", "/title", json!("own")),
+            ("body", "/description", json!("压力 9.1 bar")),
+            ("data", "/payload", json!(json!({"order": 7, "mid": mid()}).to_string())),
+            ("sound", "/extra.sound_uri", json!("android.resource://com.example.app/raw/alarm")),
+            ("channel", "/extra.channel_id", json!("line-b")),
+            ("no click", "/extra.notify_effect", json!("1")),
+            ("collapse key", "/notify_id", json!(super::notify_id(&push).to_string())),
+            ("expiry", "/time_to_live", json!("3600000")),
+            ("priority", "/notify_type", json!("-1")),
+        ],
+    );
+    let quiet = Push { priority: crate::vendor::Priority::Low, ..alert("T0") };
+    assert_eq!(form(&credential().request(&quiet, None, NOW_MS).unwrap())["notify_type"], "4");
+}
+
+#[test]
+fn an_alert_without_a_channel_is_not_sent_where_xiaomi_wants_one() {
+    let bare = XiaomiCredential { channel_id: None, ..credential() };
+    let named = Push { channel: Some("131234".to_owned()), ..alert("T0") };
+    let overridden = Push { overrides: json!({"extra.channel_id": "131234"}), ..alert("T0") };
+    let abroad = XiaomiCredential { region: Region::Europe, ..bare.clone() };
+    let older = XiaomiCredential { is_classless: true, ..bare.clone() };
+    let data = Push { kind: PushKind::Data, ..alert("T0") };
+    for (credential, push, is_sent) in [
+        (&bare, &alert("T0"), false),
+        (&bare, &named, true),
+        (&bare, &overridden, true),
+        (&bare, &data, true),
+        (&abroad, &alert("T0"), true),
+        (&older, &alert("T0"), true),
+    ] {
+        let request = credential.request(push, None, NOW_MS);
+        assert_eq!(request.is_ok(), is_sent, "{credential:?} {push:?}");
+        assert!(is_sent || matches!(request, Err(CannotSend::Payload(_))));
+    }
 }
