@@ -9,6 +9,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod audience;
 mod ledger;
 mod power;
 mod publisher;
