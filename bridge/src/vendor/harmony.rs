@@ -113,6 +113,10 @@ impl HarmonyCredential {
         let mut body = json!({ "payload": payload, "pushOptions": options });
         if parts.has_extras && push.overrides.is_object() {
             merge(&mut body, &push.overrides);
+            if push.kind == PushKind::Alert {
+                let mid = json!({"clickAction": {"data": {"mid": push.id.to_string()}}});
+                merge(&mut body, &json!({"payload": {"notification": mid}}));
+            }
         }
         if let Value::Object(fields) = &mut body {
             fields.remove("target");

@@ -110,6 +110,7 @@ impl MeizuCredential {
         }
         if push.overrides.is_object() {
             merge(&mut message, &push.overrides);
+            merge(&mut message, &json!({"clickTypeInfo": {"parameters": {"mid": push.id.to_string()}}}));
         }
         Ok((message, texts.is_cut, is_data_cut))
     }

@@ -196,7 +196,7 @@ impl OppoCredential {
             "title": texts.title,
             "content": texts.body,
             "click_action_type": 0, // opens the app
-            "action_parameters": parameters,
+            "action_parameters": &parameters,
             "off_line": true,
             "notify_id": notify_id(push),
         });
@@ -229,6 +229,7 @@ impl OppoCredential {
         }
         if push.overrides.is_object() {
             merge(&mut shown, &push.overrides);
+            put(&mut shown, "action_parameters", Some(&parameters)); // `mid` stays ours
         }
         match shown.get("channel_id") {
             Some(_) => Ok((shown, texts.is_cut, is_data_cut)),

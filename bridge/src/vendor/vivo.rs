@@ -170,6 +170,7 @@ impl VivoCredential {
         }
         if push.overrides.is_object() {
             merge(&mut body, &push.overrides);
+            merge(&mut body, &json!({"clientCustomMap": {"mid": push.id.to_string()}}));
         }
         if let Value::Object(fields) = &mut body {
             fields.insert("regId".to_owned(), push.token.as_str().into());

@@ -92,6 +92,12 @@ fn body(push: &Push, parts: &Parts<'_>) -> Value {
     put(&mut body, "title", parts.title.as_deref());
     put(&mut body, "body", parts.body.as_deref());
     put(&mut body, "collapse_key", push.collapse_key.as_deref());
+    if let (Value::Object(fields), Some(badge)) = (&mut body, push.badge) {
+        fields.insert("badge".to_owned(), badge.into());
+    }
+    if let (Value::Object(fields), Some(expires_at_ms)) = (&mut body, push.expires_at_ms) {
+        fields.insert("expires_at_ms".to_owned(), expires_at_ms.into());
+    }
     if parts.has_extras {
         for (name, value) in [
             ("image", &push.image),
@@ -106,15 +112,8 @@ fn body(push: &Push, parts: &Parts<'_>) -> Value {
             merge(&mut body, &push.overrides);
         }
     }
-    let Value::Object(fields) = &mut body else { return body };
-    fields.insert("id".to_owned(), push.id.to_string().into());
-    fields.insert("to".to_owned(), push.token.as_str().into());
-    if let Some(badge) = push.badge {
-        fields.insert("badge".to_owned(), badge.into());
-    }
-    if let Some(expires_at_ms) = push.expires_at_ms {
-        fields.insert("expires_at_ms".to_owned(), expires_at_ms.into());
-    }
+    let id = push.id.to_string();
+    merge(&mut body, &json!({"id": id, "to": push.token.as_str(), "data": {"mid": id}}));
     body
 }
 

@@ -114,7 +114,10 @@ fn every_code_of_the_third_versions_table_has_its_verdict() {
 
 #[test]
 fn every_part_of_a_message_has_its_place() {
-    let push = Push { overrides: json!({"payload": {"notification": {"style": 1}}}), ..full("T0") };
+    let push = Push {
+        overrides: json!({"payload": {"notification": {"style": 1, "clickAction": {"data": {"mid": "x"}}}}}),
+        ..full("T0")
+    };
     let sent = body(&credential().request(&push, Some("jwt"), NOW_MS).unwrap());
     check_places(
         &sent,
@@ -122,7 +125,7 @@ fn every_part_of_a_message_has_its_place() {
             ("overrides", "/payload/notification/style", json!(1)),
             ("title", "/payload/notification/title", json!("泵 7")),
             ("body", "/payload/notification/body", json!("压力 9.1 bar")),
-            ("data", "/payload/notification/clickAction/data/order", json!(7)),
+            ("data", "/payload/notification/clickAction/data", json!({"order": 7, "mid": mid()})),
             ("image", "/payload/notification/image", json!("https://i.example/p.png")),
             ("sound", "/payload/notification/sound", json!("alarm.caf")),
             ("badge", "/payload/notification/badge/setNum", json!(3)),

@@ -150,7 +150,10 @@ fn a_batch_is_a_list_and_each_token_gets_its_own_verdict() {
 
 #[test]
 fn every_part_of_a_message_has_its_place() {
-    let push = Push { overrides: json!({"noticeBarInfo": {"title": "own"}}), ..full("P0") };
+    let push = Push {
+        overrides: json!({"noticeBarInfo": {"title": "own"}, "clickTypeInfo": {"parameters": {"mid": "x"}}}),
+        ..full("P0")
+    };
     let sent = |push: &Push| -> Value {
         serde_json::from_str(&form(&credential().request(push, None, NOW_MS).unwrap())["messageJson"])
             .unwrap()

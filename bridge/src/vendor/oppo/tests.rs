@@ -213,7 +213,7 @@ fn the_feed_is_asked_with_the_login_and_read_in_any_form() {
 
 #[test]
 fn every_part_of_a_message_has_its_place() {
-    let push = Push { overrides: json!({"title": "own"}), ..full("CN_T0") };
+    let push = Push { overrides: json!({"title": "own", "action_parameters": "{}"}), ..full("CN_T0") };
     check_places(
         &message_of(&push)["notification"],
         &[

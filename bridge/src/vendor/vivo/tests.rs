@@ -215,7 +215,7 @@ fn of_a_list_each_token_gets_its_own_verdict() {
 
 #[test]
 fn every_part_of_a_message_has_its_place() {
-    let push = Push { overrides: json!({"title": "own"}), ..full("T0") };
+    let push = Push { overrides: json!({"title": "own", "clientCustomMap": {"mid": null}}), ..full("T0") };
     let with_badge = VivoCredential { adds_badge: true, ..credential() };
     let sent = body(&with_badge.request(&push, Some("t"), NOW_MS).unwrap());
     check_places(

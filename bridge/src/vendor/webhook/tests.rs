@@ -111,7 +111,7 @@ fn receipts_are_signed_like_requests_and_not_older_than_five_minutes() {
 fn every_part_of_a_message_has_its_place() {
     let push = Push {
         click: Some("https://shop.example/7".to_owned()),
-        overrides: json!({"title": "own"}),
+        overrides: json!({"title": "own", "data": {"mid": "x"}, "id": "x"}),
         ..full("+8613800000000")
     };
     let sent = body(&credential().request(&push, None, NOW_MS).unwrap());

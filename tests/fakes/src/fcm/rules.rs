@@ -90,6 +90,30 @@ pub(super) fn check_login(
     if is_dated && is_ours && claims.aud == AUDIENCE { Ok(()) } else { Err("wrong claims") }
 }
 
+/// What Apple would refuse of the block that Firebase hands on.
+fn check_apns(apns: &Value) -> Result<(), (&'static str, &'static str)> {
+    let fields = apns.as_object().ok_or(("message.apns", "not an object"))?;
+    known(fields, &["headers", "payload", "fcm_options", "live_activity_token"], "message.apns")?;
+    let header = |name: &str| apns.pointer(&format!("/headers/{name}")).and_then(Value::as_str);
+    let is_background = header("apns-push-type") == Some("background");
+    if is_background && header("apns-priority") != Some("5") {
+        return Err(("message.apns.headers", "a background push has priority 5"));
+    }
+    if header("apns-collapse-id").is_some_and(|id| id.len() > 64) {
+        return Err(("message.apns.headers", "apns-collapse-id is longer than 64 bytes"));
+    }
+    if header("apns-expiration").is_some_and(|text| text.parse::<u64>().is_err()) {
+        return Err(("message.apns.headers", "apns-expiration is no number"));
+    }
+    match apns.pointer("/payload/aps").and_then(Value::as_object) {
+        Some(aps) if is_background && aps.contains_key("sound") => {
+            Err(("message.apns.payload", "a background push has no sound"))
+        }
+        Some(_) => Ok(()),
+        None => Err(("message.apns.payload", "has no aps")),
+    }
+}
+
 /// The shape of a message for one device; the device token and the message.
 pub(super) fn check_message(
     parts: &Parts,
@@ -114,6 +138,9 @@ pub(super) fn check_message(
     }
     if let Some(android) = message.get("android") {
         check_android(android.as_object().ok_or(("message.android", "not an object"))?)?;
+    }
+    if let Some(apns) = message.get("apns") {
+        check_apns(apns)?;
     }
     check_size(message)?;
     Ok((token.to_owned(), Value::Object(message.clone())))

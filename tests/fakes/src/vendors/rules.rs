@@ -393,6 +393,7 @@ fn honor(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     if let Some(shown) = message.pointer("/android/notification") {
         need(!text(shown, "/title").is_empty() && !text(shown, "/body").is_empty(), "title and body")?;
         need(number(shown, "/clickAction/type").is_some(), "clickAction")?;
+        need(["LOW", "NORMAL"].contains(&text(shown, "/importance")), "importance")?;
     }
     Ok(Pushed {
         login: Some(login),
@@ -461,6 +462,7 @@ fn oppo(asked: &Asked<'_>) -> Result<Pushed, Broken> {
         shown.get("notify_level").is_none() || shown.get("category").is_some(),
         "67 notify_level without category",
     )?;
+    need(number(&shown, "/notify_level").is_none_or(|level| [1, 2, 16].contains(&level)), "67 notify_level")?;
     need(number(&shown, "/off_line_ttl").is_none_or(|ttl| (1..=864_000).contains(&ttl)), "off_line_ttl")?;
     need(text(&shown, "/action_parameters").len() <= 4000, "action_parameters")?;
     let data = inner(&shown, "/action_parameters")?;
