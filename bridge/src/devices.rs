@@ -281,26 +281,50 @@ pub struct Presence {
     pub network: String,
 }
 
-/// The broker's last start, which ended every network connection of an earlier epoch.
+/// A start of the broker, which ended every network connection of an earlier epoch.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct BrokerStart {
+struct BrokerStart {
     epoch: u64,
     at_ms: u64,
 }
 
-impl BrokerStart {
-    /// What the start leaves of what was known.
-    pub fn ends(self, mut presence: Presence) -> Presence {
-        if presence.online && presence.epoch < self.epoch {
-            (presence.online, presence.since_ms) = (false, self.at_ms);
+/// Starts of the broker that are kept; a connection that ended before the oldest of them ended with it.
+const BROKER_STARTS_MAX: usize = 64;
+
+/// The broker's last starts, oldest first. A connection ended with the first one after it, not with the last: otherwise
+/// each start would make a device that is long gone look as if it had just left.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct BrokerStarts(Vec<BrokerStart>);
+
+impl BrokerStarts {
+    /// What the starts leave of what was known.
+    pub fn end(&self, mut presence: Presence) -> Presence {
+        if let Some(start) = self.0.iter().find(|start| presence.epoch < start.epoch)
+            && presence.online
+        {
+            (presence.online, presence.since_ms) = (false, start.at_ms);
         }
         presence
+    }
+
+    fn add(&mut self, start: BrokerStart) {
+        self.0.push(start);
+        let surplus = self.0.len().saturating_sub(BROKER_STARTS_MAX);
+        self.0.drain(..surplus);
     }
 }
 
 /// The broker's last start.
-pub(crate) fn broker_start(tx: &Tx<'_>) -> Result<BrokerStart, StoreError> {
+fn broker_start(tx: &Tx<'_>) -> Result<BrokerStart, StoreError> {
     Ok(tx.load(Space::Devices, &keys::broker_start())?.unwrap_or_default())
+}
+
+/// The broker's last starts; older releases kept the last one alone.
+pub(crate) fn broker_starts(tx: &Tx<'_>) -> Result<BrokerStarts, StoreError> {
+    match tx.load(Space::Devices, &keys::broker_starts())? {
+        Some(starts) => Ok(starts),
+        None => Ok(BrokerStarts(vec![broker_start(tx)?])),
+    }
 }
 
 /// What is known about a device's connection; `None` when it never connected.
@@ -308,16 +332,26 @@ pub(crate) fn presence(tx: &Tx<'_>, app: &AppId, device: &str) -> Result<Option<
     let Some(presence) = tx.load::<Presence>(Space::Devices, &keys::presence(app, device))? else {
         return Ok(None);
     };
-    Ok(Some(broker_start(tx)?.ends(presence)))
+    ended(tx, presence).map(Some)
+}
+
+/// What the broker's starts leave of it. The last one tells most that nothing ended, without a look at the others.
+fn ended(tx: &Tx<'_>, presence: Presence) -> Result<Presence, StoreError> {
+    match presence.online && presence.epoch < broker_start(tx)?.epoch {
+        true => Ok(broker_starts(tx)?.end(presence)),
+        false => Ok(presence),
+    }
 }
 
 /// Takes a fact of the broker's; one that is older than what is known changes nothing.
 pub(crate) fn note_presence(tx: &mut Tx<'_>, app: &AppId, fact: wire::Presence) -> Result<(), StoreError> {
-    let start = broker_start(tx)?;
     if fact.kind() == Kind::BrokerStarted {
-        if Epoch(fact.epoch) > Epoch(start.epoch) {
+        if Epoch(fact.epoch) > Epoch(broker_start(tx)?.epoch) {
+            let mut starts = broker_starts(tx)?;
             let start = BrokerStart { epoch: fact.epoch, at_ms: fact.at_ms };
             tx.touched().index.push(Change::BrokerStarted { epoch: start.epoch, at_ms: start.at_ms });
+            starts.add(start);
+            tx.save(Space::Devices, keys::broker_starts(), &starts)?;
             tx.save(Space::Devices, keys::broker_start(), &start)?;
         }
         return Ok(());
@@ -328,7 +362,7 @@ pub(crate) fn note_presence(tx: &mut Tx<'_>, app: &AppId, fact: wire::Presence) 
     let Some(new) = after(known, fact) else { return Ok(()) };
     tx.save(Space::Devices, key, &new)?;
     if let Some(number) = number_of(tx, app, &device)? {
-        let presence = start.ends(new);
+        let presence = ended(tx, new)?;
         tx.touched().index.push(Change::Presence { app: app.clone(), number, presence });
     }
     Ok(())
@@ -382,6 +416,24 @@ mod tests {
         assert_eq!((offline.online, offline.keep_alive_s), (false, 60));
         assert_eq!(after(Some(offline.clone()), fact(Kind::Connected, 5)), None);
         assert!(after(Some(offline), fact(Kind::Expired, 5)).unwrap().is_expired);
+    }
+
+    #[test]
+    fn a_connection_ended_with_the_first_start_after_it() {
+        let mut starts = BrokerStarts::default();
+        for epoch in [5, 9] {
+            starts.add(BrokerStart { epoch, at_ms: epoch * 10 });
+        }
+        for (epoch, wanted) in [(3, (false, 50)), (5, (false, 90)), (9, (true, 90))] {
+            let presence = after(None, fact(Kind::Connected, epoch)).unwrap();
+            let left = starts.end(presence);
+            assert_eq!((left.online, left.since_ms), wanted, "{epoch}");
+        }
+        for epoch in 10..=200 {
+            starts.add(BrokerStart { epoch, at_ms: epoch * 10 });
+        }
+        assert_eq!(starts.0.len(), BROKER_STARTS_MAX);
+        assert_eq!(starts.0.last().unwrap().epoch, 200);
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use reveille_proto::ids::AppId;
 
 use super::Change;
-use crate::devices::{self, BrokerStart, Device, Presence};
+use crate::devices::{self, BrokerStarts, Device, Presence};
 use crate::store::{Engine, Order, Pair, Space, StoreError, Tx, decode, keys, write_at_open};
 
 /// Records read at once.
@@ -21,7 +21,7 @@ pub(crate) fn rebuild(engine: &Engine, now_ms: u64) -> Result<(), StoreError> {
     let began = Instant::now();
     drop_old_indexes(engine, now_ms)?;
     let tx = Tx::reading(engine, now_ms);
-    let start = devices::broker_start(&tx)?;
+    let starts = devices::broker_starts(&tx)?;
     let mut devices = Walk::new(&tx, keys::all_devices());
     let mut presences = Walk::new(&tx, keys::all_presences());
     let (mut waiting, mut count) = (Vec::with_capacity(PAGE), 0_u64);
@@ -32,10 +32,10 @@ pub(crate) fn rebuild(engine: &Engine, now_ms: u64) -> Result<(), StoreError> {
         waiting.push((app, decode::<Device>(&record)?, presence));
         count += 1;
         if waiting.len() == PAGE {
-            take(engine, now_ms, start, std::mem::take(&mut waiting))?;
+            take(engine, now_ms, &starts, std::mem::take(&mut waiting))?;
         }
     }
-    take(engine, now_ms, start, waiting)?;
+    take(engine, now_ms, &starts, waiting)?;
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(devices = count, took_ms, "the index of devices is built");
     Ok(())
@@ -44,7 +44,7 @@ pub(crate) fn rebuild(engine: &Engine, now_ms: u64) -> Result<(), StoreError> {
 fn take(
     engine: &Engine,
     now_ms: u64,
-    start: BrokerStart,
+    starts: &BrokerStarts,
     mut found: Vec<(AppId, Device, Option<Presence>)>,
 ) -> Result<(), StoreError> {
     if found.iter().any(|(_, device, _)| device.number.is_none()) {
@@ -60,7 +60,7 @@ fn take(
         let Some(number) = device.number else { continue };
         let joined = devices::labels(&device).into_iter().collect();
         if let Some(presence) = presence {
-            let presence = start.ends(presence);
+            let presence = starts.end(presence);
             changes.push(Change::Presence { app: app.clone(), number, presence });
         }
         changes.push(Change::Device { app, number, left: Vec::new(), joined });

@@ -177,6 +177,11 @@ pub fn broker_start() -> Vec<u8> {
     vec![b'b']
 }
 
+/// `devices`: the broker's last starts.
+pub fn broker_starts() -> Vec<u8> {
+    b"bs".to_vec()
+}
+
 /// `devices`: who owns a device token.
 pub fn token_owner(app: &AppId, vendor: VendorName, token: &str) -> Vec<u8> {
     key(b't', &[app.as_str(), vendor.as_str(), token])
