@@ -91,7 +91,7 @@ pub struct OppoCredential {
     /// The category of messages that name none, such as `ORDER`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<String>,
-    /// How much an alert of high priority may do, of [`LEVELS`]: 16 needs the right to it, so without this it is 2 as
+    /// How much an alert of high priority may do, of `LEVELS`: 16 needs the right to it, so without this it is 2 as
     /// for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high_level: Option<u8>,
