@@ -5,7 +5,7 @@ use reveille_proto::ids::PacketId;
 use reveille_proto::mqtt::{Ack, Packet, Publish, QoS};
 use reveille_proto::reason::ReasonCode;
 use reveille_tests::mqtt::{Client, Options, ReceiveError};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 /// One persistent session that acknowledges at once and writes down what it got.
@@ -15,7 +15,7 @@ pub struct Subscriber {
     /// By publisher: the numbers in the order of arrival.
     pub received: HashMap<String, Vec<Received>>,
     /// Identifiers between PUBREC and PUBREL. [MQTT5-4.3.3-10]
-    unreleased: HashSet<PacketId>,
+    unreleased: HashMap<PacketId, String>,
 }
 
 /// One number that came.
@@ -26,7 +26,7 @@ pub struct Received {
 
 impl Subscriber {
     pub fn new(name: &'static str) -> Self {
-        Self { name, received: HashMap::new(), unreleased: HashSet::new() }
+        Self { name, received: HashMap::new(), unreleased: HashMap::new() }
     }
 
     /// Makes the session.
@@ -45,7 +45,8 @@ impl Subscriber {
     /// Receives until the last number of every publisher came, and then whatever else comes before PINGRESP.
     pub fn drain(&mut self, address: SocketAddr, publishers: &[Publisher]) {
         let is_whole = |this: &Self| publishers.iter().all(|publisher| this.has_last_of(publisher));
-        let mut client = self.receive(address, is_whole).unwrap();
+        let received = self.receive(address, is_whole);
+        let mut client = received.unwrap_or_else(|error| panic!("{error}: {}", self.missing(publishers)));
         client.send(&Packet::PingReq).unwrap();
         loop {
             match client.receive().unwrap() {
@@ -53,6 +54,16 @@ impl Subscriber {
                 packet => self.handle(&mut client, packet).unwrap(),
             }
         }
+    }
+
+    /// What `drain` still waits for, in words.
+    fn missing(&self, publishers: &[Publisher]) -> String {
+        let of = |publisher: &Publisher| {
+            let last = self.received.get(publisher.name).and_then(|all| all.last()).map(|last| last.seq);
+            format!("{} has {last:?} of {} as its last", publisher.name, publisher.acknowledged.len())
+        };
+        let publishers: Vec<_> = publishers.iter().map(of).collect();
+        format!("{}: {}; unreleased {:?}", self.name, publishers.join(", "), self.unreleased)
     }
 
     fn has_last_of(&self, publisher: &Publisher) -> bool {
@@ -91,10 +102,17 @@ impl Subscriber {
         let packet_id = publish.packet_id.unwrap();
         let ack = Ack::new(packet_id, ReasonCode::SUCCESS);
         if publish.qos == QoS::ExactlyOnce {
-            if self.unreleased.insert(packet_id) {
-                self.write_down(publish);
-            } else {
-                assert!(publish.dup, "a second PUBLISH with an unreleased identifier is a repetition");
+            let what = what(publish);
+            match self.unreleased.get(&packet_id) {
+                None => {
+                    self.unreleased.insert(packet_id, what);
+                    self.write_down(publish);
+                }
+                Some(first) => assert!(
+                    publish.dup && *first == what,
+                    "{packet_id:?} is unreleased since {first}, dup {}, now {what}",
+                    publish.dup
+                ),
             }
             return Ok(client.send(&Packet::PubRec(ack))?);
         }
@@ -109,4 +127,9 @@ impl Subscriber {
         let all = self.received.entry(publisher.to_owned()).or_default();
         all.push(Received { seq });
     }
+}
+
+/// A message in words.
+fn what(publish: &Publish) -> String {
+    format!("{:?} {}", publish.topic, String::from_utf8_lossy(&publish.payload))
 }

@@ -283,6 +283,18 @@ impl Reveille {
         send_signal(name, self.running.as_ref().expect("it runs").child.id());
     }
 
+    /// SIGSTOP, and waits until none of its threads runs: each is stopped, or in the kernel and will be stopped there.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.running.as_ref().expect("it runs").child.id());
+        let is_still = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+            // The state follows the name, which is in parentheses.
+            stat.rsplit(") ").next().is_none_or(|rest| rest.starts_with(['T', 'D']))
+        };
+        wait_for("its threads to stop", || std::fs::read_dir(&tasks).unwrap().all(is_still).then_some(()));
+    }
+
     /// Waits until it ends by itself; the exit status and what stood on standard error.
     pub fn wait(&mut self) -> (ExitStatus, String) {
         let mut running = self.running.take().expect("it runs");

@@ -172,7 +172,7 @@ fn every_key_is_explained_to_operators() {
         .chain(include_str!("limits.rs").lines())
         .chain(include_str!("auth.rs").lines())
         .chain(include_str!("listeners.rs").lines());
-    let keys = keys.chain(include_str!("control.rs").lines());
+    let keys = keys.chain(include_str!("control.rs").lines()).chain(include_str!("heartbeat.rs").lines());
     let fields =
         keys.filter_map(|line| line.strip_prefix("    pub ")?.split_once(": ").map(|(name, _)| name));
     let mut count = 0;

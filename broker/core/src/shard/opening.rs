@@ -26,7 +26,7 @@ pub(super) struct Granting {
     session_present: bool,
     /// Nothing may leave before a stored session was dropped.
     must_wait: bool,
-    /// A stored session goes on. What is sent before the disk knows that the client is there would look unsent after a
+    /// A stored session with messages goes on. What is sent before the disk knows that the client is there would look unsent after a
     /// crash: the next PUBLISH had no DUP, and a QoS 2 message could expire in the middle of its delivery.
     resumes: bool,
 }
@@ -51,7 +51,8 @@ impl Shard {
         let at = match known {
             Some(at) if !self.must_start_clean(at, &opening.connect, now) => {
                 granting.session_present = true;
-                granting.resumes = self.session(at).is_some_and(|session| session.is_stored);
+                granting.resumes =
+                    self.session(at).is_some_and(|session| session.is_stored && session.queue.is_some());
                 at
             }
             Some(at) => {
