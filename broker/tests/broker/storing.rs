@@ -13,7 +13,7 @@ fn start_on(store: &Arc<Memory>) -> Broker {
     reveille_broker::start_on(config(""), Arc::clone(store) as Arc<dyn Store>).unwrap()
 }
 
-fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
         assert!(started.elapsed() < PATIENCE, "{what} did not happen");
@@ -99,6 +99,23 @@ fn a_full_disk_refuses_publishes_and_the_broker_recovers_by_itself() {
         device.acknowledge(&got);
     }
     device.ping();
+}
+
+#[test]
+fn a_publisher_that_cannot_hear_no_is_closed_whoever_s_disk_refused() {
+    let store = Arc::new(Memory::new());
+    let broker = start_on(&store);
+    park_device(&broker);
+    let mut prober = Client::connect(broker.mqtt_addr(), connect(Version::V5, "prober", true));
+    for n in 0..3 {
+        // The device's shard commits. Some of these publishers belong to another one.
+        let sender = connect(Version::V3_1_1, &format!("sender-{n}"), true);
+        let mut sender = Client::connect(broker.mqtt_addr(), sender);
+        store.fail_next(StoreError::Full);
+        sender.send(&publish("t", b"lost", QoS::AtLeastOnce, 1));
+        assert_eq!(sender.receive_or_end(), None, "a PUBACK of 3.1.1 always means success: sender-{n}");
+        wait_for("recovery", || prober.publish("t", b"x", 1) == ReasonCode::SUCCESS);
+    }
 }
 
 #[test]

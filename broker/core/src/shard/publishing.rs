@@ -470,7 +470,7 @@ impl Shard {
             }
         }
         if let Some(key) = publishing.connection {
-            self.acknowledge(key, ticket, reason, now);
+            self.acknowledge(key, ticket, reason, publishing.has_failed, now);
         }
     }
 
@@ -488,14 +488,21 @@ impl Shard {
         }
     }
 
-    fn acknowledge(&mut self, key: ConnectionKey, ticket: u64, reason: ReasonCode, now: Time) {
+    fn acknowledge(
+        &mut self,
+        key: ConnectionKey,
+        ticket: u64,
+        reason: ReasonCode,
+        has_failed: bool,
+        now: Time,
+    ) {
         let Some(connection) = self.connection_mut(key) else { return };
         let version = connection.version;
         let Some(owed) = connection.owed.iter_mut().find(|owed| owed.ticket == ticket) else { return };
         owed.reason = Some(reason);
-        let is_lost = reason.is_failure() && version != Version::V5;
-        // 3.x cannot say no. A full queue must not block its publisher for ever; a broken disk must.
-        if is_lost && self.commits.is_paused {
+        // 3.x cannot say no. A full queue must not block its publisher for ever; a disk that refused must, whichever shard's
+        // commit it was.
+        if has_failed && version != Version::V5 {
             return self.refuse(key, reason, now);
         }
         self.pay(key);
