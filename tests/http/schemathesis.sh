@@ -14,7 +14,7 @@ if [ ! -x "$VENV/bin/schemathesis" ]; then
 fi
 
 directory=$(mktemp -d)
-target/debug/reveille run --mqtt 127.0.0.1:0 --http 127.0.0.1:0 --data-dir "$directory/data" \
+"${CARGO_TARGET_DIR:-target}/debug/reveille" run --mqtt 127.0.0.1:0 --http 127.0.0.1:0 --data-dir "$directory/data" \
     >"$directory/out" 2>"$directory/err" &
 broker=$!
 finish() {
