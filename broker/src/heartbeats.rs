@@ -8,7 +8,7 @@ use reveille_broker_core::change::{Batch, Change};
 use reveille_broker_core::networks::{
     Advice, NetworkCounters, NetworkKey, NetworkRecord, NetworkRules, NetworkView, Networks, Origin, Sighting,
 };
-use reveille_broker_store::Store;
+use reveille_broker_store::{Commit, Store};
 use std::fmt;
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -77,20 +77,29 @@ impl Heartbeats {
         }
     }
 
-    /// Writes what changed, when it is time.
-    fn write(&self, store: &dyn Store, clock: &Clock, at_once: bool) {
+    /// Hands what changed to the store, when it is time.
+    fn write(&self, store: &dyn Store, clock: &Clock, at_once: bool) -> Option<Writing> {
         let dirty = self.lock().take_dirty(clock.now(), at_once);
         if dirty.is_empty() {
-            return;
+            return None;
         }
-        let keys: Vec<NetworkKey> = dirty.iter().map(|(key, _)| key.clone()).collect();
+        let keys = dirty.iter().map(|(key, _)| key.clone()).collect();
         let change = |(key, record): (NetworkKey, Option<NetworkRecord>)| Change::PutNetwork {
             key,
             record: record.map(Box::new),
         };
-        if store.commit(Batch { changes: dirty.into_iter().map(change).collect() }).wait().is_err() {
-            self.lock().not_written(keys); // the shards' own commits say what is wrong with the store
+        let commit = store.commit(Batch { changes: dirty.into_iter().map(change).collect() });
+        Some(Writing { keys, commit })
+    }
+
+    /// `writing` as long as it is not durable; what the store refused is due again.
+    fn still(&self, mut writing: Writing) -> Option<Writing> {
+        match writing.commit.try_wait() {
+            None => return Some(writing),
+            Some(Ok(())) => {}
+            Some(Err(_)) => self.lock().not_written(writing.keys), // the shards' own commits say what is wrong
         }
+        None
     }
 }
 
@@ -104,6 +113,12 @@ impl fmt::Debug for Heartbeats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Heartbeats")
     }
+}
+
+/// What the store was handed and has not confirmed.
+struct Writing {
+    keys: Vec<NetworkKey>,
+    commit: Commit,
 }
 
 /// The thread.
@@ -122,16 +137,21 @@ impl Learner {
         let (stop, stopped) = sync_channel(1);
         let thread = Builder::new().name("heartbeats".to_owned()).spawn(move || {
             heartbeats.look(&clock); // what was recovered is known before the first device asks
+            let mut writing: Option<Writing> = None;
             while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
                 heartbeats.look(&clock);
-                heartbeats.write(&*store, &clock, false);
+                writing = writing.and_then(|writing| heartbeats.still(writing));
+                if writing.is_none() {
+                    writing = heartbeats.write(&*store, &clock, false);
+                }
             }
-            heartbeats.write(&*store, &clock, true);
+            // Closing the store waits for it: a disk that hangs must not hold up everything that ends before.
+            let _ = heartbeats.write(&*store, &clock, true);
         })?;
         Ok(Self { stop, thread })
     }
 
-    /// Writes what is not on disk yet, and ends. After the shards, before the store.
+    /// Hands over what is not on disk yet, and ends. After the shards, before the store.
     pub(crate) fn stop(self) {
         let _ = self.stop.send(()); // it may have ended
         let _ = self.thread.join();

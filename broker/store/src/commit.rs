@@ -4,7 +4,7 @@ use crate::StoreError;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 /// Ends when a batch is durable or failed. Dropping it does not cancel the batch.
 #[derive(Debug)]
@@ -26,6 +26,15 @@ impl Commit {
         let (ending, commit) = Commit::pair();
         end(ending, result);
         commit
+    }
+
+    /// How it ended; `None` while it has not. For threads that have something else to do.
+    pub fn try_wait(&mut self) -> Option<Result<(), StoreError>> {
+        match self.0.try_recv() {
+            Ok(result) => Some(result),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Closed) => Some(Err(StoreError::Closed)),
+        }
     }
 
     /// Blocks until it ends; for threads without a runtime.

@@ -2,13 +2,16 @@
 
 use crate::client::{Client, PATIENCE, connect, durable, publish};
 use crate::http::{Http, KEY, with_keys};
-use crate::start;
+use crate::{config, start};
 use reveille_broker::Broker;
+use reveille_broker_store::Memory;
 use reveille_proto::heartbeat::{Config, Gap, Hello, Network};
 use reveille_proto::mqtt::{ConnAck, Connect, Packet, QoS, Version};
 use reveille_proto::reason::ReasonCode;
 use serde_json::Value;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 /// A minute of the protocol lasts 0.3 s, and the first device has a vote at once.
@@ -82,6 +85,27 @@ fn the_next_device_is_told_what_the_first_found_out_and_a_restart_forgets_nothin
     let (_broker, http) = begin(directory.path());
     let near = wait_for(http, |item| item["counted"] == 1);
     assert_eq!(near["connections"], 0);
+}
+
+#[test]
+fn a_disk_that_hangs_does_not_keep_the_broker_from_its_end() {
+    let store = Arc::new(Memory::manual()); // nothing gets durable until it is closed
+    let broker = reveille_broker::start_on(config(&with_keys(FAST)), store.clone()).unwrap();
+    let http = Http { address: broker.http_addr().unwrap(), key: KEY };
+    let mut device = Client::connect(broker.mqtt_addr(), known(connect(Version::V5, "d", true)));
+    std::thread::sleep(SILENCE); // or there is nothing to write
+    device.ping();
+    wait_for(http, |item| item["counted"] == 1);
+    drop(device);
+    let (ended, end) = channel();
+    std::thread::spawn(move || {
+        broker.stop();
+        ended.send(()).unwrap();
+    });
+    end.recv_timeout(PATIENCE).expect("it stops");
+    let broker = reveille_broker::start_on(config(&with_keys(FAST)), Arc::new(store.crash())).unwrap();
+    let http = Http { address: broker.http_addr().unwrap(), key: KEY };
+    wait_for(http, |item| item["counted"] == 1); // closing the store made it durable
 }
 
 #[test]
