@@ -101,7 +101,7 @@ impl Stage {
         let mut stage = Self::new(version);
         stage.stop();
         stage.start_on(Memory::manual());
-        let disk = Disk::new(stage.store.clone());
+        let disk = Disk::new(&stage.store);
         (stage, disk)
     }
 
@@ -222,36 +222,35 @@ impl Stage {
     }
 }
 
-/// A disk on which nothing gets durable while it is held.
+/// A disk on which nothing gets durable while it is held. It turns as long as the store lives: a broker that stops waits for it.
 pub struct Disk {
     state: Arc<(Mutex<Turning>, Condvar)>,
-    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turning {
     On,
     Held,
-    Over,
 }
 
 /// Between two looks for something to write: as long as a fast disk takes for one sync.
 const SYNC: Duration = Duration::from_millis(1);
 
 impl Disk {
-    fn new(store: Arc<Memory>) -> Self {
+    fn new(store: &Arc<Memory>) -> Self {
         let state = Arc::new((Mutex::new(Turning::On), Condvar::new()));
-        let turning = Arc::clone(&state);
-        let thread = thread::spawn(move || {
+        let (turning, store) = (Arc::clone(&state), Arc::downgrade(store));
+        thread::spawn(move || {
             let mut now = turning.0.lock().unwrap();
-            while *now != Turning::Over {
+            while let Some(store) = store.upgrade() {
                 if *now == Turning::On {
                     store.sync();
                 }
+                drop(store);
                 now = turning.1.wait_timeout(now, SYNC).unwrap().0;
             }
         });
-        Self { state, thread: Some(thread) }
+        Self { state }
     }
 
     /// From now on nothing gets durable.
@@ -272,8 +271,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        self.turn(Turning::Over);
-        let _ = self.thread.take().unwrap().join();
+        self.go_on();
     }
 }
 
