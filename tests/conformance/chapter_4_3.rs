@@ -380,9 +380,11 @@ fn a_qos_2_exchange_goes_no_further_than_the_disk() {
         receiver.expect_nothing();
         sender.send(pubrel(9));
         sender.expect_nothing();
-        let mut receiver = stage.accepted(of_receiver); // its session takes nothing back
-        receiver.expect_nothing();
+        let mut receiver = stage.socket();
+        receiver.send(of_receiver); // its session takes nothing back
+        sender.expect_nothing();
         disk.go_on();
+        receiver.expect_connack();
         receiver.expect(pubrel(id));
         sender.expect(pubcomp(9));
         receiver.send(pubcomp(id));

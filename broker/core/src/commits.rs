@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub(crate) enum Wait {
     /// The connection gets its CONNACK.
     Open(ConnectionKey),
+    /// The connection that goes on with a stored session gets it, also when the store refused.
+    Resume(ConnectionKey),
     /// This packet is written.
     Packet(ConnectionKey, Packet),
     /// PUBREL may be written for this place in the queue.

@@ -376,7 +376,7 @@ impl Shard {
 
     fn proceed(&mut self, wait: Wait, now: Time) {
         match wait {
-            Wait::Open(key) => self.opened(key, now),
+            Wait::Open(key) | Wait::Resume(key) => self.opened(key, now),
             Wait::Packet(key, packet) => self.answer_filters(key, &packet, now),
             Wait::PubRel(session, seq) => self.released(session, seq, now),
             Wait::PubComp(key, id) => self.write(key, &Packet::PubComp(Ack::new(id, ReasonCode::SUCCESS))),
@@ -412,6 +412,7 @@ impl Shard {
     /// The store refused: whoever waits hears that there is no room. `[MQTT5-4.13.2]`
     fn give_up(&mut self, wait: Wait, now: Time) {
         match wait {
+            Wait::Resume(key) => self.opened(key, now), // what is stored is served while the disk is full
             Wait::Open(key) | Wait::Packet(key, _) | Wait::PubComp(key, _) => {
                 self.refuse(key, ReasonCode::QUOTA_EXCEEDED, now);
             }

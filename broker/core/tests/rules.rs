@@ -571,9 +571,45 @@ fn pubrel_waits_for_the_disk_even_when_the_client_is_back_at_once() {
     bench.lose(receiver);
     let back = bench.open(durable("d"));
     let pubrel = Packet::PubRel(Ack::new(id, ReasonCode::SUCCESS));
-    assert!(!bench.read(back).contains(&pubrel), "a crash now would send the PUBLISH again");
+    assert_eq!(bench.read(back), [], "a crash now would send the PUBLISH again");
     while bench.commit(Committed::Durable) {}
-    assert_eq!(bench.read(back), [pubrel]);
+    let packets = bench.read(back);
+    assert!(matches!(&packets[..], [Packet::ConnAck(_), last] if *last == pubrel), "{packets:?}");
+}
+
+#[test]
+fn a_session_that_comes_back_gets_nothing_before_the_disk_knows_that_it_did() {
+    let mut bench = Bench::new(Limits::default());
+    let receiver = bench.online(durable("d"));
+    bench.subscribe(receiver, "a", 2);
+    bench.lose(receiver);
+    let publisher = bench.online(connect("p", Version::V5));
+    bench.publish(publisher, publish("a", "x", 2, 1));
+    bench.commits_at_once = false;
+    let back = bench.open(durable("d"));
+    assert_eq!(
+        bench.read(back),
+        [],
+        "a crash now would leave a message that was sent and looks as if it was not"
+    );
+    while bench.commit(Committed::Durable) {}
+    let packets = bench.read(back);
+    assert!(matches!(&packets[..], [Packet::ConnAck(_), Packet::Publish(_)]), "{packets:?}");
+}
+
+#[test]
+fn a_session_goes_on_while_the_disk_is_full() {
+    let mut bench = Bench::new(Limits::default());
+    let receiver = bench.online(durable("d"));
+    bench.subscribe(receiver, "a", 1);
+    bench.lose(receiver);
+    let publisher = bench.online(connect("p", Version::V5));
+    bench.publish(publisher, publish("a", "x", 1, 1));
+    bench.commits_at_once = false;
+    let back = bench.open(durable("d"));
+    bench.commit(Committed::Failed);
+    let packets = bench.read(back);
+    assert!(matches!(&packets[..], [Packet::ConnAck(_), Packet::Publish(_)]), "{packets:?}");
 }
 
 #[test]

@@ -24,7 +24,11 @@ use std::time::Duration;
 /// What CONNACK will say; kept until it may be written.
 pub(super) struct Granting {
     session_present: bool,
+    /// Nothing may leave before a stored session was dropped.
     must_wait: bool,
+    /// A stored session with messages goes on. What is sent before the disk knows that the client is there would look unsent after a
+    /// crash: the next PUBLISH had no DUP, and a QoS 2 message could expire in the middle of its delivery.
+    resumes: bool,
 }
 
 impl Shard {
@@ -37,7 +41,7 @@ impl Shard {
         if let Some(connection) = known.and_then(|at| self.session(at)?.connection) {
             self.take_over(connection, now);
         }
-        let mut granting = Granting { session_present: false, must_wait: false };
+        let mut granting = Granting { session_present: false, must_wait: false, resumes: false };
         // The take-over ended a session that lives no longer than its connection.
         let known = self.at_client(&client.0, &client.1);
         if !self.admits(&opening, known.is_none()) {
@@ -47,6 +51,8 @@ impl Shard {
         let at = match known {
             Some(at) if !self.must_start_clean(at, &opening.connect, now) => {
                 granting.session_present = true;
+                granting.resumes =
+                    self.session(at).is_some_and(|session| session.is_stored && session.queue.is_some());
                 at
             }
             Some(at) => {
@@ -99,7 +105,10 @@ impl Shard {
         let had_will = session.will.is_some();
         session.will = will;
         session.is_stored |= expiry > 0 || session.will.is_some();
-        let must_wait = granting.must_wait || session.will.is_some() || had_will;
+        let wait = match granting.must_wait || session.will.is_some() || had_will {
+            true => Some(Wait::Open(key)),
+            false => granting.resumes.then_some(Wait::Resume(key)),
+        };
         let open_before = session.received.as_ref().map_or(0, |received| received.len());
         let heartbeats = self.config.control.heartbeats;
         let mut connection = Connection::new(key.generation, at, opening, heartbeats, now);
@@ -119,7 +128,7 @@ impl Shard {
         // CONNACK goes into the buffer now and leaves when the connection opens: nothing can overtake it.
         if let Some(connection) = self.connection_mut(key) {
             connection.write(&connack);
-            connection.is_paused = must_wait;
+            connection.is_paused = wait.is_some();
         }
         self.counters.packets_received_connect += 1;
         self.counters.count_sent(&connack);
@@ -131,11 +140,12 @@ impl Shard {
         });
         self.see(key, Seen::Came);
         self.say_presence(at, Kind::Connected, ReasonCode::SUCCESS, &opening.network, now);
-        if must_wait {
-            self.outputs.push_back(Output::PauseReading(key));
-            self.when_durable(Wait::Open(key), now);
-        } else {
-            self.opened(key, now);
+        match wait {
+            Some(wait) => {
+                self.outputs.push_back(Output::PauseReading(key));
+                self.when_durable(wait, now);
+            }
+            None => self.opened(key, now),
         }
     }
 
