@@ -1,7 +1,7 @@
 //! What the library's files have in common: a lock against a second client, checksums, durable names.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Why a file of this library cannot be used.
@@ -35,7 +35,38 @@ pub(crate) fn open_locked(path: &Path) -> Result<File, FileError> {
     }
 }
 
-pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+/// Makes an empty file with this header out of one that holds no records. What is no such file is set aside as
+/// `<name>.unreadable`.
+pub(crate) fn start_anew(
+    path: &Path,
+    file: &mut File,
+    content: &[u8],
+    header: &[u8],
+) -> Result<(), FileError> {
+    // A new file whose header was cut by power loss holds nothing worth keeping.
+    if !header.starts_with(content) {
+        tracing::warn!(file = %path.display(), "a file is unreadable; it is set aside and a new one begins");
+        fs::write(with_suffix(path, ".unreadable"), content)?;
+    }
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(header)?;
+    file.sync_all()?;
+    Ok(sync_directory(path)?)
+}
+
+/// Puts a file with this content in the place of another. After a crash either the old or the new one is there.
+pub(crate) fn replaced(path: &Path, content: &[u8]) -> Result<File, FileError> {
+    let beside = with_suffix(path, ".new");
+    let mut file = open_locked(&beside)?;
+    file.set_len(0)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    Ok(file)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

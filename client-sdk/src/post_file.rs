@@ -10,12 +10,12 @@
 //! `0xFFFF_FFFF` too. The first record that is cut or damaged ends the file: it was being written when the power
 //! went, so nobody was told that it is kept. A file that is no such file is set aside as `<name>.unreadable`.
 
-use crate::disk::{FileError, crc32, open_locked, sync_directory, with_suffix};
+use crate::disk::{FileError, crc32, open_locked, replaced, start_anew, sync_directory};
 use crate::inbox::UnixMillis;
 use crate::publisher::{PushHints, Strategy};
 use bytes::Bytes;
 use reveille_proto::ids::MessageId;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -65,7 +65,9 @@ impl PostFile {
         let mut content = Vec::new();
         file.read_to_end(&mut content)?;
         let Some(records) = content.strip_prefix(HEADER) else {
-            return Ok((Self::start_anew(path, file, &content)?, Vec::new()));
+            start_anew(path, &mut file, &content, HEADER)?;
+            let end = HEADER.len() as u64;
+            return Ok((Self { path: path.to_owned(), file, end, garbage: 0 }, Vec::new()));
         };
         let (waiting, whole) = read_records(records);
         let kept: usize = waiting.iter().map(|posted| encode_posted(posted).len()).sum();
@@ -100,15 +102,9 @@ impl PostFile {
 
     /// Replaces the file by one with only these messages. After a crash either the old or the new file is there.
     pub fn replace<'a>(&mut self, waiting: impl Iterator<Item = &'a Posted>) -> Result<(), FileError> {
-        let beside = with_suffix(&self.path, ".new");
-        let mut file = open_locked(&beside)?;
         let mut bytes = HEADER.to_vec();
         bytes.extend(waiting.flat_map(encode_posted));
-        file.set_len(0)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, &self.path)?;
-        self.file = file; // from here on the old file has no name
+        self.file = replaced(&self.path, &bytes)?; // from here on the old file has no name
         self.end = bytes.len() as u64;
         self.garbage = 0;
         Ok(sync_directory(&self.path)?)
@@ -117,20 +113,6 @@ impl PostFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(self.end))?;
         self.file.write_all(bytes)
-    }
-
-    fn start_anew(path: &Path, mut file: File, content: &[u8]) -> Result<Self, FileError> {
-        // A new file whose header was cut by power loss holds nothing worth keeping.
-        if !HEADER.starts_with(content) {
-            tracing::warn!("the outbox file is unreadable; it is set aside and a new one begins");
-            fs::write(with_suffix(path, ".unreadable"), content)?;
-        }
-        file.set_len(0)?;
-        file.seek(SeekFrom::Start(0))?;
-        file.write_all(HEADER)?;
-        file.sync_all()?;
-        sync_directory(path)?;
-        Ok(Self { path: path.to_owned(), file, end: HEADER.len() as u64, garbage: 0 })
     }
 }
 
@@ -240,6 +222,7 @@ fn take_bytes<'a>(body: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fs;
 
     fn posted(n: u8) -> Posted {
         Posted {

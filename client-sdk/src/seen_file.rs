@@ -7,10 +7,10 @@
 //! A record whose checksum is wrong and a cut last record are what power loss leaves: they are skipped, the file goes
 //! on. A file that is no such file at all is set aside as `<name>.unreadable`, and a new one begins.
 
-use crate::disk::{FileError, crc32, open_locked, sync_directory, with_suffix};
+use crate::disk::{FileError, crc32, open_locked, replaced, start_anew, sync_directory};
 use crate::inbox::UnixMillis;
 use reveille_proto::ids::MessageId;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,9 @@ impl SeenFile {
         let mut content = Vec::new();
         file.read_to_end(&mut content)?;
         let Some(body) = content.strip_prefix(HEADER) else {
-            return Ok((Self::start_anew(path, file, &content)?, Vec::new()));
+            start_anew(path, &mut file, &content, HEADER)?;
+            let end = HEADER.len() as u64;
+            return Ok((Self { path: path.to_owned(), file, end, records: 0 }, Vec::new()));
         };
         let whole = body.len() / RECORD_LEN;
         let records: Vec<Record> = body.chunks_exact(RECORD_LEN).filter_map(decode).collect();
@@ -76,32 +78,12 @@ impl SeenFile {
     /// # Errors
     /// The disk's answer; the old file then stays in use.
     pub fn replace(&mut self, records: &[Record]) -> Result<(), FileError> {
-        let beside = with_suffix(&self.path, ".new");
-        let mut file = open_locked(&beside)?;
         let mut bytes = HEADER.to_vec();
         bytes.extend(records.iter().flat_map(|record| encode(*record)));
-        file.set_len(0)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, &self.path)?;
-        self.file = file; // from here on the old file has no name
+        self.file = replaced(&self.path, &bytes)?; // from here on the old file has no name
         self.end = bytes.len() as u64;
         self.records = records.len();
         Ok(sync_directory(&self.path)?)
-    }
-
-    fn start_anew(path: &Path, mut file: File, content: &[u8]) -> Result<Self, FileError> {
-        // A new file whose header was cut by power loss holds nothing worth keeping.
-        if !HEADER.starts_with(content) {
-            tracing::warn!("the inbox file is unreadable; it is set aside and a new one begins");
-            fs::write(with_suffix(path, ".unreadable"), content)?;
-        }
-        file.set_len(0)?;
-        file.seek(SeekFrom::Start(0))?;
-        file.write_all(HEADER)?;
-        file.sync_all()?;
-        sync_directory(path)?;
-        Ok(Self { path: path.to_owned(), file, end: HEADER.len() as u64, records: 0 })
     }
 }
 
@@ -127,6 +109,7 @@ fn decode(bytes: &[u8]) -> Option<Record> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fs;
 
     fn record(n: u8) -> Record {
         (MessageId([n; 16]), UnixMillis(u64::from(n)))

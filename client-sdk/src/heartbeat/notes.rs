@@ -9,7 +9,7 @@
 //! are skipped.
 
 use super::{Day, Gap, Learner, Network, Record};
-use crate::disk::with_suffix;
+use crate::disk::replaced;
 use reveille_proto::heartbeat::{Bracket, Lateness};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -72,8 +72,7 @@ fn read(path: &Path) -> io::Result<String> {
 }
 
 fn write(path: &Path, text: &str) {
-    let beside = with_suffix(path, ".new");
-    if let Err(error) = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path)) {
+    if let Err(error) = replaced(path, text.as_bytes()) {
         tracing::warn!(%error, "what was learned about networks could not be kept");
     }
 }
