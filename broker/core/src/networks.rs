@@ -13,21 +13,21 @@
 //! ```
 
 mod key;
+mod rules;
+mod sighting;
 mod storm;
 mod voters;
 
 pub use key::{NetworkKey, NoPrefix, Place, Prefix};
+pub use rules::{NamedNetwork, NetworkRules};
+pub use sighting::{Device, Leaving, Origin, Seen, Sighting};
 pub use voters::Voter;
 
 use crate::message::Time;
-use bytestring::ByteString;
-use key::fnv1a;
 use reveille_proto::heartbeat::{
-    Bracket, Config, Costs, Gap, Lateness, Network, Quantiles, Radio, Range, Timeouts, Votes, best_interval,
+    Bracket, Config, Costs, Gap, Lateness, Quantiles, Radio, Range, Timeouts, Votes, best_interval,
 };
-use reveille_proto::ids::{AppId, ClientId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::ops::Bound;
 use std::time::Duration;
 use storm::{Death, Storms};
@@ -63,185 +63,11 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(60);
 /// The part of the shortest timeouts that a plain client gets as its keep alive.
 const KEEP_ALIVE_SHARE: f64 = 0.9;
 
-/// How much earlier than the load balancer's timeout a packet shall come.
-const IDLE_MARGIN_S: u16 = 30;
-
 /// How long advice holds: a day.
 const ADVICE_TTL_S: u32 = 24 * 60 * 60;
 
 /// How much longer than the ideal time all devices together shall take to come back.
 const WINDOW_SHARE: f64 = 1.2;
-
-/// A device, as a number that stays the same over restarts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Device(pub u64);
-
-impl Device {
-    /// The number of a client.
-    pub fn of(app: &AppId, client_id: &ClientId) -> Self {
-        Self(fnv1a(format!("{app}\0{client_id}").as_bytes())) // an app id has no NUL
-    }
-}
-
-/// Where a connection comes from, and what its client says about that.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// As the broker sees it.
-    pub address: IpAddr,
-    /// What a client says that tunes its heartbeat; others say nothing.
-    pub network: Option<Network>,
-}
-
-impl Origin {
-    fn radio(&self) -> Radio {
-        self.network.as_ref().map_or(Radio::Unknown, |network| network.radio)
-    }
-
-    /// Whether both are one network, as far as anybody can tell: a client of 3.1.1 says on which it is only after a while.
-    fn is_same(&self, other: &Self) -> bool {
-        let is_told_apart = self.network.as_ref().zip(other.network.as_ref()).is_some_and(|(a, b)| a != b);
-        Prefix::near(self.address) == Prefix::near(other.address) && !is_told_apart
-    }
-}
-
-/// What a shard saw of one device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sighting {
-    /// Whom.
-    pub device: Device,
-    /// Where.
-    pub origin: Origin,
-    /// It has shown who it is.
-    pub is_known: bool,
-    /// What.
-    pub seen: Seen,
-}
-
-/// See [`Sighting`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// It connected.
-    Came,
-    /// Its connection lived through this silence in both directions.
-    Survived(Duration),
-    /// Its connection ended.
-    Left(Leaving),
-    /// It says that its last connection was dead after this silence.
-    Claimed(Duration),
-}
-
-/// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leaving {
-    /// Somebody said so: DISCONNECT, FIN, a kick, the end of the broker.
-    Told,
-    /// RST: some carriers send it when they forget a connection, most often it is a killed app.
-    Reset,
-    /// Nothing came although it should have. The path was never idle for longer than this.
-    Silent(Duration),
-    /// The device came back on a new connection while this one was there: it noticed something, or was restarted.
-    TakenOver {
-        /// The path was never idle for longer than this.
-        idle: Duration,
-        /// What we sent was not acknowledged for long.
-        is_unanswered: bool,
-    },
-}
-
-/// What an operator decides.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NetworkRules {
-    /// Whether anything is learned and told.
-    pub is_on: bool,
-    /// The shortest and the longest interval that anybody is told.
-    pub range: Range,
-    /// What stands before the broker forgets connections that are silent for so long.
-    pub idle_timeout: Option<Gap>,
-    /// Devices that must have voted before a plain client's keep alive is shortened.
-    pub devices_min: usize,
-    /// How long ago a device was first seen on a network before it votes there.
-    pub voter_age_min: Duration,
-    /// Whether devices without a credential vote.
-    pub trusts_unknown: bool,
-    /// Connections that the broker takes in a second, for the time over which devices shall come back.
-    pub accepts_per_s: u32,
-    /// Networks with names, and intervals of their own.
-    pub named: Vec<NamedNetwork>,
-    /// How many times faster than real all times are; 1 but in tests.
-    pub speed: u32,
-}
-
-/// Prefixes to which an operator gave one name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedNetwork {
-    /// What it is called.
-    pub name: ByteString,
-    /// Where it is.
-    pub prefixes: Vec<Prefix>,
-    /// Its devices get this interval, whatever was learned.
-    pub interval: Option<Gap>,
-}
-
-impl Default for NetworkRules {
-    fn default() -> Self {
-        Self {
-            is_on: true,
-            range: Range::default(),
-            idle_timeout: None,
-            devices_min: 8,
-            voter_age_min: Duration::from_secs(60 * 60),
-            trusts_unknown: false,
-            accepts_per_s: 1_000,
-            named: Vec::new(),
-            speed: 1,
-        }
-    }
-}
-
-impl NetworkRules {
-    /// A time of the rules, as long as it lasts here.
-    pub fn scaled(&self, length: Duration) -> Duration {
-        length / self.speed.max(1)
-    }
-
-    /// A time that was measured here, in the rules' time.
-    fn unscaled(&self, length: Duration) -> Duration {
-        length.saturating_mul(self.speed.max(1))
-    }
-
-    /// Silences that may be news: shorter ones say nothing that anybody could use.
-    pub fn silence_min(&self) -> Option<Duration> {
-        self.is_on.then(|| self.scaled(self.range.floor.duration()))
-    }
-
-    /// What nobody may be told to exceed: the load balancer forgets connections that are silent for longer.
-    fn bound(&self) -> Option<Gap> {
-        self.idle_timeout.map(|timeout| Gap(timeout.0.saturating_sub(IDLE_MARGIN_S).max(1)))
-    }
-
-    /// The range with that in mind.
-    fn bounded_range(&self) -> Range {
-        let ceiling = self.bound().map_or(self.range.ceiling, |bound| bound.min(self.range.ceiling));
-        Range { ceiling, floor: self.range.floor.min(ceiling) }
-    }
-
-    fn named(&self, address: IpAddr) -> Option<&NamedNetwork> {
-        self.named.iter().find(|named| named.prefixes.iter().any(|prefix| prefix.contains(address)))
-    }
-
-    /// The networks that a device is on, the nearest first.
-    fn keys(&self, origin: &Origin) -> Vec<NetworkKey> {
-        let radio = origin.radio();
-        let key = |place| NetworkKey { place, radio };
-        match self.named(origin.address) {
-            Some(named) => vec![key(Place::Named(named.name.clone()))],
-            None => [Prefix::near(origin.address), Prefix::wide(origin.address)]
-                .map(Place::Prefix)
-                .map(key)
-                .into(),
-        }
-    }
-}
 
 /// One network.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,7 @@
 //! What is believed, what is not, and what comes out of it.
 
 use super::*;
+use reveille_proto::heartbeat::Network;
 
 const S: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(60 * 60);
