@@ -48,6 +48,7 @@ pub mod vendor;
 mod wall_clock;
 mod webhooks;
 mod worker;
+pub mod zones;
 
 pub use config::{Config, ConfigError};
 pub use server::{Bridge, StartError, start};
