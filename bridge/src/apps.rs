@@ -24,7 +24,7 @@ use crate::sender::tasks::lock;
 use crate::store::{Order, Space, Store, StoreError, Tx, decode, keys};
 
 pub(crate) use people::{
-    HashedPassword, KeyView, PersonName, RemoveKeyError, all_keys, keep_person, remove_key,
+    HashedPassword, KeyView, PersonName, RemoveKeyError, all_keys, keep_person, remove_key, remove_keys_of,
 };
 
 /// Apps in one bridge at most.
@@ -49,6 +49,16 @@ pub struct App {
     pub name: String,
     /// When it was made, in milliseconds since 1970.
     pub created_at_ms: u64,
+    /// The operation that removes it: from then on nobody finds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removal: Option<String>,
+}
+
+impl App {
+    /// An app without anything.
+    pub(crate) fn new(id: &AppId, name: String, now_ms: u64) -> Self {
+        Self { id: id.as_str().to_owned(), name, created_at_ms: now_ms, removal: None }
+    }
 }
 
 /// What a key may do.
@@ -305,7 +315,7 @@ pub(crate) async fn prepare(store: &Store) -> Result<Option<String>, StoreError>
     let key = tokio::task::spawn_blocking(make).await.map_err(|_| StoreError::Closed)?;
     store
         .write(move |tx| {
-            let app = App { id: AppId::DEFAULT.to_owned(), name: String::new(), created_at_ms: tx.now_ms() };
+            let app = App::new(&AppId::default(), String::new(), tx.now_ms());
             tx.save(Space::Apps, keys::app(&AppId::default()), &app)?;
             key.keep(tx)?;
             tx.put(Space::Apps, keys::first_admin(), Vec::new());
@@ -316,19 +326,28 @@ pub(crate) async fn prepare(store: &Store) -> Result<Option<String>, StoreError>
 
 /// An app by its id.
 pub(crate) fn load(tx: &Tx<'_>, app: &AppId) -> Result<Option<App>, StoreError> {
+    Ok(record(tx, app)?.filter(|app| app.removal.is_none()))
+}
+
+/// The same, also while it is being removed.
+pub(crate) fn record(tx: &Tx<'_>, app: &AppId) -> Result<Option<App>, StoreError> {
     tx.load(Space::Apps, &keys::app(app))
 }
 
 /// Every app, by id.
 pub(crate) fn list(tx: &Tx<'_>) -> Result<Vec<App>, StoreError> {
+    Ok(records(tx)?.into_iter().filter(|app| app.removal.is_none()).collect())
+}
+
+/// The same, with those that are being removed.
+pub(crate) fn records(tx: &Tx<'_>) -> Result<Vec<App>, StoreError> {
     let found = tx.scan(Space::Apps, &keys::apps(), None, Order::Forward, APPS_MAX)?;
     found.iter().map(|(_, value)| decode(value)).collect()
 }
 
 /// Whether another app fits.
 pub(crate) fn has_room(tx: &Tx<'_>) -> Result<bool, StoreError> {
-    let apps = tx.scan(Space::Apps, &keys::apps(), None, Order::Forward, APPS_MAX)?;
-    Ok(apps.len() < APPS_MAX)
+    Ok(records(tx)?.len() < APPS_MAX)
 }
 
 /// Writes an app.

@@ -8,6 +8,7 @@ use reveille_proto::ids::{AppId, MessageId};
 use crate::facts::note_silence;
 use crate::jobs::{self, Task};
 use crate::messages;
+use crate::operations;
 use crate::queues::{self, Check};
 use crate::shared::Shared;
 use crate::store::{Space, StoreError, Tx};
@@ -92,6 +93,10 @@ fn look(tx: &mut Tx<'_>, check: Check) -> Result<(), StoreError> {
         Check::Silence { app, message, devices } => note_silence(tx, &app, message, &devices),
         Check::Expiry { app, message } => end_message(tx, &app, message),
         Check::Forget { app, message } => jobs::begin(tx, &app, message, Task::Forget),
+        Check::ForgetOperation { id } => {
+            operations::forget(tx, &id);
+            Ok(())
+        }
         Check::ForgetAnswer { key } => {
             tx.remove(Space::Messages, key);
             Ok(())

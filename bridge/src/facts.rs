@@ -5,6 +5,7 @@ use reveille_proto::bridge::{self as wire, Strategy, from_device};
 use reveille_proto::ids::{AppId, ClientId, MessageId};
 use serde::Deserialize;
 
+use crate::apps;
 use crate::deliveries::{Case, News, Reaction};
 use crate::devices::{self, Attributes, is_device_id};
 use crate::jobs::hand_to_broker;
@@ -60,6 +61,18 @@ impl Fact {
         fact.map_err(|_| NoFact::Payload)
     }
 
+    /// Whose it is; empty when it does not say so.
+    fn app(&self) -> &str {
+        match self {
+            Self::Queued(wire::Queued { message, .. }) | Self::Unacked(wire::Unacked { message, .. }) => {
+                message.as_ref().map_or("", |message| &message.app)
+            }
+            Self::Acked(acked) => &acked.app,
+            Self::Presence(presence) => &presence.app,
+            Self::Device(said) => &said.app,
+        }
+    }
+
     /// A short name for metric labels.
     pub fn name(&self) -> &'static str {
         match self {
@@ -83,6 +96,11 @@ pub enum Taken {
 
 /// Takes a fact. Repeating it is harmless.
 pub(crate) fn take(tx: &mut Tx<'_>, rules: &Rules, fact: Fact) -> Result<Taken, StoreError> {
+    if let Ok(app) = AppId::parse(fact.app())
+        && apps::record(tx, &app)?.is_some_and(|app| app.removal.is_some())
+    {
+        return Ok(Taken::Ignored("of an app that is being removed"));
+    }
     match fact {
         Fact::Queued(wire::Queued { message, devices }) => {
             missed(tx, rules, message, &devices, Missed::Queued)

@@ -41,6 +41,8 @@ pub(crate) enum Change {
     Gone { app: AppId, number: DeviceNumber, left: Vec<Label> },
     /// A device's network connection came or went.
     Presence { app: AppId, number: DeviceNumber, presence: Presence },
+    /// An app is gone, with every device.
+    AppGone { app: AppId },
     /// Every network connection of an earlier epoch is over.
     BrokerStarted { epoch: u64, at_ms: u64 },
 }
@@ -87,6 +89,9 @@ impl Index {
                 Change::Gone { app, number, left } => apps.entry(app).or_default().forget(number, &left),
                 Change::Presence { app, number, presence } => {
                     apps.entry(app).or_default().note(number, &presence);
+                }
+                Change::AppGone { app } => {
+                    apps.remove(&app);
                 }
                 Change::BrokerStarted { epoch, at_ms } => {
                     apps.values_mut().for_each(|sets| sets.end_before(epoch, seconds(at_ms)));

@@ -12,6 +12,7 @@
 
 pub mod apps;
 pub mod audience;
+mod beside;
 mod breaker;
 mod chores;
 pub mod config;
@@ -30,10 +31,12 @@ mod limiter;
 pub mod login;
 pub mod messages;
 mod metrics;
+mod operations;
 pub mod plan;
 mod pushes;
 mod queues;
 mod receipts;
+mod removal;
 pub mod retry;
 mod rules;
 pub mod segments;

@@ -60,6 +60,11 @@ pub(crate) enum Check {
         #[serde(with = "id_text")]
         message: MessageId,
     },
+    /// A long operation ended some time ago.
+    ForgetOperation {
+        /// Which.
+        id: String,
+    },
     /// A stored answer is no longer replayed.
     ForgetAnswer {
         /// Where it stands.

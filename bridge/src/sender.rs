@@ -318,6 +318,11 @@ impl Sender {
         }
     }
 
+    /// Forgets what the record vendor got for an app.
+    pub fn forget_recorded(&self, app: &AppId) {
+        self.recorder.forget(app);
+    }
+
     /// Takes no more pushes and ends every connection. Pushes under way end as `Retry` with an unknown outcome,
     /// so wait for them first.
     pub async fn close(&self) {

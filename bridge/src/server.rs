@@ -20,7 +20,7 @@ use crate::sender::{Sender, SenderOptions};
 use crate::shared::{Beside, Shared};
 use crate::store::{OpenError, Store, StoreError};
 use crate::webhooks::postman;
-use crate::{chores, expiry, http, token_feed, worker};
+use crate::{chores, expiry, http, removal, token_feed, worker};
 
 /// How long vendor calls and requests under way may take when the bridge stops. Calls end sooner by their own
 /// deadline.
@@ -85,6 +85,7 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
         history: History::default(),
         is_feed_up: AtomicBool::new(false),
         extra_metrics,
+        broker: operations.clone(),
         is_broker_ready,
         webhook_hosts: config.webhook_hosts.clone(),
         calls_at_once: config.calls_at_once,
@@ -93,6 +94,7 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
     let mut others = JoinSet::new();
     others.spawn(chores::run_jobs(Arc::clone(&shared)));
     others.spawn(chores::run_checks(Arc::clone(&shared)));
+    others.spawn(removal::run(Arc::clone(&shared)));
     others.spawn(history::run(Arc::clone(&shared), operations.clone()));
     others.spawn(feed::run(Arc::clone(&shared), feed_options(&config)));
     others.spawn(expiry::run(Arc::clone(&shared)));
@@ -131,6 +133,12 @@ impl Bridge {
     /// The operator's key, only on the very first start on a data directory. It is kept nowhere in the clear.
     pub fn first_admin_key(&self) -> Option<&str> {
         self.first_admin_key.as_deref()
+    }
+
+    /// What it keeps, for tests that look inside.
+    #[cfg(test)]
+    pub(crate) fn store(&self) -> Store {
+        self.shared.store.clone()
     }
 
     /// Stops: takes no more requests, finishes those and the vendor calls under way, closes the store.

@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     /// Whether the feed is connected and subscribed.
     pub is_feed_up: AtomicBool,
     pub extra_metrics: Option<ExtraMetrics>,
+    /// The operations API of the broker in the same process.
+    pub broker: Option<axum::Router>,
     /// The readiness of the broker in the same process.
     pub is_broker_ready: Option<IsReady>,
     /// Hosts of webhooks that may be of the inner network.

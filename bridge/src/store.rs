@@ -54,7 +54,8 @@ pub(crate) enum Space {
 }
 
 impl Space {
-    const ALL: [(Self, &'static str); 4] = [
+    /// With the names on disk.
+    pub const ALL: [(Self, &'static str); 4] = [
         (Self::Apps, "apps"),
         (Self::Devices, "devices"),
         (Self::Messages, "messages"),

@@ -62,6 +62,7 @@ errors! {
     ReceiptMalformed = 1007 "receipt_malformed" 400 false "The receipt is not in the vendor's form";
     InvalidCursor = 1008 "invalid_cursor" 400 false "The cursor is none, or of an earlier run of the broker";
     InvalidPath = 1009 "invalid_path" 400 false "A part of the path is not what it should be";
+    ConfirmationMissing = 1010 "confirmation_missing" 400 false "What cannot be undone asks for a confirmation";
     KeyMissing = 2001 "key_missing" 401 false "No API key";
     KeyWrong = 2002 "key_wrong" 401 false "The API key is unknown or wrong";
     KeyForbidden = 2003 "key_forbidden" 403 false "The API key does not open this";
@@ -76,6 +77,8 @@ errors! {
     VendorUnknown = 3006 "vendor_unknown" 404 false "No such vendor";
     PathUnknown = 3007 "path_unknown" 404 false "No such path";
     MethodNotAllowed = 3008 "method_not_allowed" 405 false "The path has no such method";
+    KeyUnknown = 3009 "key_unknown" 404 false "No such key in this app";
+    OperationUnknown = 3010 "operation_unknown" 404 false "No such operation";
     WebhookUnknown = 3020 "webhook_unknown" 404 false "No such webhook";
     SegmentUnknown = 3030 "segment_unknown" 404 false "No such segment";
     AliasUnknown = 3031 "alias_unknown" 404 false "No device has this alias";

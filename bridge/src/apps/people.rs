@@ -160,6 +160,15 @@ pub(crate) fn remove_key(tx: &mut Tx<'_>, app: Option<&AppId>, id: &str) -> Resu
     Ok(())
 }
 
+/// Removes every key and person of an app; their ids.
+pub(crate) fn remove_keys_of(tx: &mut Tx<'_>, app: &AppId) -> Result<Vec<String>, StoreError> {
+    let all = all_keys(tx)?;
+    let theirs = all.into_iter().filter(|key| key.app.as_deref() == Some(app.as_str()));
+    let ids: Vec<_> = theirs.map(|key| key.id).collect();
+    ids.iter().for_each(|id| tx.remove(Space::Apps, keys::api_key(id)));
+    Ok(ids)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
 
 use crate::apps::Caller;
+pub(super) use crate::beside::encode;
 use crate::store::StoreError;
 
 /// Largest answer that a page reads.
@@ -132,36 +133,5 @@ impl Door {
     /// DELETE.
     pub async fn delete(&self, caller: &Caller, path: &str) -> Result<Value, Refusal> {
         Ok(self.call(caller, Method::DELETE, path, &[], None).await?.json())
-    }
-}
-
-/// A text as one segment of a path, or a value of a query.
-pub(super) fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => encoded.push(char::from(byte)),
-            // A segment that is `.` or `..` would mean another path to browsers.
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_stays_one_segment() {
-        for (text, wanted) in [
-            ("d-1_~", "d-1_~"),
-            ("a/b?c#d", "a%2Fb%3Fc%23d"),
-            ("..", "%2E%2E"),
-            ("设", "%E8%AE%BE"),
-            (" +", "%20%2B"),
-        ] {
-            assert_eq!(encode(text), wanted);
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Request bodies and queries, read strictly: what is unknown or wrong is named by its JSON pointer.
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -119,6 +119,24 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Api> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, shared: &Api) -> Result<Self, Problem> {
         let params = Path::<T>::from_request_parts(parts, shared).await;
         params.map(|Path(params)| Self(params)).map_err(|_| Problem::new(Errno::PathUnknown))
+    }
+}
+
+/// The parameters of a query, read strictly.
+pub(super) struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<Api> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Api) -> Result<Self, Problem> {
+        let query = Query::<T>::from_request_parts(parts, shared).await;
+        let wrong = |error: QueryRejection| {
+            // The cause says which parameter; the text around it is the framework's.
+            let cause =
+                std::error::Error::source(&error).map_or_else(|| error.body_text(), ToString::to_string);
+            Problem::because(Errno::InvalidQuery, cause)
+        };
+        query.map(|Query(query)| Self(query)).map_err(wrong)
     }
 }
 

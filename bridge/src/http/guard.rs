@@ -27,6 +27,9 @@ pub(super) struct Guarded<const ACCESS: u8> {
 /// A request with the operator's key.
 pub(super) struct Operator;
 
+/// A request with any key; what it opens is for the handler to ask.
+pub(super) struct Known(pub Caller);
+
 async fn caller(parts: &Parts, shared: &Api) -> Result<Caller, Problem> {
     // The console, which asks for a visitor that it knows. Nothing that comes from a socket has an extension.
     if let Some(caller) = parts.extensions.get::<Caller>() {
@@ -64,6 +67,14 @@ impl<const ACCESS: u8> FromRequestParts<Api> for Guarded<ACCESS> {
             Some(_) => Ok(Self { app, caller }),
             None => Err(Problem::new(Errno::AppUnknown)),
         }
+    }
+}
+
+impl FromRequestParts<Api> for Known {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Api) -> Result<Self, Problem> {
+        caller(parts, shared).await.map(Self)
     }
 }
 

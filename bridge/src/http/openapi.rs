@@ -14,8 +14,8 @@ use utoipa_axum::routes;
 
 use super::problem::ProblemBody;
 use super::{
-    Api, aliases, apns_channels, apps, audiences, credentials, dead_tokens, deliveries, devices, messages,
-    operations, receipts, segments, tags, webhooks,
+    Api, aliases, apns_channels, apps, audiences, credentials, dead_tokens, deliveries, devices,
+    long_operations, messages, operations, receipts, segments, tags, webhooks,
 };
 
 /// The name of the security scheme in the description.
@@ -58,8 +58,11 @@ struct Description;
 /// Every route, with what is said of it.
 pub(super) fn described() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Description::openapi())
-        .routes(routes!(apps::create))
-        .routes(routes!(apps::create_key))
+        .routes(routes!(apps::create, apps::list))
+        .routes(routes!(apps::show, apps::change, apps::remove))
+        .routes(routes!(apps::create_key, apps::list_keys))
+        .routes(routes!(apps::remove_key))
+        .routes(routes!(long_operations::show))
         .routes(routes!(credentials::list))
         .routes(routes!(credentials::set, credentials::show, credentials::remove, credentials::act))
         .route(

@@ -89,6 +89,11 @@ impl Recorder {
         lock(&self.apps).get(app).map(|record| record.pushes.iter().cloned().collect()).unwrap_or_default()
     }
 
+    /// Forgets an app.
+    pub fn forget(&self, app: &AppId) {
+        lock(&self.apps).remove(app);
+    }
+
     /// Waits until an app has so many recorded pushes, and returns them.
     pub async fn wait_for(&self, app: &AppId, count: usize) -> Vec<RecordedPush> {
         loop {

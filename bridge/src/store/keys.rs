@@ -30,6 +30,22 @@ pub fn apps() -> Vec<u8> {
     vec![b'a']
 }
 
+/// `apps`: a long operation. It outlives its app, so it does not stand below the app's name, which is never empty.
+pub fn operation(id: &str) -> Vec<u8> {
+    key(b'l', &["", id])
+}
+
+/// What begins so belongs to an app: its name is the first text of nearly every key.
+pub fn of_app(kind: u8, app: &AppId) -> Vec<u8> {
+    key(kind, &[app.as_str()])
+}
+
+/// `apps`: what stands beside an app's credentials, see [`told_expiry`] and [`feed_position`].
+pub fn beside_credentials(app: &AppId) -> [Vec<u8>; 2] {
+    let credentials = credentials_of(app);
+    [beside(b'e', &credentials), beside(b'o', &credentials)]
+}
+
 /// `apps`: an API key by its public half.
 pub fn api_key(id: &str) -> Vec<u8> {
     key(b'k', &[id])

@@ -25,6 +25,16 @@ pub(crate) enum Order {
     Backward,
 }
 
+impl Order {
+    /// The other way.
+    pub fn turned(self) -> Self {
+        match self {
+            Self::Forward => Self::Backward,
+            Self::Backward => Self::Forward,
+        }
+    }
+}
+
 /// One transaction. Reads see every earlier write and this one's own.
 pub(crate) struct Tx<'a> {
     engine: &'a Engine,

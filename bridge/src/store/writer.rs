@@ -26,6 +26,8 @@ pub(crate) struct Wakes {
     pub checks: Notify,
     /// An audience waits to be expanded, or a message to be ended.
     pub jobs: Notify,
+    /// An app waits to be removed.
+    pub removals: Notify,
     /// Some lane of [`Wakes::take_lanes`] has work.
     pub pushes: Notify,
     /// Some webhook of [`Wakes::take_hooks`] has work.
@@ -55,6 +57,9 @@ impl Wakes {
         if touched.jobs {
             self.jobs.notify_one();
         }
+        if touched.removals {
+            self.removals.notify_one();
+        }
         if !touched.lanes.is_empty() {
             lock(&self.lanes).extend(touched.lanes);
             self.pushes.notify_one();
@@ -75,6 +80,8 @@ pub(crate) struct Touched {
     pub checks: bool,
     /// Jobs.
     pub jobs: bool,
+    /// Apps to be removed.
+    pub removals: bool,
     /// Vendors'.
     pub lanes: BTreeSet<Lane>,
     /// Webhooks'.
@@ -88,6 +95,7 @@ impl Touched {
         self.outbox |= other.outbox;
         self.checks |= other.checks;
         self.jobs |= other.jobs;
+        self.removals |= other.removals;
         self.lanes.extend(other.lanes);
         self.hooks.extend(other.hooks);
         self.index.extend(other.index);

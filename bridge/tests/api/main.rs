@@ -9,6 +9,7 @@
 )]
 
 mod apns;
+mod apps;
 mod audience;
 mod batch;
 mod broker;

@@ -81,6 +81,10 @@ impl Api {
         self.call("PUT", path, &[], &body.to_string()).await
     }
 
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.call("PATCH", path, &[], &body.to_string()).await
+    }
+
     pub async fn post(&self, path: &str, body: Value) -> Answer {
         self.call("POST", path, &[], &body.to_string()).await
     }

@@ -1,0 +1,73 @@
+//! Questions to the broker in the same process: requests to its operations API, answered as JSON.
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Method, Request, StatusCode};
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use serde_json::Value;
+
+use crate::shared::Shared;
+
+/// Largest answer that is read: a page of a thousand sessions.
+const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Why the broker did not do it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum NotAsked {
+    /// It runs in another process.
+    Elsewhere,
+    /// It refused; with its status and its problem.
+    Refused(StatusCode, Value),
+}
+
+/// Asks for a path of the operations API, without its prefix.
+pub(crate) async fn ask(
+    shared: &Shared,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, Value), NotAsked> {
+    let router = shared.broker.clone().ok_or(NotAsked::Elsewhere)?;
+    let failed = |status| NotAsked::Refused(status, Value::Null);
+    let request = Request::builder().method(method).uri(path).body(Body::empty());
+    let request = request.map_err(|_| failed(StatusCode::BAD_REQUEST))?;
+    let answer = TowerToHyperService::new(router).call(request).await;
+    let (parts, body) = answer.unwrap_or_else(|never| match never {}).into_parts();
+    let bytes = to_bytes(body, ANSWER_BYTES_MAX).await;
+    let bytes = bytes.map_err(|_| failed(StatusCode::BAD_GATEWAY))?;
+    let value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    match parts.status.is_success() {
+        true => Ok((parts.status, value)),
+        false => Err(NotAsked::Refused(parts.status, value)),
+    }
+}
+
+/// A text as one segment of a path, or a value of a query.
+pub(crate) fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => encoded.push(char::from(byte)),
+            // A segment that is `.` or `..` would mean another path to browsers.
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_stays_one_segment() {
+        for (text, wanted) in [
+            ("d-1_~", "d-1_~"),
+            ("a/b?c#d", "a%2Fb%3Fc%23d"),
+            ("..", "%2E%2E"),
+            ("设", "%E8%AE%BE"),
+            (" +", "%20%2B"),
+        ] {
+            assert_eq!(encode(text), wanted);
+        }
+    }
+}

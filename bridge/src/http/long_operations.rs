@@ -1,0 +1,39 @@
+//! `/v1/operations/{operation}`: how far something is that takes longer than a request.
+
+use axum::extract::State;
+use axum::http::{HeaderName, StatusCode, header};
+use reveille_proto::ids::AppId;
+
+use super::Api;
+use super::body::Params;
+use super::guard::Known;
+use super::problem::{Errno, Problem};
+use crate::apps::Access;
+use crate::operations::{self, Operation};
+
+/// The answer to a request that began an operation: 202, and where to ask for it.
+pub(super) fn accepted(
+    operation: Operation,
+) -> (StatusCode, [(HeaderName, String); 1], axum::Json<Operation>) {
+    let location = format!("/v1/operations/{}", operation.id);
+    (StatusCode::ACCEPTED, [(header::LOCATION, location)], axum::Json(operation))
+}
+
+/// A long operation. It goes on after a restart, and is shown for a week after its end.
+#[utoipa::path(
+    get,
+    path = "/v1/operations/{operation}",
+    tag = "operations",
+    responses((status = 200, description = "The operation", body = Operation)),
+)]
+pub(super) async fn show(
+    Known(caller): Known,
+    Params(id): Params<String>,
+    State(shared): State<Api>,
+) -> Result<axum::Json<Operation>, Problem> {
+    let operation = shared.store.read(move |tx| operations::load(tx, &id)).await?;
+    let may_see =
+        |operation: &Operation| AppId::parse(&operation.app).is_ok_and(|app| caller.may(&app, Access::Read));
+    // Whoever may not see it is not told that it exists.
+    operation.filter(may_see).map(axum::Json).ok_or_else(|| Problem::new(Errno::OperationUnknown))
+}
