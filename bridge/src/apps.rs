@@ -108,6 +108,11 @@ impl Caller {
         is_own && (self.scopes.contains(&access) || self.scopes.contains(&Access::Admin))
     }
 
+    /// The app that the key is of; `None` for the operator's, which opens all.
+    pub fn app(&self) -> Option<AppId> {
+        self.app.as_deref().and_then(|app| AppId::parse(app).ok())
+    }
+
     /// Whether the key opens this app for anything.
     pub fn opens(&self, app: &AppId) -> bool {
         [Access::Send, Access::Read, Access::Admin].into_iter().any(|access| self.may(app, access))

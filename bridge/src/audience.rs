@@ -41,6 +41,9 @@ pub struct Audience {
     /// Whoever this means, with every segment written out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expr: Option<Expression>,
+    /// Of all these only whoever this means too, with every segment written out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only: Option<Expression>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
@@ -126,6 +129,24 @@ impl Audience {
 
     /// Everybody but the listed devices, as one expression.
     fn expression(&self) -> Option<Expression> {
+        match &self.only {
+            Some(only) => Some(Expression::And(vec![only.clone(), self.anybody()?])),
+            None => self.sets(),
+        }
+    }
+
+    /// Whether the listed devices are read from the list. Whether they are meant with `only`, the index alone knows.
+    fn has_list(&self) -> bool {
+        self.only.is_none()
+    }
+
+    /// Listed or in a set.
+    fn anybody(&self) -> Option<Expression> {
+        let listed = self.devices.iter().cloned().map(Expression::Device);
+        Expression::any_of(listed.chain(self.sets()).collect())
+    }
+
+    fn sets(&self) -> Option<Expression> {
         if self.all {
             return Some(Expression::All); // the others are within
         }
@@ -151,7 +172,7 @@ impl Audience {
         limit: usize,
     ) -> Result<(Vec<String>, Option<Cursor>), StoreError> {
         let mut ids = Vec::new();
-        if cursor.part == 0 {
+        if cursor.part == 0 && self.has_list() {
             ids = self.listed(cursor.after.as_deref(), limit);
             if ids.len() == limit {
                 let after = ids.last().cloned();
@@ -189,8 +210,7 @@ impl Audience {
     }
 
     fn everybody(&self) -> Option<Expression> {
-        let listed = self.devices.iter().cloned().map(Expression::Device);
-        Expression::any_of(listed.chain(self.expression()).collect())
+        if self.has_list() { self.anybody() } else { self.expression() }
     }
 
     /// How many devices it means now, of what kind, and the first ids of them.
@@ -198,7 +218,8 @@ impl Audience {
         let Some(everybody) = self.everybody() else { return Ok(Look::default()) };
         let asked = Asked::new(tx, app, everybody, tx.now_ms())?;
         let mut summary = tx.index().summary(app, &asked.expression, &asked.known);
-        let strangers = self.devices.iter().filter(|id| !asked.known.devices.contains_key(*id));
+        let listed = self.devices.iter().filter(|_| self.has_list());
+        let strangers = listed.filter(|id| !asked.known.devices.contains_key(*id));
         let mut ids = asked.ids_from(tx, app, None, sample)?.0;
         let mut unknown = 0;
         for id in strangers {

@@ -5,6 +5,7 @@ mod apns_channels;
 mod apps;
 mod audiences;
 mod body;
+mod compat;
 mod credentials;
 mod dead_tokens;
 mod deliveries;

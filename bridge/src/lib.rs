@@ -15,6 +15,7 @@ pub mod audience;
 mod beside;
 mod breaker;
 mod chores;
+mod compat;
 pub mod config;
 mod console;
 mod credentials;

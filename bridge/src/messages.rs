@@ -1,6 +1,7 @@
 //! Messages: what the business asked to tell, and what the wire says of it.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use reveille_proto::bridge::{self as wire, Strategy};
 use reveille_proto::delivery::DeliveryState;
@@ -322,6 +323,18 @@ pub(crate) fn list(
 ) -> Result<Vec<Message>, StoreError> {
     let before = before.map(|id| keys::message(app, id));
     let found = tx.scan(Space::Messages, &keys::messages(app), before.as_deref(), Order::Backward, limit)?;
+    found.iter().map(|(_, value)| decode(value)).collect()
+}
+
+/// An app's messages from one id on, newest first.
+pub(crate) fn list_from(
+    tx: &Tx<'_>,
+    app: &AppId,
+    last: MessageId,
+    limit: usize,
+) -> Result<Vec<Message>, StoreError> {
+    let (from, to) = (Bound::Included(keys::messages(app)), Bound::Included(keys::message(app, last)));
+    let found = tx.range(Space::Messages, from, to, Order::Backward, limit)?;
     found.iter().map(|(_, value)| decode(value)).collect()
 }
 

@@ -273,6 +273,20 @@ pub(crate) fn dead(
     found.iter().map(entry).collect()
 }
 
+/// The device that has a token.
+///
+/// # Errors
+/// [`StoreError`] when the store fails.
+pub(crate) fn owner(
+    tx: &Tx<'_>,
+    app: &AppId,
+    vendor: VendorName,
+    token: &DeviceToken,
+) -> Result<Option<String>, StoreError> {
+    let owner = tx.get(Space::Devices, &keys::token_owner(app, vendor, token.as_str()))?;
+    Ok(owner.and_then(|owner| String::from_utf8(owner).ok()))
+}
+
 /// Registers or rotates a device's token at a vendor. A token that another device of the app had moves here: it is
 /// the same phone under a new client id, and the alert would be shown twice.
 ///

@@ -206,7 +206,18 @@ async fn a_chunked_audience_names_the_same_devices_as_a_whole_one() {
     let everyone = Audience { all: true, tags: list(&["vip"]), ..Audience::default() };
     let expr = |text| Some(Expression::parse(text).unwrap());
     let few = Audience { expr: expr("tag:vip & !user:0 | device:设备-00"), ..Audience::default() };
-    for (audience, wanted) in [(some, 2 + 5 + 8), (everyone, 20), (few, 8), (Audience::default(), 0)] {
+    let narrowed = Audience { only: expr("!tag:vip"), ..some.clone() };
+    let narrowed_all = Audience { all: true, only: expr("tag:vip"), ..Audience::default() };
+    let nobody = Audience { only: expr("all"), ..Audience::default() };
+    for (audience, wanted) in [
+        (some, 2 + 5 + 8),
+        (everyone, 20),
+        (few, 8),
+        (Audience::default(), 0),
+        (narrowed, 4), // of the device and the user's those with odd numbers; nobody knows x
+        (narrowed_all, 10),
+        (nobody, 0),
+    ] {
         let (audience, app) = (audience.in_order(), app.clone());
         let (mut sizes, estimate) = store
             .read(move |tx| {

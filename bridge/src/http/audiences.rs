@@ -22,6 +22,8 @@ use crate::store::Tx;
 pub(super) const SAMPLE: usize = 10;
 /// Where the expression stands in a body.
 const EXPR: &str = "/audience/expr";
+/// Where the narrowing one stands.
+const ONLY: &str = "/audience/only";
 
 /// A list of aliases means the alias type `user`.
 #[derive(Deserialize, ToSchema)]
@@ -43,6 +45,8 @@ pub(super) struct AudienceBody {
     #[serde(default)]
     all: bool,
     expr: Option<String>,
+    /// Of all these only whoever this expression means too.
+    only: Option<String>,
 }
 
 impl AudienceBody {
@@ -60,7 +64,9 @@ impl AudienceBody {
         }
         let has_expr = self.expr.is_some();
         let expr = self.expr.and_then(|text| errors.expression(EXPR, &text));
-        let audience = Audience { devices: self.devices, aliases, tags: self.tags, all: self.all, expr };
+        let only = self.only.and_then(|text| errors.expression(ONLY, &text));
+        let audience =
+            Audience { devices: self.devices, aliases, tags: self.tags, all: self.all, expr, only };
         if audience.is_empty() && !has_expr {
             errors.add("/audience", "names nobody: give devices, aliases, tags, expr, or all");
         }
@@ -91,8 +97,10 @@ pub(super) fn not_written_out(error: WriteOutError, pointer: &str) -> Problem {
 
 /// Writes out the segments.
 pub(super) fn write_out(tx: &Tx<'_>, app: &AppId, audience: &mut Audience) -> Result<(), Problem> {
-    if let Some(expr) = &mut audience.expr {
-        *expr = segments::write_out(tx, app, expr).map_err(|error| not_written_out(error, EXPR))?;
+    for (expr, pointer) in [(&mut audience.expr, EXPR), (&mut audience.only, ONLY)] {
+        if let Some(expr) = expr {
+            *expr = segments::write_out(tx, app, expr).map_err(|error| not_written_out(error, pointer))?;
+        }
     }
     Ok(())
 }

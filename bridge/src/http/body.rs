@@ -33,7 +33,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     }
 }
 
-fn unread(error: &BytesRejection) -> Problem {
+pub(super) fn unread(error: &BytesRejection) -> Problem {
     match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::new(Errno::BodyTooLarge),
         _ => Problem::because(Errno::MalformedJson, "the body could not be read"),

@@ -103,7 +103,7 @@ pub(super) async fn withdraw(
     }
 }
 
-fn recall(tx: &mut Tx<'_>, app: &AppId, id: MessageId) -> Result<bool, StoreError> {
+pub(super) fn recall(tx: &mut Tx<'_>, app: &AppId, id: MessageId) -> Result<bool, StoreError> {
     let Some(mut message) = messages::load(tx, app, id)? else { return Ok(false) };
     if message.recalled_at_ms.is_some() {
         return Ok(true);

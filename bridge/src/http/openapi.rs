@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::problem::ProblemBody;
 use super::{
-    Api, aliases, apns_channels, apps, audiences, credentials, dead_tokens, deliveries, devices,
+    Api, aliases, apns_channels, apps, audiences, compat, credentials, dead_tokens, deliveries, devices,
     long_operations, messages, operations, receipts, segments, tags, webhooks,
 };
 
@@ -45,6 +45,7 @@ const OPEN: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/v1/vendors/{vendor
     tags(
         (name = "apps", description = "Tenants and their keys"),
         (name = "audiences", description = "Users, tags, segments: whom a message is for"),
+        (name = "compat", description = "Paths, bodies and answers of other push services; see docs/migrating.md"),
         (name = "credentials", description = "What an app needs to speak to a vendor"),
         (name = "devices", description = "Installs of an app, their tokens and presence"),
         (name = "messages", description = "Send, follow, withdraw"),
@@ -96,6 +97,11 @@ pub(super) fn described() -> OpenApiRouter<Api> {
         .routes(routes!(webhooks::show, webhooks::set, webhooks::remove, webhooks::act))
         .routes(routes!(webhooks::attempts))
         .routes(routes!(webhooks::dead_letters))
+        .routes(routes!(compat::jpush::push))
+        .routes(routes!(compat::jpush::validate))
+        .routes(routes!(compat::jpush::cids))
+        .routes(routes!(compat::unipush::send))
+        .routes(routes!(compat::gorush::push))
         .routes(routes!(operations::record))
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))
@@ -165,7 +171,7 @@ fn complete_one(method: &str, path: &str, operation: &mut Operation) {
     let content = ContentBuilder::new().schema(Some(schema)).build();
     let problem = ResponseBuilder::new().description("Why not").content("application/problem+json", content);
     let problem: RefOr<Described> = problem.build().into();
-    operation.responses.responses.insert("default".to_owned(), problem);
+    operation.responses.responses.entry("default".to_owned()).or_insert(problem);
 }
 
 /// The answer of `/v1/openapi.json`.

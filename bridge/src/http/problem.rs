@@ -88,6 +88,13 @@ impl Problem {
         self.errno
     }
 
+    /// Everything that it says, in one line.
+    pub fn words(&self) -> String {
+        let fields = self.errors.iter().map(|(pointer, message)| format!("{pointer} {message}"));
+        let parts: Vec<_> = fields.chain([self.detail.clone()]).filter(|part| !part.is_empty()).collect();
+        if parts.is_empty() { self.errno.title().to_owned() } else { parts.join("; ") }
+    }
+
     /// The same as one of many results.
     pub(super) fn in_a_list(&self) -> Value {
         self.to_json(&uuid::Uuid::now_v7().to_string())

@@ -13,6 +13,7 @@ mod apps;
 mod audience;
 mod batch;
 mod broker;
+mod compat;
 mod console;
 mod credentials;
 mod dead_feed;

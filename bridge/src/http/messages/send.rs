@@ -105,7 +105,7 @@ pub(in crate::http) async fn send(
 }
 
 /// What became of a message that could be sent.
-pub(super) enum Sent {
+pub(in crate::http) enum Sent {
     /// Accepted now.
     Now(Value),
     /// Accepted by an earlier call with the same key.
@@ -132,7 +132,7 @@ impl Sent {
 }
 
 /// Accepts one message, or looks at it only.
-pub(super) async fn send_one(
+pub(in crate::http) async fn send_one(
     shared: &Api,
     app: &AppId,
     key: Option<Vec<u8>>,
@@ -180,14 +180,14 @@ pub(in crate::http) async fn validate(
 }
 
 /// The header `Idempotency-Key`.
-pub(super) fn header_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(in crate::http) fn header_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(header) = headers.get("idempotency-key") else { return Ok(None) };
     let text = header.to_str().ok().filter(|text| (1..=KEY_MAX).contains(&text.len()));
     text.map(|text| Some(text.to_owned())).ok_or_else(|| Problem::new(Errno::InvalidIdempotencyKey))
 }
 
 /// Where the answer to a request with this key is kept: each API key has its own.
-pub(super) fn idempotency_key(app: &AppId, key_id: &str, text: &str) -> Vec<u8> {
+pub(in crate::http) fn idempotency_key(app: &AppId, key_id: &str, text: &str) -> Vec<u8> {
     keys::idempotency(app, key_id, text)
 }
 

@@ -1,0 +1,105 @@
+//! `/compat/…`: other push services' paths, bodies and answers. `crate::compat` reads the bodies; from there on a message is
+//! one like any other.
+
+pub(super) mod gorush;
+pub(super) mod jpush;
+pub(super) mod unipush;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reveille_proto::ids::AppId;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Api;
+use super::body::{parse, unread};
+use super::messages::send::{SendBody, Sent, idempotency_key, send_one};
+use super::problem::{Errno, Problem};
+use crate::apps::{self, Access, Caller};
+use crate::compat::{Refused, Translated, strip};
+
+/// Whoever called, and the app that is theirs.
+struct Guest {
+    app: AppId,
+    caller: Caller,
+}
+
+impl Guest {
+    /// Reads `Authorization`: `Bearer` with a key, or `Basic` with the two halves of one, or with an app and a whole key.
+    /// Without a named app it is the key's own; for the operator's key the app `default`.
+    async fn of(headers: &HeaderMap, shared: &Api) -> Result<Self, Problem> {
+        let header = headers.get(AUTHORIZATION).ok_or_else(|| Problem::new(Errno::KeyMissing))?;
+        let text = header.to_str().map_err(|_| Problem::new(Errno::KeyWrong))?;
+        let (scheme, rest) = text.split_once(' ').ok_or_else(|| Problem::new(Errno::KeyMissing))?;
+        let (named, key) = match scheme.to_ascii_lowercase().as_str() {
+            "bearer" => (None, rest.trim().to_owned()),
+            "basic" => halves(rest.trim())?,
+            _ => return Err(Problem::new(Errno::KeyMissing)),
+        };
+        let caller = shared.keys.verify(&key).await?;
+        let app = named.or_else(|| caller.app()).unwrap_or_default();
+        if !caller.may(&app, Access::Send) {
+            return Err(Problem::new(Errno::KeyForbidden));
+        }
+        let wanted = app.clone();
+        match shared.store.read(move |tx| apps::load(tx, &wanted)).await? {
+            Some(_) => Ok(Self { app, caller }),
+            None => Err(Problem::new(Errno::AppUnknown)),
+        }
+    }
+
+    /// Sends what was translated.
+    async fn send(&self, shared: &Api, translated: Translated) -> Result<Sent, Problem> {
+        let bytes = translated.body.to_string();
+        let body: SendBody = parse(bytes.as_bytes())?;
+        let key = translated.key.map(|key| idempotency_key(&self.app, &self.caller.key_id, &key));
+        send_one(shared, &self.app, key, body, bytes.as_bytes()).await
+    }
+}
+
+/// A user name and a password: id and secret of a key, or an app and a key.
+fn halves(encoded: &str) -> Result<(Option<AppId>, String), Problem> {
+    let wrong = || Problem::new(Errno::KeyWrong);
+    let text = STANDARD.decode(encoded).map_err(|_| wrong())?;
+    let text = String::from_utf8(text).map_err(|_| wrong())?;
+    let (user, password) = text.split_once(':').ok_or_else(wrong)?;
+    match password.contains('.') {
+        true => Ok((Some(AppId::parse(user).map_err(|_| wrong())?), password.to_owned())),
+        false => Ok((None, format!("{user}.{password}"))),
+    }
+}
+
+/// A body without what has no effect.
+fn read<T: DeserializeOwned>(
+    body: Result<Bytes, BytesRejection>,
+    without_effect: &[(&str, &[&str])],
+) -> Result<T, Problem> {
+    let bytes = body.map_err(|error| unread(&error))?;
+    let mut body: Value = parse(&bytes)?;
+    strip(&mut body, without_effect);
+    parse(body.to_string().as_bytes())
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match &refused {
+            Refused::Missing(field) => Self::field(pointer(field), "is missing"),
+            Refused::Wrong { field, problem } => Self::field(pointer(field), problem.clone()),
+        }
+    }
+}
+
+fn pointer(field: &str) -> String {
+    format!("/{}", field.replace('.', "/"))
+}
+
+/// What a send came to: its id, and for how many.
+fn id_and_estimate(sent: Sent) -> (String, u64) {
+    let answer = sent.answer();
+    let id = answer.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    (id, answer.get("audience_estimate").and_then(Value::as_u64).unwrap_or(0))
+}
