@@ -9,7 +9,9 @@ use crate::facts::note_silence;
 use crate::jobs::{self, Task};
 use crate::messages;
 use crate::operations;
+use crate::policies::book;
 use crate::queues::{self, Check};
+use crate::rules::Rules;
 use crate::shared::Shared;
 use crate::store::{Space, StoreError, Tx};
 
@@ -75,9 +77,10 @@ async fn due(shared: &Arc<Shared>) -> Result<Option<u64>, StoreError> {
             next_ms = Some(due_ms);
             break;
         }
+        let rules = shared.rules;
         let work = move |tx: &mut Tx<'_>| {
             tx.remove(Space::Queues, key);
-            look(tx, check)
+            look(tx, &rules, check)
         };
         waiting.push(shared.store.submit(work).await);
     }
@@ -88,7 +91,7 @@ async fn due(shared: &Arc<Shared>) -> Result<Option<u64>, StoreError> {
     Ok(if is_more { Some(now_ms) } else { next_ms })
 }
 
-fn look(tx: &mut Tx<'_>, check: Check) -> Result<(), StoreError> {
+fn look(tx: &mut Tx<'_>, rules: &Rules, check: Check) -> Result<(), StoreError> {
     match check {
         Check::Silence { app, message, devices } => note_silence(tx, &app, message, &devices),
         Check::Expiry { app, message } => end_message(tx, &app, message),
@@ -97,6 +100,8 @@ fn look(tx: &mut Tx<'_>, check: Check) -> Result<(), StoreError> {
             operations::forget(tx, &id);
             Ok(())
         }
+        Check::Admission { app, message, devices } => jobs::admit(tx, rules, &app, message, devices),
+        Check::ForgetCount { key } => book::forget(tx, key),
         Check::ForgetAnswer { key } => {
             tx.remove(Space::Messages, key);
             Ok(())

@@ -49,6 +49,12 @@ pub(crate) fn of_lane(tx: &Tx<'_>, lane: &Lane) -> Result<Option<KeptCredential>
     load(tx, &lane.app, lane.vendor, &lane.credential)
 }
 
+/// Whether the pushes of a lane are counted by the day.
+pub(crate) fn has_daily_quota(tx: &Tx<'_>, lane: &Lane) -> Result<bool, StoreError> {
+    let rates = of_lane(tx, lane)?.map(|kept| kept.rates.or_usual(lane.vendor)).unwrap_or_default();
+    Ok(rates.per_day.is_some() || rates.of(lane.class).per_day.is_some())
+}
+
 /// Adds or replaces a credential. It is used from the next push on. `false` when the app has too many.
 pub(crate) fn save(
     tx: &mut Tx<'_>,

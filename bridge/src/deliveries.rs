@@ -33,7 +33,7 @@ const TIMELINE_MAX: usize = 48;
 pub enum Bucket {
     /// Left out before anything was tried.
     Filtered,
-    /// Not shown on purpose: drained online first, or withdrawn.
+    /// Not shown on purpose: drained online first, held back by a policy, or withdrawn.
     Suppressed,
     /// No way led to the device.
     Failed,
@@ -104,6 +104,15 @@ pub struct Delivery {
     /// When its turn at the vendor comes, while it waits for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_ms: Option<u64>,
+    /// Until when it waits for the device itself instead of the vendor, to save the vendor's quota.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved_until_ms: Option<u64>,
+    /// The epoch since which the device was offline when its push was counted among the others of its policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_at: Option<u64>,
+    /// What is pushed instead: a digest of so many messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest_of: Option<u64>,
     /// With which credential it waits or was called.
     #[serde(default, skip_serializing_if = "CredentialName::is_default")]
     pub credential: CredentialName,
@@ -300,6 +309,9 @@ impl Delivery {
             first_attempt_at_ms: 0,
             is_unknown: false,
             due_ms: None,
+            saved_until_ms: None,
+            counted_at: None,
+            digest_of: None,
             credential: CredentialName::default(),
             is_alone: false,
             refused: Vec::new(),
@@ -336,6 +348,11 @@ impl Delivery {
         tokens
             .filter(|token| token.is_active(now_ms) && !self.refused.contains(&fingerprint(token)))
             .collect()
+    }
+
+    /// Whether it waits for its vendor, not for the device.
+    fn is_queued(&self) -> bool {
+        self.due_ms.is_some() && self.due_ms != self.saved_until_ms
     }
 
     /// Where it waits in a vendor's queue.
@@ -380,6 +397,8 @@ fn reached(facts: &Facts) -> State {
         Facts { push: Push::Accepted(_), .. } => State::VendorAccepted,
         Facts { ended: Some(Reason::Recalled), .. } => State::Recalled,
         Facts { ended: Some(Reason::Expired), .. } => State::Expired,
+        Facts { ended: Some(Reason::Capped), .. } => State::SuppressedCap,
+        Facts { ended: Some(Reason::Quiet), .. } => State::SuppressedQuiet,
         Facts {
             ended: Some(Reason::VendorsRefused | Reason::Unreachable | Reason::DrainedOnline), ..
         } => State::Failed,

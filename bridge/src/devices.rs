@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audience::expression::Field;
 use crate::index::{Change, DeviceNumber, Label};
+use crate::policies::book;
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
 use crate::tokens::Token;
 
@@ -190,6 +191,7 @@ pub(crate) fn remove(tx: &mut Tx<'_>, app: &AppId, id: &str) -> Result<bool, Sto
         let left = labels(&device).into_iter().collect();
         tx.touched().index.push(Change::Gone { app: app.clone(), number, left });
     }
+    tx.remove(Space::Devices, keys::habits(app, id));
     tx.remove(Space::Devices, keys::device(app, id));
     Ok(true)
 }
@@ -359,7 +361,10 @@ pub(crate) fn note_presence(tx: &mut Tx<'_>, app: &AppId, fact: wire::Presence) 
     let key = keys::presence(app, &fact.client_id);
     let device = fact.client_id.clone();
     let known = tx.load::<Presence>(Space::Devices, &key)?;
-    let Some(new) = after(known, fact) else { return Ok(()) };
+    let Some(new) = after(known.clone(), fact) else { return Ok(()) };
+    if let Some(known) = known {
+        book::learn(tx, app, &device, &known, &new)?;
+    }
     tx.save(Space::Devices, key, &new)?;
     if let Some(number) = number_of(tx, app, &device)? {
         let presence = ended(tx, new)?;

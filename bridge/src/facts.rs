@@ -295,7 +295,7 @@ fn react(tx: &mut Tx<'_>, said: &wire::FromDevice) -> Result<Taken, StoreError> 
     let (Some((id, event)), Ok(app)) = (parsed, AppId::parse(&said.app)) else {
         return Ok(Taken::Ignored("an event that is not the JSON it should be"));
     };
-    let Some(message) = messages::load(tx, &app, id)? else {
+    let Some(message) = messages::load_pushed(tx, &app, id)? else {
         return Ok(Taken::Ignored("an event about a message that is not known"));
     };
     let mut case = Case::load(tx, &message, &said.client_id)?;

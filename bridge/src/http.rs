@@ -17,6 +17,7 @@ mod messages;
 mod openapi;
 mod operations;
 mod paging;
+mod policies;
 pub mod problem;
 mod receipts;
 mod segments;

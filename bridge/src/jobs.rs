@@ -25,6 +25,10 @@ const CHUNK: usize = 1000;
 const AHEAD_MAX: u64 = 20_000;
 /// Looking goes on when so few wait.
 pub(crate) const AHEAD_RESUME: u64 = AHEAD_MAX / 2;
+/// How long devices that a policy held back wait further when enough pushes of the message wait, and when it is paused, in
+/// milliseconds.
+const CROWD_MS: u64 = 1_000;
+const PAUSE_MS: u64 = 30_000;
 /// Bytes of client ids in one `Send` at most, so that a packet stays far below a broker's bound.
 const SEND_BYTES_MAX: usize = 256 * 1024;
 
@@ -161,21 +165,16 @@ fn expand(
     cursor: &Cursor,
 ) -> Result<Option<Task>, StoreError> {
     let (ids, next) = message.audience.chunk(tx, &message.app, message.accepted_at_ms, cursor, CHUNK)?;
-    let mut for_broker: BTreeMap<&'static str, (Strategy, Vec<String>)> = BTreeMap::new();
+    let mut gathered = Gathered::default();
     for id in ids {
         let mut case = Case::load(tx, &message, &id)?;
         if case.is_known() {
             continue; // in another part of the audience too
         }
         case.settle(tx)?;
-        if case.to_broker {
-            let strategy = case.delivery.strategy;
-            for_broker.entry(strategy.name()).or_insert((strategy, Vec::new())).1.push(id);
-        }
+        gathered.add(case);
     }
-    for (strategy, devices) in for_broker.into_values() {
-        hand_to_broker(tx, rules, &message, strategy, devices)?;
-    }
+    gathered.hand_over(tx, rules, &message)?;
     if next.is_none() {
         message.is_expanded = true;
         messages::save(tx, &message)?;
@@ -186,6 +185,63 @@ fn expand(
         }
     }
     Ok(next.map(Task::Expand))
+}
+
+/// What settled deliveries leave to do, so that one packet or one look is for many devices.
+#[derive(Default)]
+struct Gathered {
+    for_broker: BTreeMap<&'static str, (Strategy, Vec<String>)>,
+    /// By the moment at which their policy is asked again.
+    held: BTreeMap<u64, Vec<String>>,
+}
+
+impl Gathered {
+    fn add(&mut self, case: Case<'_>) {
+        let strategy = case.delivery.strategy;
+        if case.to_broker {
+            self.for_broker.entry(strategy.name()).or_insert((strategy, Vec::new())).1.push(case.device_id);
+        } else if let Some(until_ms) = case.held_until_ms {
+            self.held.entry(until_ms).or_default().push(case.device_id);
+        }
+    }
+
+    fn hand_over(self, tx: &mut Tx<'_>, rules: &Rules, message: &Message) -> Result<(), StoreError> {
+        for (strategy, devices) in self.for_broker.into_values() {
+            hand_to_broker(tx, rules, message, strategy, devices)?;
+        }
+        for (until_ms, devices) in self.held {
+            ask_again(tx, message, until_ms, devices)?;
+        }
+        Ok(())
+    }
+}
+
+fn ask_again(tx: &mut Tx<'_>, message: &Message, at_ms: u64, devices: Vec<String>) -> Result<(), StoreError> {
+    queues::check_at(tx, at_ms, &Check::Admission { app: message.app.clone(), message: message.id, devices })
+}
+
+/// Asks a message's policy again about devices that it held the message back from.
+pub(crate) fn admit(
+    tx: &mut Tx<'_>,
+    rules: &Rules,
+    app: &AppId,
+    id: MessageId,
+    devices: Vec<String>,
+) -> Result<(), StoreError> {
+    let Some(message) = messages::load(tx, app, id)? else { return Ok(()) };
+    if must_rest(tx, &message, &Task::Expand(Cursor::default()))? && message.recalled_at_ms.is_none() {
+        let wait_ms = if message.is_paused() { PAUSE_MS } else { CROWD_MS };
+        return ask_again(tx, &message, tx.now_ms().saturating_add(wait_ms), devices);
+    }
+    let mut gathered = Gathered::default();
+    for id in devices {
+        let mut case = Case::load(tx, &message, &id)?;
+        if case.is_known() {
+            case.settle(tx)?;
+            gathered.add(case);
+        }
+    }
+    gathered.hand_over(tx, rules, &message)
 }
 
 /// Writes the outbox entries for some devices, and looks later whether the broker said anything.

@@ -34,6 +34,7 @@ pub mod messages;
 mod metrics;
 mod operations;
 pub mod plan;
+mod policies;
 mod pushes;
 mod queues;
 mod receipts;

@@ -69,6 +69,12 @@ pub struct Message {
     /// Whether it is for so many that its pushes wait behind those of small messages.
     #[serde(default)]
     pub is_bulk: bool,
+    /// The policy that it is under, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Whether it goes whatever its policy says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_urgent: bool,
     /// What vendors shall count it as; else its category says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,
@@ -151,10 +157,18 @@ impl Message {
 
     /// The lane of its pushes with a credential.
     pub(crate) fn lane(&self, vendor: VendorName, credential: &CredentialName) -> Lane {
-        let notification = self.content.as_ref().and_then(|content| content.notification.as_ref());
-        let category = notification.and_then(|notification| notification.category.as_deref());
-        let class = self.class.unwrap_or_else(|| Class::of(vendor, category, self.priority));
+        let class = self.class.unwrap_or_else(|| Class::of(vendor, self.category(), self.priority));
         Lane { app: self.app.clone(), vendor, credential: credential.clone(), class }
+    }
+
+    /// The vendor's or app's category of its alert.
+    pub(crate) fn category(&self) -> Option<&str> {
+        self.content.as_ref()?.notification.as_ref()?.category.as_deref()
+    }
+
+    /// The policy that decides about it, by name.
+    pub(crate) fn ruled_by(&self) -> Option<&str> {
+        self.policy.as_deref().filter(|_| !self.is_urgent)
     }
 
     /// Whether no push of it goes out for now.
@@ -279,6 +293,8 @@ impl Message {
             paused_at_ms: None,
             estimate: 0,
             is_bulk: false,
+            policy: None,
+            is_urgent: false,
             class: None,
             reference: None,
             campaign: None,
@@ -289,6 +305,29 @@ impl Message {
 /// A new message id: a UUID, version 7.
 pub(crate) fn new_id() -> MessageId {
     MessageId(uuid::Uuid::now_v7().into_bytes())
+}
+
+/// Where a UUID carries its version, of which ours have 7 and digests 8: one's own use of the rest.
+const VERSION_BYTE: usize = 6;
+
+fn with_version(mut id: MessageId, version: u8) -> MessageId {
+    if let Some(byte) = id.0.get_mut(VERSION_BYTE) {
+        *byte = (*byte & 0x0f) | (version << 4);
+    }
+    id
+}
+
+/// The id of a digest that is pushed instead of a message.
+pub(crate) fn digest_id(id: MessageId) -> MessageId {
+    with_version(id, 8)
+}
+
+/// A message by the id that its push carries, which may be a digest's.
+pub(crate) fn load_pushed(tx: &Tx<'_>, app: &AppId, id: MessageId) -> Result<Option<Message>, StoreError> {
+    match load(tx, app, id)? {
+        None if digest_id(id) == id => load(tx, app, with_version(id, 7)),
+        found => Ok(found),
+    }
 }
 
 /// A message by its id.

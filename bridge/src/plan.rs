@@ -4,6 +4,7 @@
 //! reaches the device's vendors, and none is left unsent while a live device token exists and the strategy wants it.
 //!
 //! ```text
+//!  gate:    Held -> Open | ended                               (only where a policy rules)
 //!  broker:  Untold -> Told -> Missed | Silent -> Acked          (Acked is final)
 //!  push:    None -> Queued -> Submitted -> Accepted -> Delivered (Delivered is final)
 //!                     ^          |  `----> None  (token refused, another may be tried)
@@ -14,6 +15,29 @@ use reveille_proto::bridge::Strategy;
 use serde::{Deserialize, Serialize};
 
 use crate::vendor::VendorName;
+
+/// Whether the message's policy lets it go. Nothing is tried before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gate {
+    /// It goes.
+    #[default]
+    Open,
+    /// The policy is asked at this moment, in milliseconds since 1970.
+    Held {
+        /// 0: at once.
+        until_ms: u64,
+        /// Whether it has its turn by the policy's rate then.
+        has_turn: bool,
+    },
+}
+
+impl Gate {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+    fn is_open(&self) -> bool {
+        *self == Self::Open
+    }
+}
 
 /// What the broker was told and what it said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +76,8 @@ pub enum Push {
     Delivered(VendorName),
     /// Every way was tried, or the outcome of one stayed unknown.
     Lost,
+    /// Left to the push that woke the device before, as long as it stays offline.
+    Withheld,
 }
 
 /// Why a delivery ends without its device.
@@ -68,11 +94,18 @@ pub enum Reason {
     VendorsRefused,
     /// Neither a session nor a live device token.
     Unreachable,
+    /// The recipient had as many messages as the policy allows.
+    Capped,
+    /// The recipient had quiet hours.
+    Quiet,
 }
 
 /// Everything known about one message on its way to one device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
+    /// The policy's side.
+    #[serde(default, skip_serializing_if = "Gate::is_open")]
+    pub gate: Gate,
     /// The broker's side.
     pub broker: Broker,
     /// The vendors' side.
@@ -88,6 +121,15 @@ pub struct Facts {
 /// Something that happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// The policy lets it go.
+    Admitted,
+    /// The policy is asked again at this moment.
+    Held {
+        /// In milliseconds since 1970.
+        until_ms: u64,
+        /// Whether it has its turn by the policy's rate then.
+        has_turn: bool,
+    },
     /// The message was handed to the broker.
     Told,
     /// The broker queued it for an offline device, or has no session for it (epoch 0).
@@ -120,6 +162,8 @@ pub enum Event {
     Refused,
     /// No vendor will take it.
     Lost,
+    /// The device was woken already, by the push of another message.
+    Withheld,
     /// The end that [`Action::End`] asked for.
     Ended(Reason),
 }
@@ -146,6 +190,8 @@ pub struct View<'a> {
 /// The next thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Ask the policy whether it may go.
+    AskPolicy,
     /// Put it into the device's queue at the broker.
     SendToBroker,
     /// Call a vendor, the first that can.
@@ -161,7 +207,16 @@ pub enum Action {
 impl Facts {
     /// Takes an event. Repeated and older ones change nothing.
     pub fn apply(&mut self, event: Event, now_ms: u64) {
+        if matches!(event, Event::Told | Event::Queued { .. } | Event::Unacked { .. } | Event::Acked) {
+            self.gate = Gate::Open; // it is out, whatever was decided
+        }
         match event {
+            Event::Admitted => self.gate = Gate::Open,
+            Event::Held { until_ms, has_turn } => {
+                if !self.gate.is_open() {
+                    self.gate = Gate::Held { until_ms, has_turn };
+                }
+            }
             Event::Acked => self.broker = Broker::Acked,
             Event::Told if self.broker == Broker::Untold => self.broker = Broker::Told,
             Event::Queued { epoch } | Event::Unacked { epoch } => self.miss(epoch, now_ms),
@@ -178,6 +233,7 @@ impl Facts {
             | Event::Undelivered
             | Event::Postponed
             | Event::Refused
+            | Event::Withheld
             | Event::Lost => self.push = self.push.after(event),
         }
     }
@@ -191,6 +247,9 @@ impl Facts {
             }
         };
         self.due_since_ms.get_or_insert(now_ms);
+        if self.push == Push::Withheld {
+            self.push = Push::None; // it was online since: another push must wake it
+        }
     }
 }
 
@@ -208,6 +267,7 @@ impl Push {
             (Self::Submitted(vendor), Event::Postponed) => Self::Queued(vendor),
             (Self::Submitted(_) | Self::Queued(_), Event::Refused) => Self::None,
             (Self::Submitted(_) | Self::Queued(_) | Self::None, Event::Lost) => Self::Lost,
+            (Self::None, Event::Withheld) => Self::Withheld,
             (other, _) => other,
         }
     }
@@ -223,6 +283,7 @@ pub fn next(facts: &Facts, view: &View<'_>) -> Action {
             | Push::Submitted(_)
             | Push::Accepted(_)
             | Push::Delivered(_)
+            | Push::Withheld
             | Push::Lost => Action::Done,
         };
     }
@@ -233,7 +294,7 @@ pub fn next(facts: &Facts, view: &View<'_>) -> Action {
         Push::Submitted(_) => return Action::Wait(None), // the outcome comes, whatever happens meanwhile
         Push::Accepted(_) | Push::Delivered(_) if wants_broker(facts, view) => return Action::SendToBroker,
         Push::Accepted(_) | Push::Delivered(_) => return Action::Done,
-        Push::None | Push::Queued(_) | Push::Lost => {}
+        Push::None | Push::Queued(_) | Push::Withheld | Push::Lost => {}
     }
     if view.is_recalled {
         return Action::End(Reason::Recalled);
@@ -241,11 +302,18 @@ pub fn next(facts: &Facts, view: &View<'_>) -> Action {
     if view.expires_at_ms.is_some_and(|end| end <= view.now_ms) {
         return Action::End(Reason::Expired);
     }
+    if let Gate::Held { until_ms, .. } = facts.gate {
+        // Somebody looks at that moment.
+        return if until_ms <= view.now_ms { Action::AskPolicy } else { Action::Wait(None) };
+    }
     if wants_broker(facts, view) {
         return Action::SendToBroker;
     }
     if facts.push == Push::Lost {
         return after_loss(facts, view);
+    }
+    if facts.push == Push::Withheld {
+        return no_push(facts);
     }
     if wants_push(facts, view.strategy) {
         return push_now_or_later(facts, view);

@@ -14,6 +14,7 @@ use crate::jobs::hand_to_broker;
 use crate::lane::{CredentialName, Home, Lane};
 use crate::messages::{self, Message};
 use crate::plan::{Action, Broker, Event, Push as PushSide, Reason};
+use crate::policies::book;
 use crate::queues::{self, Waiting};
 use crate::receipts;
 use crate::retry::{GiveUp, Next, RetryPolicy, next_attempt};
@@ -49,8 +50,15 @@ pub(crate) fn begin(
     };
     let kept = credentials::of_lane(tx, lane)?;
     let rates = kept.as_ref().map(|kept| kept.rates).unwrap_or_default().or_usual(lane.vendor);
-    let mut turn =
-        Turn { rules, lane, message: &message, days: Days::load(tx, lane, rates)?, repeated: 0, refused: 0 };
+    let mut turn = Turn {
+        rules,
+        lane,
+        message: &message,
+        days: Days::load(tx, lane, rates)?,
+        repeated: 0,
+        refused: 0,
+        digest_of: None,
+    };
     let (mut tokens, mut devices) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
     for waiting in batch {
         if let Some(token) = turn.take(tx, waiting, kept.is_some())? {
@@ -58,10 +66,16 @@ pub(crate) fn begin(
             devices.push(waiting.device.clone());
         }
     }
+    let digest_of = turn.digest_of;
     turn.end(tx)?;
     let mut tokens = tokens.into_iter();
     let (Some(kept), Some(token)) = (kept, tokens.next()) else { return Ok(None) };
-    let push = Push { others: tokens.collect(), ..message.push(lane.vendor, token) };
+    let mut push = Push { others: tokens.collect(), ..message.push(lane.vendor, token) };
+    if let Some(count) = digest_of
+        && let Some(policy) = book::of(tx, &message)?
+    {
+        push = policy.digest(count, push);
+    }
     Ok(Some(Call { credential: Arc::new(kept.credential), push, devices }))
 }
 
@@ -74,6 +88,8 @@ struct Turn<'a> {
     /// For the funnel.
     repeated: u64,
     refused: u64,
+    /// The push, which is alone then, is a digest of so many messages.
+    digest_of: Option<u64>,
 }
 
 impl Turn<'_> {
@@ -103,7 +119,7 @@ impl Turn<'_> {
                 give_up_token(tx, &mut case, vendor, None, NO_TOKEN);
                 None
             }
-            Action::End(_) | Action::Done => None,
+            Action::End(_) | Action::Done | Action::AskPolicy => None,
         };
         match token.is_some() {
             true => case.write(tx)?,
@@ -164,7 +180,11 @@ impl Turn<'_> {
         if case.delivery.attempts == 1 {
             case.delivery.first_attempt_at_ms = now_ms;
         }
-        let words = format!("attempt {}", case.delivery.attempts);
+        self.digest_of = case.delivery.digest_of;
+        let words = match self.digest_of {
+            Some(count) => format!("attempt {}, as a digest of {count} messages", case.delivery.attempts),
+            None => format!("attempt {}", case.delivery.attempts),
+        };
         case.tell(now_ms, News::of(vendor, Event::Submitted, words));
         Ok(Some(token.token))
     }

@@ -65,6 +65,19 @@ pub(crate) enum Check {
         /// Which.
         id: String,
     },
+    /// Ask the message's policy again about these devices.
+    Admission {
+        #[serde(with = "app_text")]
+        app: AppId,
+        #[serde(with = "id_text")]
+        message: MessageId,
+        devices: Vec<String>,
+    },
+    /// A count of a policy may be over.
+    ForgetCount {
+        /// Where it stands.
+        key: Vec<u8>,
+    },
     /// A stored answer is no longer replayed.
     ForgetAnswer {
         /// Where it stands.

@@ -50,7 +50,7 @@ pub(crate) fn take(
         tokens::bury(tx, app, &device, vendor, &receipt.token, receipt.at_ms, reason)?;
     }
     let message = match message_of(tx, app, vendor, receipt)? {
-        Some(id) => messages::load(tx, app, id)?,
+        Some(id) => messages::load_pushed(tx, app, id)?,
         None => None,
     };
     let Some(message) = message else { return Ok(Taken::UnknownMessage) };

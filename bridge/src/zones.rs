@@ -40,15 +40,33 @@ impl Zone {
     /// skip; what they show twice in autumn means the first time.
     pub fn moment_ms(&self, local: LocalTime) -> u64 {
         let moment = self.0.to_ambiguous_timestamp(local).compatible();
-        moment.map_or(0, |moment| u64::try_from(moment.as_millisecond()).unwrap_or(0))
+        moment.map_or(0, millis)
+    }
+
+    /// Both moments at which clocks there may show this, which are one and the same on nearly every day.
+    pub fn moments_ms(&self, local: LocalTime) -> [u64; 2] {
+        let moment = || self.0.to_ambiguous_timestamp(local);
+        [moment().earlier(), moment().later()].map(|moment| moment.map_or(0, millis))
+    }
+
+    /// When clocks there are turned next, if they ever are.
+    pub fn next_turn_ms(&self, at_ms: u64) -> Option<u64> {
+        self.0.following(timestamp(at_ms)).next().map(|turn| millis(turn.timestamp()))
     }
 
     /// What clocks there show at a moment.
     pub fn local(&self, at_ms: u64) -> LocalTime {
-        let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
-        let moment = Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::MAX);
-        self.0.to_datetime(moment)
+        self.0.to_datetime(timestamp(at_ms))
     }
+}
+
+fn timestamp(at_ms: u64) -> Timestamp {
+    let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::MAX)
+}
+
+fn millis(moment: Timestamp) -> u64 {
+    u64::try_from(moment.as_millisecond()).unwrap_or(0)
 }
 
 impl fmt::Display for Zone {

@@ -82,6 +82,7 @@ errors! {
     WebhookUnknown = 3020 "webhook_unknown" 404 false "No such webhook";
     SegmentUnknown = 3030 "segment_unknown" 404 false "No such segment";
     AliasUnknown = 3031 "alias_unknown" 404 false "No device has this alias";
+    PolicyUnknown = 3050 "policy_unknown" 404 false "No such policy";
     SessionUnknown = 3101 "session_unknown" 404 false "No such session";
     NotConnected = 3102 "not_connected" 404 false "The session has no connection";
     RetainedUnknown = 3103 "retained_unknown" 404 false "The topic has no retained message";
@@ -96,6 +97,8 @@ errors! {
     PreconditionFailed = 4030 "precondition_failed" 412 false "The record is in another state than If-Match says";
     SegmentInUse = 4031 "segment_in_use" 409 false "Another segment names it";
     TooManySegments = 4032 "too_many_segments" 409 false "No further segment fits";
+    TooManyPolicies = 4050 "too_many_policies" 409 false "No further policy fits";
+    CategoryTaken = 4051 "category_taken" 409 false "Another policy has this category";
     BrokersOwn = 4101 "brokers_own" 409 false "It belongs to the bridge, without which nothing is pushed";
     TooManyBans = 4102 "too_many_bans" 409 false "No further ban fits";
     QueuesFull = 4103 "queues_full" 409 true "No receiver's queue has room, or the store takes no writes";

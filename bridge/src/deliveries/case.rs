@@ -1,5 +1,6 @@
 //! One delivery in the hands of a transaction.
 
+use reveille_proto::bridge::Strategy;
 use serde_json::json;
 
 use super::{Bucket, Delivery, Entry, Reaction, State, funnel, save_funnel};
@@ -8,7 +9,10 @@ use crate::devices::{self, Device};
 use crate::jobs::{self, AHEAD_RESUME};
 use crate::lane::{CredentialName, Lane};
 use crate::messages::{self, Message};
-use crate::plan::{self, Action, Event, Push, Reason, View};
+use crate::plan::{self, Action, Broker, Event, Gate, Push, Reason, View};
+use crate::policies::admission::Answer;
+use crate::policies::book;
+use crate::policies::coalescing::Share;
 use crate::queues;
 use crate::store::{Space, StoreError, Tx, keys};
 use crate::tokens::Token;
@@ -51,6 +55,8 @@ pub(crate) struct Case<'m> {
     was_queued: bool,
     /// Whether it must be put into the outbox; the caller gathers.
     pub to_broker: bool,
+    /// When its policy must be asked again, in milliseconds since 1970; the caller gathers.
+    pub held_until_ms: Option<u64>,
 }
 
 impl<'m> Case<'m> {
@@ -62,11 +68,15 @@ impl<'m> Case<'m> {
         let kept: Option<Delivery> = tx.load(Space::Messages, &keys::delivery(app, message.id, device_id))?;
         let was = kept.as_ref().map(|delivery| delivery.bucket);
         let was_state = kept.as_ref().map(|delivery| delivery.state);
-        let was_queued = kept.as_ref().is_some_and(|delivery| delivery.due_ms.is_some());
+        let was_queued = kept.as_ref().is_some_and(Delivery::is_queued);
         let delivery = kept.unwrap_or_else(|| {
             let first =
                 device.iter().flat_map(|device| &device.tokens).find(|token| token.is_active(tx.now_ms()));
-            Delivery::new(message.strategy_at(first.map(|token| token.vendor)), tx.now_ms())
+            let mut new = Delivery::new(message.strategy_at(first.map(|token| token.vendor)), tx.now_ms());
+            if message.ruled_by().is_some() {
+                new.facts.gate = Gate::Held { until_ms: 0, has_turn: false };
+            }
+            new
         });
         let online_epoch = presence.filter(|presence| presence.online).map(|presence| presence.epoch);
         Ok(Self {
@@ -80,6 +90,7 @@ impl<'m> Case<'m> {
             was_state,
             was_queued,
             to_broker: false,
+            held_until_ms: None,
         })
     }
 
@@ -126,6 +137,7 @@ impl<'m> Case<'m> {
         let now_ms = tx.now_ms();
         for _ in 0..PLAN_STEPS_MAX {
             match self.next(now_ms) {
+                Action::AskPolicy => self.ask_policy(tx)?,
                 Action::SendToBroker => {
                     self.to_broker = true;
                     self.tell(now_ms, News::new(Event::Told, ""));
@@ -143,11 +155,98 @@ impl<'m> Case<'m> {
                 break; // its turn comes with the worker
             }
         }
+        self.wake_by_another(tx)?;
         self.write(tx)
     }
 
     fn to_be_ended(&self, now_ms: u64) -> bool {
         matches!(self.next(now_ms), Action::End(_) | Action::SendToBroker)
+    }
+
+    fn ask_policy(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        let Gate::Held { until_ms, has_turn } = self.delivery.facts.gate else { return Ok(()) };
+        let now_ms = tx.now_ms();
+        match book::ask(tx, self.message, &self.device_id, self.device.as_ref(), has_turn)? {
+            // What was never held has nothing to tell.
+            Answer::Go if until_ms == 0 => self.delivery.facts.apply(Event::Admitted, now_ms),
+            Answer::Go => self.tell(now_ms, News::new(Event::Admitted, "its policy lets it go")),
+            Answer::Hold { until_ms, has_turn, words } => {
+                self.held_until_ms = Some(until_ms);
+                self.tell(now_ms, News::new(Event::Held { until_ms, has_turn }, words));
+            }
+            Answer::Drop { reason, words } => self.tell(now_ms, News::new(Event::Ended(reason), words)),
+        }
+        Ok(())
+    }
+
+    /// The epoch since which the device is offline, where the message waits in its queue meanwhile.
+    fn offline_since(&self) -> Option<u64> {
+        match self.delivery.facts.broker {
+            Broker::Missed { epoch: 0 } => None,
+            Broker::Missed { epoch } => {
+                Some(epoch).filter(|_| self.delivery.strategy == Strategy::OnlineFirst)
+            }
+            Broker::Untold | Broker::Told | Broker::Silent | Broker::Acked => None,
+        }
+    }
+
+    /// What its policy leaves of the push. Counted once while the device stays offline, whichever vendor is tried.
+    fn is_withheld(&mut self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
+        let Some(epoch) = self.offline_since().filter(|epoch| self.delivery.counted_at != Some(*epoch))
+        else {
+            return Ok(false);
+        };
+        let Some(policy) = book::of(tx, self.message)? else { return Ok(false) };
+        let share = book::share(tx, self.message, &policy, &self.device_id, epoch)?;
+        self.delivery.counted_at = Some(epoch);
+        self.delivery.digest_of = None;
+        match share {
+            Share::Whole => return Ok(false),
+            Share::Digest(count) => {
+                self.delivery.digest_of = Some(count);
+                self.delivery.is_alone = true; // nobody else has this number
+                return Ok(false);
+            }
+            Share::Nothing => {}
+        }
+        let words =
+            format!("not pushed by policy {}: the device was woken before and is still offline", policy.name);
+        self.tell(tx.now_ms(), News::new(Event::Withheld, words));
+        Ok(true)
+    }
+
+    /// A push that no vendor took woke nobody.
+    fn wake_by_another(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        match (self.delivery.facts.push, self.delivery.counted_at) {
+            (Push::Lost, Some(epoch)) => {
+                self.delivery.counted_at = None;
+                book::take_back(tx, self.message, &self.device_id, epoch)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How long the push waits for the device instead of costing the vendor's quota of the day.
+    fn save_quota(&mut self, tx: &Tx<'_>, vendor: VendorName) -> Result<Option<u64>, StoreError> {
+        if self.offline_since().is_none() || self.online_epoch.is_some() {
+            return Ok(None);
+        }
+        let Some(policy) = book::of(tx, self.message)?.filter(|policy| policy.save_quota) else {
+            return Ok(None);
+        };
+        if !credentials::has_daily_quota(tx, &self.lane(vendor))? {
+            return Ok(None);
+        }
+        let until_ms = book::usual_wait(tx, self.message, &self.device_id)?;
+        if let Some(until_ms) = until_ms {
+            let timezone = self.device.as_ref().and_then(|device| device.attributes.timezone.as_deref());
+            let until = policy.say(timezone, until_ms, tx.now_ms());
+            let name = &policy.name;
+            let words = format!("held until {until} by policy {name}: the device is usually online by then");
+            self.delivery.note(tx.now_ms(), Some(vendor), words);
+        }
+        self.delivery.saved_until_ms = until_ms;
+        Ok(until_ms)
     }
 
     fn enqueue(
@@ -160,10 +259,14 @@ impl<'m> Case<'m> {
         if self.delivery.facts.push != Push::None {
             return Ok(());
         }
+        if self.is_withheld(tx)? {
+            return Ok(());
+        }
         let now_ms = tx.now_ms();
         self.tell(now_ms, News::of(vendor, Event::PushQueued(vendor), ""));
         // Where there is no credential for the device token, its turn says so.
         self.delivery.credential = self.credential(tx, vendor)?.unwrap_or_default();
+        let due_ms = self.save_quota(tx, vendor)?.unwrap_or(due_ms);
         self.wait_until(tx, vendor, due_ms);
         Ok(())
     }
@@ -216,6 +319,7 @@ impl<'m> Case<'m> {
             Reason::Expired => "its time is over",
             Reason::VendorsRefused => "no vendor takes it",
             Reason::Unreachable => "the device has neither a session nor a live device token",
+            Reason::Capped | Reason::Quiet => "its policy does not let it go",
         };
         self.tell(tx.now_ms(), News::new(Event::Ended(reason), words));
     }
@@ -241,7 +345,7 @@ impl<'m> Case<'m> {
     /// Writes delivery and funnel, and tells the app's webhooks.
     pub fn write(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let (app, id, bucket) = (&self.message.app, self.message.id, self.delivery.bucket);
-        let is_queued = self.delivery.due_ms.is_some();
+        let is_queued = self.delivery.is_queued();
         if self.was != Some(bucket) || self.was_queued != is_queued {
             let mut funnel = funnel(tx, app, id)?;
             match self.was {

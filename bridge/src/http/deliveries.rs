@@ -76,7 +76,9 @@ fn row(device: &str, delivery: &Delivery) -> Value {
         Push::Queued(vendor) | Push::Submitted(vendor) | Push::Accepted(vendor) | Push::Delivered(vendor) => {
             Some(vendor)
         }
-        Push::None | Push::Lost => delivery.timeline.iter().rev().find_map(|entry| entry.vendor),
+        Push::None | Push::Withheld | Push::Lost => {
+            delivery.timeline.iter().rev().find_map(|entry| entry.vendor)
+        }
     };
     json!({
         "device": device,

@@ -190,6 +190,8 @@ fn show_message(message: &Message, funnel: &Funnel, now_ms: u64) -> Value {
         "collapse_key": message.collapse_key,
         "priority": message.priority,
         "class": message.class,
+        "policy": message.policy,
+        "urgent": message.is_urgent,
         "reference": message.reference,
         "campaign": message.campaign,
         "progress": show_progress(message, funnel, now_ms),

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use super::problem::ProblemBody;
 use super::{
     Api, aliases, apns_channels, apps, audiences, compat, credentials, dead_tokens, deliveries, devices,
-    long_operations, messages, operations, receipts, segments, tags, webhooks,
+    long_operations, messages, operations, policies, receipts, segments, tags, webhooks,
 };
 
 /// The name of the security scheme in the description.
@@ -50,6 +50,7 @@ const OPEN: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/v1/vendors/{vendor
         (name = "devices", description = "Installs of an app, their tokens and presence"),
         (name = "messages", description = "Send, follow, withdraw"),
         (name = "operations", description = "What runs, and how it fares"),
+        (name = "policies", description = "How often, when and how an app speaks to its users"),
         (name = "vendors", description = "What vendors report"),
         (name = "webhooks", description = "Who is told what happens"),
     )
@@ -84,6 +85,8 @@ pub(super) fn described() -> OpenApiRouter<Api> {
         .routes(routes!(tags::show, tags::act))
         .routes(routes!(segments::list))
         .routes(routes!(segments::set, segments::show, segments::remove))
+        .routes(routes!(policies::list))
+        .routes(routes!(policies::set, policies::show, policies::remove))
         .routes(routes!(receipts::take, receipts::greet))
         .routes(routes!(messages::send::send, messages::list))
         .routes(routes!(messages::send::validate))

@@ -113,6 +113,54 @@ fn recall_and_expiry_end_what_no_vendor_has() {
     assert_eq!(next(&facts(&accepted), &recalled), Action::Done);
 }
 
+fn held(until_ms: u64) -> Facts {
+    Facts { gate: Gate::Held { until_ms, has_turn: false }, ..Facts::default() }
+}
+
+#[test]
+fn nothing_is_tried_before_the_policy_lets_it_go() {
+    let strategies =
+        [Strategy::OnlineFirst, Strategy::VendorOnly, Strategy::VendorFirst, Strategy::BothDedup];
+    for strategy in strategies {
+        let begins = next(&Facts::default(), &view(strategy));
+        for (events, wanted) in [
+            (vec![], Action::AskPolicy),
+            (vec![Event::Held { until_ms: NOW + 1, has_turn: true }], Action::Wait(None)),
+            (vec![Event::Held { until_ms: NOW, has_turn: true }], Action::AskPolicy),
+            (vec![Event::Admitted], begins.clone()),
+            (vec![Event::Admitted, Event::Held { until_ms: NOW + 1, has_turn: false }], begins),
+            (vec![Event::Ended(Reason::Capped)], Action::Done),
+        ] {
+            let mut facts = held(0);
+            events.iter().for_each(|event| facts.apply(*event, NOW));
+            assert_eq!(next(&facts, &view(strategy)), wanted, "{strategy:?} {events:?}");
+        }
+    }
+    let view = view(Strategy::OnlineFirst);
+    let recalled = View { is_recalled: true, ..view };
+    assert_eq!(next(&held(NOW + 1), &recalled), Action::End(Reason::Recalled));
+    assert_eq!(next(&held(NOW + 1), &View { now_ms: 100_000, ..view }), Action::End(Reason::Expired));
+    let mut out = held(NOW + 1);
+    out.apply(Event::Queued { epoch: 3 }, NOW); // whoever has it cannot be kept from it any more
+    assert_eq!(next(&out, &view), Action::PushToVendor(vec![APNS]));
+}
+
+#[test]
+fn a_withheld_push_is_left_to_the_queue_until_the_device_was_online_again() {
+    let withheld = [Event::Told, Event::Queued { epoch: 4 }, Event::Withheld];
+    let view = view(Strategy::OnlineFirst);
+    for (event, wanted) in [
+        (Event::Told, Action::Wait(None)),
+        (Event::Unacked { epoch: 4 }, Action::Wait(None)),
+        (Event::Queued { epoch: 5 }, Action::PushToVendor(vec![APNS])),
+        (Event::Acked, Action::Done),
+    ] {
+        assert_eq!(next(&facts(&[&withheld[..], &[event]].concat()), &view), wanted, "{event:?}");
+    }
+    let expired = View { now_ms: 100_000, ..view };
+    assert_eq!(next(&facts(&withheld), &expired), Action::End(Reason::Expired));
+}
+
 /// A device, its vendors and its broker, driven by any events in any order.
 struct World {
     facts: Facts,
@@ -123,6 +171,8 @@ struct World {
     /// Vendor calls that may be visible: accepted, or the outcome is unknown.
     visible: Vec<VendorName>,
     has_unknown: bool,
+    /// How often its policy still holds it.
+    holds: u8,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -155,9 +205,30 @@ impl World {
             now_ms: NOW,
             visible: vec![],
             has_unknown: false,
+            holds: 0,
         };
         world.settle();
         world
+    }
+
+    /// The same under a policy.
+    fn ruled(strategy: Strategy, holds: u8) -> Self {
+        let (facts, tokens) = (held(0), vec![APNS, FCM]);
+        let (online_epoch, now_ms, visible, has_unknown) = (None, NOW, vec![], false);
+        let mut world = Self { facts, strategy, tokens, online_epoch, now_ms, visible, has_unknown, holds };
+        world.settle();
+        world
+    }
+
+    fn ask_policy(&mut self) {
+        let event = match self.holds.checked_sub(1) {
+            Some(holds) => {
+                self.holds = holds;
+                Event::Held { until_ms: self.now_ms + 1_000, has_turn: false }
+            }
+            None => Event::Admitted,
+        };
+        self.facts.apply(event, self.now_ms);
     }
 
     fn next(&self) -> Action {
@@ -179,6 +250,7 @@ impl World {
     fn settle(&mut self) {
         for _ in 0..8 {
             match self.next() {
+                Action::AskPolicy => self.ask_policy(),
                 Action::SendToBroker => self.facts.apply(Event::Told, self.now_ms),
                 Action::PushToVendor(vendors) => self.facts.apply(Event::PushQueued(vendors[0]), self.now_ms),
                 Action::End(reason) => self.facts.apply(Event::Ended(reason), self.now_ms),
@@ -194,7 +266,8 @@ impl World {
     fn submitted(&self) -> Option<VendorName> {
         match self.facts.push {
             Push::Submitted(vendor) => Some(vendor),
-            Push::None | Push::Queued(_) | Push::Accepted(_) | Push::Delivered(_) | Push::Lost => None,
+            Push::None | Push::Queued(_) | Push::Accepted(_) | Push::Delivered(_) => None,
+            Push::Withheld | Push::Lost => None,
         }
     }
 
@@ -206,7 +279,10 @@ impl World {
             (Happening::Silent, _) => self.tell(Event::Silent),
             (Happening::Online(epoch), _) => self.online_epoch = Some(epoch),
             (Happening::Offline, _) => self.online_epoch = None,
-            (Happening::Later(by), _) => self.now_ms += by,
+            (Happening::Later(by), _) => {
+                self.now_ms += by;
+                self.settle();
+            }
             (Happening::Worker, None) => self.work(),
             (Happening::Accepts, Some(vendor)) => {
                 self.visible.push(vendor);
@@ -276,6 +352,30 @@ fn strategies() -> impl Strategy2<Value = Strategy> {
 }
 
 proptest! {
+    #[test]
+    fn under_a_policy_nothing_is_visible_before_it_lets_go_and_nothing_is_lost_after(
+        strategy in strategies(),
+        holds in 0_u8..4,
+        laters in prop::collection::vec(0_u64..700, 0..12),
+    ) {
+        let mut world = World::ruled(strategy, holds);
+        for later in laters {
+            world.happen(Happening::Worker);
+            world.happen(Happening::Accepts);
+            let is_held = matches!(world.facts.gate, Gate::Held { .. });
+            let is_untouched = world.visible.is_empty() && world.facts.broker == Broker::Untold;
+            prop_assert!(!is_held || is_untouched, "{:?}", world.facts);
+            prop_assert!(is_held || world.holds == 0);
+            world.happen(Happening::Later(later));
+        }
+        for happening in [Happening::Later(1_000); 4] {
+            world.happen(happening);
+        }
+        prop_assert_eq!(world.facts.gate, Gate::Open);
+        let begun = World::new(strategy).facts.broker;
+        prop_assert!(!world.visible.is_empty() || world.facts.broker == begun, "{:?}", world.facts);
+    }
+
     #[test]
     fn never_two_alerts_unless_an_outcome_was_unknown_and_then_at_the_same_vendor(
         strategy in strategies(),

@@ -230,6 +230,36 @@ pub fn segment(app: &AppId, name: &str) -> Vec<u8> {
     key(b's', &[app.as_str(), name])
 }
 
+/// `apps`: every policy of an app.
+pub fn policies(app: &AppId) -> Vec<u8> {
+    key(b'p', &[app.as_str()])
+}
+
+/// `apps`: one policy.
+pub fn policy(app: &AppId, name: &str) -> Vec<u8> {
+    key(b'p', &[app.as_str(), name])
+}
+
+/// `messages`: what a policy let through to a recipient, as one of its caps counts.
+pub fn policy_count(app: &AppId, policy: &str, cap: &str, recipient: &str) -> Vec<u8> {
+    key(b'c', &[app.as_str(), policy, cap, recipient])
+}
+
+/// `messages`: what a device missed of a policy's messages since it went offline. No cap has this name.
+pub fn policy_period(app: &AppId, policy: &str, device: &str) -> Vec<u8> {
+    policy_count(app, policy, "offline", device)
+}
+
+/// `messages`: the next turn by a policy's rate.
+pub fn policy_turn(app: &AppId, policy: &str) -> Vec<u8> {
+    key(b't', &[app.as_str(), policy])
+}
+
+/// `devices`: at which hours a device is online.
+pub fn habits(app: &AppId, device: &str) -> Vec<u8> {
+    key(b'h', &[app.as_str(), device])
+}
+
 /// One device in an index.
 pub fn member(index: &[u8], device: &str) -> Vec<u8> {
     let mut key = index.to_vec();

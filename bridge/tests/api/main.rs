@@ -20,6 +20,7 @@ mod dead_feed;
 mod delivery;
 mod lanes;
 mod openapi;
+mod policies;
 mod receipts;
 mod resources;
 mod restart;

@@ -3,6 +3,7 @@
 use reveille_proto::ids::AppId;
 use serde_json::{Value, json};
 
+use super::send::find_policy;
 use crate::audience::{Audience, Look};
 use crate::credentials;
 use crate::devices;
@@ -24,12 +25,14 @@ pub(super) async fn rehearse(shared: &Api, mut message: Message) -> Result<Value
         .store
         .read(move |tx| {
             let app = message.app.clone();
+            find_policy(tx, &mut message)?;
             audiences::write_out(tx, &app, &mut message.audience)?;
             let look = message.audience.look(tx, &app, SAMPLE)?;
             let payload = message.payload();
             let bytes = payload.to_string().len();
             Ok(json!({
                 "dry_run": true,
+                "policy": message.policy,
                 "audience": audiences::show(&look),
                 "socket": {"payload": payload, "bytes": bytes},
                 "vendors": vendors(tx, &app, &message, &look)?,

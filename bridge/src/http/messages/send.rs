@@ -24,6 +24,7 @@ use crate::http::problem::{Errno, Problem};
 use crate::jobs::{self, Task};
 use crate::lane::Class;
 use crate::messages::{Content, Message, Notification, Origin, new_id};
+use crate::policies;
 use crate::queues::{self, Check};
 use crate::rules::Rules;
 use crate::store::{Space, StoreError, Tx, keys};
@@ -54,6 +55,9 @@ struct DeliveryBody {
     priority: Priority,
     category: Option<String>,
     class: Option<Class>,
+    /// Whether it goes at once whatever its policy says.
+    #[serde(default)]
+    urgent: bool,
 }
 
 /// The body of a send.
@@ -71,6 +75,8 @@ pub(in crate::http) struct SendBody {
     #[schema(value_type = Object)]
     overrides: BTreeMap<VendorName, Map<String, Value>>,
     campaign: Option<String>,
+    /// The name of the policy that it is under; else the one of its category.
+    policy: Option<String>,
     reference: Option<String>,
     #[serde(default)]
     dry_run: bool,
@@ -234,6 +240,7 @@ fn accept(
         return Ok(Sent::Before(answer));
     }
     let (app, id) = (message.app.clone(), message.id);
+    find_policy(tx, &mut message)?;
     (message.estimate, message.is_bulk) = (estimate, estimate > BULK_OVER);
     keep_new(tx, rules, &message, true)?;
     jobs::begin(tx, &app, id, Task::Expand(Default::default()))?;
@@ -245,6 +252,22 @@ fn accept(
         idempotency.keep(tx, rules, answer.clone())?;
     }
     Ok(Sent::Now(answer))
+}
+
+/// The policy that the message names must be there; one that names none may have one by its category.
+pub(super) fn find_policy(tx: &Tx<'_>, message: &mut Message) -> Result<(), Problem> {
+    match &message.policy {
+        Some(name) if policies::load(tx, &message.app, name)?.is_none() => {
+            Err(Problem::field("/policy", "is the name of no policy"))
+        }
+        Some(_) => Ok(()),
+        None => {
+            let category = message.category();
+            let found = category.map(|category| policies::of_category(tx, &message.app, category));
+            message.policy = found.transpose()?.flatten();
+            Ok(())
+        }
+    }
 }
 
 fn message(body: SendBody, app: &AppId, rules: &Rules, now_ms: u64) -> Result<Message, Problem> {
@@ -276,6 +299,8 @@ fn message(body: SendBody, app: &AppId, rules: &Rules, now_ms: u64) -> Result<Me
         collapse_key: delivery.collapse_key,
         priority: delivery.priority,
         class: delivery.class,
+        policy: body.policy,
+        is_urgent: delivery.urgent,
         overrides: body
             .overrides
             .into_iter()
