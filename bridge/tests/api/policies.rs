@@ -166,8 +166,8 @@ async fn quiet_hours_hold_a_message_or_drop_it_and_the_trace_says_until_when() {
     let world = World::start().await;
     let api = &world.api;
     api.put(POLICY, json!({"quiet_hours": quiet_now("delay")})).await.ok();
-    api.put("/v1/apps/default/devices/d1", json!({"attributes": {"timezone": "Etc/UTC"}})).await.ok();
-    api.put("/v1/apps/default/devices/far", json!({"attributes": {"timezone": "Etc/GMT-12"}})).await.ok();
+    api.put("/v1/apps/default/devices/d1", json!({"timezone": "Etc/UTC"})).await.ok();
+    api.put("/v1/apps/default/devices/far", json!({"timezone": "Etc/GMT-12"})).await.ok();
     let held = send(api, &["d1", "far"], json!({})).await;
     let delivery = api.delivery(&held, "d1").await;
     assert_eq!((&delivery["state"], &delivery["counts_as"]), (&json!("targeted"), &json!("in_flight")));
