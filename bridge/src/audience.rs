@@ -162,12 +162,14 @@ impl Audience {
     }
 
     /// The next devices, at most `limit`, and where to go on; `None` at the end. A device may be listed and in the
-    /// index too; whoever reads both skips those that were seen. Ages count from `now_ms`.
+    /// index too; whoever reads both skips those that were seen. Ages count from `now_ms`. Of those in the index only
+    /// whoever is `within` too.
     pub(crate) fn chunk(
         &self,
         tx: &Tx<'_>,
         app: &AppId,
         now_ms: u64,
+        within: Option<Expression>,
         cursor: &Cursor,
         limit: usize,
     ) -> Result<(Vec<String>, Option<Cursor>), StoreError> {
@@ -180,6 +182,10 @@ impl Audience {
             }
         }
         let Some(expression) = self.expression() else { return Ok((ids, None)) };
+        let expression = match within {
+            Some(within) => Expression::And(vec![expression, within]),
+            None => expression,
+        };
         let asked = Asked::new(tx, app, expression, now_ms)?;
         let (found, next) = asked.ids_from(tx, app, cursor.number, limit - ids.len())?;
         ids.extend(found);

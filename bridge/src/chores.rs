@@ -14,6 +14,7 @@ use crate::queues::{self, Check};
 use crate::rules::Rules;
 use crate::shared::Shared;
 use crate::store::{Space, StoreError, Tx};
+use crate::{schedules, sending};
 
 /// Messages whose audiences are worked on in turn.
 const JOBS_AT_ONCE: usize = 64;
@@ -91,7 +92,8 @@ async fn due(shared: &Arc<Shared>) -> Result<Option<u64>, StoreError> {
     Ok(if is_more { Some(now_ms) } else { next_ms })
 }
 
-fn look(tx: &mut Tx<'_>, rules: &Rules, check: Check) -> Result<(), StoreError> {
+/// Looks at what was to be looked at now.
+pub(crate) fn look(tx: &mut Tx<'_>, rules: &Rules, check: Check) -> Result<(), StoreError> {
     match check {
         Check::Silence { app, message, devices } => note_silence(tx, &app, message, &devices),
         Check::Expiry { app, message } => end_message(tx, &app, message),
@@ -102,6 +104,11 @@ fn look(tx: &mut Tx<'_>, rules: &Rules, check: Check) -> Result<(), StoreError> 
         }
         Check::Admission { app, message, devices } => jobs::admit(tx, rules, &app, message, devices),
         Check::ForgetCount { key } => book::forget(tx, key),
+        Check::Start { app, message, due_ms, done_ms } => {
+            sending::look(tx, rules, &app, message, due_ms, done_ms)
+        }
+        Check::GoOn { app, message } => jobs::release(tx, &app, message),
+        Check::Schedule { app, schedule, due_ms } => schedules::look(tx, rules, &app, &schedule, due_ms),
         Check::ForgetAnswer { key } => {
             tx.remove(Space::Messages, key);
             Ok(())

@@ -84,6 +84,9 @@ pub struct Delivery {
     /// How it may reach this device.
     #[serde(with = "strategy_text")]
     pub strategy: Strategy,
+    /// In which of the message's languages; `None` is the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
     /// How far it got.
     #[serde(with = "state_text")]
     pub state: State,
@@ -298,10 +301,11 @@ impl Funnel {
 }
 
 impl Delivery {
-    fn new(strategy: Strategy, now_ms: u64) -> Self {
+    fn new(strategy: Strategy, language: Option<String>, now_ms: u64) -> Self {
         let mut delivery = Self {
             facts: Facts::default(),
             strategy,
+            language,
             state: State::Targeted,
             bucket: Bucket::InFlight,
             reaction: None,
@@ -362,7 +366,8 @@ impl Delivery {
             message: message.id,
             device: device.to_owned(),
             size: message.size(),
-            is_alone: self.is_alone,
+            language: self.language.clone(),
+            is_alone: self.is_alone || message.is_personal(),
         })
     }
 

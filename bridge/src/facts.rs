@@ -165,11 +165,11 @@ fn missed(
         case.tell(tx.now_ms(), how.news(device.epoch));
         case.settle(tx)?;
         if case.to_broker {
-            for_broker.push((case.delivery.strategy, device.client_id.clone()));
+            for_broker.push((case.delivery.strategy, case.delivery.language, device.client_id.clone()));
         }
     }
-    for (strategy, device) in for_broker {
-        hand_to_broker(tx, rules, &message, strategy, vec![device])?;
+    for (strategy, language, device) in for_broker {
+        hand_to_broker(tx, rules, &message, strategy, language, vec![device])?;
     }
     Ok(Taken::Taken)
 }

@@ -20,8 +20,10 @@ mod paging;
 mod policies;
 pub mod problem;
 mod receipts;
+mod schedules;
 mod segments;
 mod tags;
+mod templates;
 mod webhooks;
 
 use std::sync::Arc;

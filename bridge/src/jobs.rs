@@ -11,10 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::audience::Cursor;
 use crate::deliveries::{self, Case};
 use crate::messages::{self, Message, app_text, id_text};
+use crate::pace::Pace;
 use crate::plan::Push;
 use crate::queues::{self, Check, Out};
 use crate::receipts;
 use crate::rules::Rules;
+use crate::sending;
+use crate::starts::{Start, Wave};
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
 use crate::webhooks;
 
@@ -40,6 +43,18 @@ pub(crate) struct Job {
     #[serde(with = "id_text")]
     pub message: MessageId,
     pub task: Task,
+    /// Not before this moment, in milliseconds since 1970: the message is paced.
+    #[serde(default)]
+    pub not_before_ms: u64,
+}
+
+/// A place in what is to be found: in one wave of the message, or in all of its audience.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    #[serde(flatten)]
+    pub cursor: Cursor,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave: Option<Wave>,
 }
 
 /// What is to be done.
@@ -47,9 +62,9 @@ pub(crate) struct Job {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Task {
     /// Find the devices and begin their deliveries.
-    Expand(Cursor),
+    Expand(Place),
     /// Put the pushes back that a pause put aside, then find further devices.
-    Resume(Option<Cursor>),
+    Resume(Option<Place>),
     /// End what is in flight, after this device: the message was withdrawn or has expired.
     End(Option<String>),
     /// Remove the deliveries, and then the message.
@@ -58,7 +73,7 @@ pub(crate) enum Task {
 
 /// Begins a job, in place of the message's job so far.
 pub(crate) fn begin(tx: &mut Tx<'_>, app: &AppId, message: MessageId, task: Task) -> Result<(), StoreError> {
-    let job = Job { app: app.clone(), message, task };
+    let job = Job { app: app.clone(), message, task, not_before_ms: 0 };
     tx.touched().jobs = true;
     tx.remove(Space::Queues, keys::held_job(app, message));
     tx.save(Space::Queues, keys::job(app, message), &job)
@@ -73,7 +88,11 @@ fn hold(tx: &mut Tx<'_>, job: &Job) -> Result<(), StoreError> {
 /// A message's job that rests goes on, if there is one.
 pub(crate) fn release(tx: &mut Tx<'_>, app: &AppId, message: MessageId) -> Result<(), StoreError> {
     match tx.load::<Job>(Space::Queues, &keys::held_job(app, message))? {
-        Some(job) => begin(tx, app, message, job.task),
+        Some(job) => {
+            tx.touched().jobs = true;
+            tx.remove(Space::Queues, keys::held_job(app, message));
+            tx.save(Space::Queues, keys::job(app, message), &job)
+        }
         None => Ok(()),
     }
 }
@@ -86,11 +105,26 @@ pub(crate) fn resume(tx: &mut Tx<'_>, app: &AppId, message: MessageId) -> Result
     }
     let task = match job.map(|job| job.task) {
         None => Task::Resume(None),
-        Some(Task::Expand(cursor)) => Task::Resume(Some(cursor)),
-        Some(Task::Resume(cursor)) => Task::Resume(cursor),
+        Some(Task::Expand(place)) => Task::Resume(Some(place)),
+        Some(Task::Resume(place)) => Task::Resume(place),
         Some(ending @ (Task::End(_) | Task::Forget)) => ending,
     };
     begin(tx, app, message, task)
+}
+
+/// Looks for devices from a place on, after what a pause put aside was put back.
+pub(crate) fn expand_from(
+    tx: &mut Tx<'_>,
+    app: &AppId,
+    message: MessageId,
+    place: Place,
+) -> Result<(), StoreError> {
+    let job = tx.load::<Job>(Space::Queues, &keys::job(app, message))?;
+    match job.map(|job| job.task) {
+        Some(Task::Resume(_)) => begin(tx, app, message, Task::Resume(Some(place))),
+        Some(Task::End(_) | Task::Forget) => Ok(()),
+        Some(Task::Expand(_)) | None => begin(tx, app, message, Task::Expand(place)),
+    }
 }
 
 /// The jobs after a key.
@@ -106,13 +140,24 @@ pub(crate) fn step(tx: &mut Tx<'_>, rules: &Rules, app: &AppId, id: MessageId) -
         tx.remove(Space::Queues, keys::job(app, id));
         return Ok(false);
     };
-    if must_rest(tx, &message, &job.task)? {
+    if job.not_before_ms > tx.now_ms() || must_rest(tx, &message, &job.task)? {
         hold(tx, &job)?;
         return Ok(false);
     }
     let next = match job.task {
-        Task::Expand(cursor) => expand(tx, rules, message, &cursor)?,
-        Task::Resume(cursor) => put_back(tx, &message, cursor)?,
+        Task::Expand(place) => {
+            let pace = message.speed.pace(message.estimate);
+            let (begun, next) = expand(tx, rules, message, place, pace)?;
+            match (pace, next) {
+                (Some(pace), Some(task)) => {
+                    let now_ms = tx.now_ms();
+                    let due_ms = if job.not_before_ms == 0 { now_ms } else { job.not_before_ms };
+                    return rest_until(tx, app, id, task, pace.next_ms(due_ms, now_ms, begun));
+                }
+                (_, next) => next,
+            }
+        }
+        Task::Resume(place) => put_back(tx, &message, place)?,
         Task::End(after) => end(tx, &message, after.as_deref())?,
         Task::Forget => forget(tx, &message)?,
     };
@@ -123,6 +168,25 @@ pub(crate) fn step(tx: &mut Tx<'_>, rules: &Rules, app: &AppId, id: MessageId) -
             Ok(false)
         }
     }
+}
+
+/// Lets the job of a paced message rest until its next step is due.
+fn rest_until(
+    tx: &mut Tx<'_>,
+    app: &AppId,
+    message: MessageId,
+    task: Task,
+    not_before_ms: u64,
+) -> Result<bool, StoreError> {
+    let job = Job { app: app.clone(), message, task, not_before_ms };
+    if not_before_ms <= tx.now_ms() {
+        tx.touched().jobs = true;
+        tx.save(Space::Queues, keys::job(app, message), &job)?;
+        return Ok(true);
+    }
+    hold(tx, &job)?;
+    queues::check_at(tx, not_before_ms, &Check::GoOn { app: app.clone(), message })?;
+    Ok(false)
 }
 
 /// A paused message finds no further devices, nor does one with enough of them waiting.
@@ -137,7 +201,7 @@ fn must_rest(tx: &Tx<'_>, message: &Message, task: &Task) -> Result<bool, StoreE
 }
 
 /// The pushes that [`queues::PAUSED_MS`] keeps are due now.
-fn put_back(tx: &mut Tx<'_>, message: &Message, cursor: Option<Cursor>) -> Result<Option<Task>, StoreError> {
+fn put_back(tx: &mut Tx<'_>, message: &Message, place: Option<Place>) -> Result<Option<Task>, StoreError> {
     let mut count = 0;
     for lane in queues::lanes(tx)?.into_iter().filter(|lane| lane.app == message.app) {
         for waiting in queues::paused(tx, &lane, message.id, CHUNK - count)? {
@@ -153,8 +217,8 @@ fn put_back(tx: &mut Tx<'_>, message: &Message, cursor: Option<Cursor>) -> Resul
         }
     }
     match count < CHUNK {
-        true => Ok(cursor.map(Task::Expand)),
-        false => Ok(Some(Task::Resume(cursor))),
+        true => Ok(place.map(Task::Expand)),
+        false => Ok(Some(Task::Resume(place))),
     }
 }
 
@@ -162,20 +226,24 @@ fn expand(
     tx: &mut Tx<'_>,
     rules: &Rules,
     mut message: Message,
-    cursor: &Cursor,
-) -> Result<Option<Task>, StoreError> {
-    let (ids, next) = message.audience.chunk(tx, &message.app, message.accepted_at_ms, cursor, CHUNK)?;
+    place: Place,
+    pace: Option<Pace>,
+) -> Result<(usize, Option<Task>), StoreError> {
+    let limit = pace.map_or(CHUNK, |pace| pace.step(CHUNK));
+    let (ids, next) = find(tx, &message, &place, limit)?;
+    let mut begun = 0;
     let mut gathered = Gathered::default();
     for id in ids {
         let mut case = Case::load(tx, &message, &id)?;
-        if case.is_known() {
-            continue; // in another part of the audience too
+        if case.is_known() || !is_in_wave(&message, &place, &case) {
+            continue; // in another part of the audience too, or in another wave
         }
         case.settle(tx)?;
+        begun += 1;
         gathered.add(case);
     }
     gathered.hand_over(tx, rules, &message)?;
-    if next.is_none() {
+    if next.is_none() && !sending::next_wave(tx, &message, &place)? {
         message.is_expanded = true;
         messages::save(tx, &message)?;
         messages::tell(tx, &message, webhooks::MESSAGE_SENDING)?;
@@ -184,13 +252,41 @@ fn expand(
             messages::tell_done(tx, &message, &counts)?;
         }
     }
-    Ok(next.map(Task::Expand))
+    let wave = place.wave;
+    Ok((begun, next.map(|cursor| Task::Expand(Place { cursor, wave }))))
 }
+
+/// The next devices that a message may be for, and where to go on.
+fn find(
+    tx: &Tx<'_>,
+    message: &Message,
+    place: &Place,
+    limit: usize,
+) -> Result<(Vec<String>, Option<Cursor>), StoreError> {
+    let (app, begins_at_ms) = (&message.app, message.begins_at_ms());
+    let within = match (&message.start, place.wave) {
+        (Some(Start::Local(local)), Some(wave)) => match local.devices_in(wave) {
+            Some(within) => Some(within),
+            None => return Ok((Vec::new(), None)),
+        },
+        (_, _) => None,
+    };
+    message.audience.chunk(tx, app, begins_at_ms, within, &place.cursor, limit)
+}
+
+fn is_in_wave(message: &Message, place: &Place, case: &Case<'_>) -> bool {
+    let (Some(Start::Local(local)), Some(wave)) = (&message.start, place.wave) else { return true };
+    let device = case.device.as_ref();
+    local.is_in(wave, device.and_then(|device| device.attributes.timezone.as_deref()))
+}
+
+/// The name of a strategy, and a language: what one send to the broker has in common.
+type Way = (&'static str, Option<String>);
 
 /// What settled deliveries leave to do, so that one packet or one look is for many devices.
 #[derive(Default)]
 struct Gathered {
-    for_broker: BTreeMap<&'static str, (Strategy, Vec<String>)>,
+    for_broker: BTreeMap<Way, (Strategy, Vec<String>)>,
     /// By the moment at which their policy is asked again.
     held: BTreeMap<u64, Vec<String>>,
 }
@@ -199,15 +295,16 @@ impl Gathered {
     fn add(&mut self, case: Case<'_>) {
         let strategy = case.delivery.strategy;
         if case.to_broker {
-            self.for_broker.entry(strategy.name()).or_insert((strategy, Vec::new())).1.push(case.device_id);
+            let way = (strategy.name(), case.delivery.language);
+            self.for_broker.entry(way).or_insert((strategy, Vec::new())).1.push(case.device_id);
         } else if let Some(until_ms) = case.held_until_ms {
             self.held.entry(until_ms).or_default().push(case.device_id);
         }
     }
 
     fn hand_over(self, tx: &mut Tx<'_>, rules: &Rules, message: &Message) -> Result<(), StoreError> {
-        for (strategy, devices) in self.for_broker.into_values() {
-            hand_to_broker(tx, rules, message, strategy, devices)?;
+        for ((_, language), (strategy, devices)) in self.for_broker {
+            hand_to_broker(tx, rules, message, strategy, language, devices)?;
         }
         for (until_ms, devices) in self.held {
             ask_again(tx, message, until_ms, devices)?;
@@ -229,7 +326,7 @@ pub(crate) fn admit(
     devices: Vec<String>,
 ) -> Result<(), StoreError> {
     let Some(message) = messages::load(tx, app, id)? else { return Ok(()) };
-    if must_rest(tx, &message, &Task::Expand(Cursor::default()))? && message.recalled_at_ms.is_none() {
+    if must_rest(tx, &message, &Task::Expand(Place::default()))? && message.recalled_at_ms.is_none() {
         let wait_ms = if message.is_paused() { PAUSE_MS } else { CROWD_MS };
         return ask_again(tx, &message, tx.now_ms().saturating_add(wait_ms), devices);
     }
@@ -244,17 +341,20 @@ pub(crate) fn admit(
     gathered.hand_over(tx, rules, &message)
 }
 
-/// Writes the outbox entries for some devices, and looks later whether the broker said anything.
+/// Writes the outbox entries for some devices with one language, and looks later whether the broker said anything.
 pub(crate) fn hand_to_broker(
     tx: &mut Tx<'_>,
     rules: &Rules,
     message: &Message,
     strategy: Strategy,
+    language: Option<String>,
     devices: Vec<String>,
 ) -> Result<(), StoreError> {
     let (app, id) = (&message.app, message.id);
-    for devices in packets(devices) {
-        let out = Out::Send { app: app.clone(), message: id, strategy, devices: devices.clone() };
+    let targets_max = if message.is_personal() { 1 } else { SEND_TARGETS_MAX };
+    for devices in packets(devices, targets_max) {
+        let (language, devices_too) = (language.clone(), devices.clone());
+        let out = Out::Send { app: app.clone(), message: id, strategy, language, devices: devices_too };
         queues::tell_broker(tx, &out)?;
         if matches!(strategy, Strategy::OnlineFirst) {
             let silent_at_ms =
@@ -265,11 +365,11 @@ pub(crate) fn hand_to_broker(
     Ok(())
 }
 
-fn packets(devices: Vec<String>) -> Vec<Vec<String>> {
+fn packets(devices: Vec<String>, targets_max: usize) -> Vec<Vec<String>> {
     let mut packets: Vec<Vec<String>> = Vec::new();
     let mut bytes = 0;
     for device in devices {
-        let is_full = packets.last().is_none_or(|packet| packet.len() >= SEND_TARGETS_MAX);
+        let is_full = packets.last().is_none_or(|packet| packet.len() >= targets_max);
         if is_full || bytes + device.len() > SEND_BYTES_MAX {
             packets.push(Vec::new());
             bytes = 0;
@@ -323,7 +423,7 @@ mod tests {
     fn packets_are_bounded_in_devices_and_bytes_and_lose_nobody() {
         for (count, length, wanted) in [(0, 1, 0), (4096, 1, 1), (4097, 1, 2), (600, 1024, 3)] {
             let devices: Vec<_> = (0..count).map(|n| format!("{n:0length$}")).collect();
-            let packets = packets(devices.clone());
+            let packets = packets(devices.clone(), SEND_TARGETS_MAX);
             assert_eq!(packets.len(), wanted, "{count} of {length} bytes");
             assert_eq!(packets.concat(), devices);
         }

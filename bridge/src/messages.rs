@@ -12,9 +12,14 @@ use utoipa::ToSchema;
 
 use crate::audience::Audience;
 use crate::deliveries::Funnel;
+use crate::devices::Device;
 use crate::lane::{Class, CredentialName, Lane};
+use crate::languages;
+use crate::pace::Speed;
 use crate::queues::Size;
+use crate::starts::Start;
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
+use crate::templates;
 use crate::vendor::{DeviceToken, Priority, Push, PushKind, VendorName};
 use crate::webhooks;
 
@@ -84,6 +89,21 @@ pub struct Message {
     /// The sender's name for a group of messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub campaign: Option<String>,
+    /// The template that it has its texts from, with the version once it is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// When it begins; `None`: when it is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
+    /// Whether nothing of it has left yet, because it has not begun.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_waiting: bool,
+    /// How fast it may go.
+    #[serde(default, skip_serializing_if = "Speed::is_free")]
+    pub speed: Speed,
+    /// The schedule that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
 }
 
 /// How a message came.
@@ -108,6 +128,22 @@ pub struct Content {
     /// The app's own fields.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub data: Map<String, Value>,
+    /// Whether its texts have gaps that each device fills by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_personal: bool,
+}
+
+impl Content {
+    /// What it says to a device, in one of its languages; without a language in its default one.
+    pub(crate) fn speak(&mut self, language: Option<&str>, device: Option<&Device>) {
+        let Some(notification) = &mut self.notification else { return };
+        notification.speak(language);
+        if std::mem::take(&mut self.is_personal) {
+            let mut texts = notification.take();
+            templates::fill(&mut texts, &self.data, &templates::words(device));
+            notification.put(texts);
+        }
+    }
 }
 
 /// An alert as the sender describes it.
@@ -138,6 +174,80 @@ pub struct Notification {
     /// What opening it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub click: Option<Click>,
+    /// The same in other languages, by their names, such as `pt-BR`. A device whose language is not here gets a more
+    /// general one (`pt`), else what stands above; so does each text that a language leaves out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub i18n: BTreeMap<String, Texts>,
+}
+
+/// What an alert says in one language.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Texts {
+    /// First line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// URL of a picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// What opening it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub click: Option<Click>,
+}
+
+impl Texts {
+    /// Each text with its place as the end of a JSON pointer.
+    pub(crate) fn fields(&self) -> [(&'static str, Option<&str>); 4] {
+        [
+            ("title", self.title.as_deref()),
+            ("body", self.body.as_deref()),
+            ("image", self.image.as_deref()),
+            ("click/url", self.click.as_ref().map(|click| click.url.as_str())),
+        ]
+    }
+
+    /// Changes each text.
+    pub(crate) fn each_mut(&mut self, mut change: impl FnMut(&mut Option<String>)) {
+        let mut url = self.click.take().map(|click| click.url);
+        for text in [&mut self.title, &mut self.body, &mut self.image, &mut url] {
+            change(text);
+        }
+        self.click = url.map(|url| Click { url });
+    }
+}
+
+impl Notification {
+    /// What it says in one of its languages, and in no other any more.
+    pub(crate) fn speak(&mut self, language: Option<&str>) {
+        let texts = std::mem::take(&mut self.i18n);
+        let Some(language) = language else { return };
+        let found: Vec<_> = languages::chain(&texts, language).cloned().collect();
+        found.into_iter().rev().for_each(|texts| self.put(texts)); // the most particular last
+    }
+
+    /// Puts the texts that are given over its own.
+    pub(crate) fn put(&mut self, texts: Texts) {
+        let Texts { title, body, image, click } = texts;
+        for (own, new) in [(&mut self.title, title), (&mut self.body, body), (&mut self.image, image)] {
+            if new.is_some() {
+                *own = new;
+            }
+        }
+        self.click = click.or(self.click.take());
+    }
+
+    /// Its texts alone.
+    pub(crate) fn take(&mut self) -> Texts {
+        Texts {
+            title: self.title.take(),
+            body: self.body.take(),
+            image: self.image.take(),
+            click: self.click.take(),
+        }
+    }
 }
 
 /// What opening an alert does.
@@ -174,6 +284,29 @@ impl Message {
     /// Whether no push of it goes out for now.
     pub(crate) fn is_paused(&self) -> bool {
         self.paused_at_ms.is_some() && self.recalled_at_ms.is_none()
+    }
+
+    /// When it begins, for the first of its devices, in milliseconds since 1970.
+    pub fn begins_at_ms(&self) -> u64 {
+        self.start.as_ref().map_or(self.accepted_at_ms, |start| start.first_ms().max(self.accepted_at_ms))
+    }
+
+    /// Whether what it says is another thing for each device.
+    pub(crate) fn is_personal(&self) -> bool {
+        self.content.as_ref().is_some_and(|content| content.is_personal)
+    }
+
+    /// The name of its language for a device; `None` is the default.
+    pub(crate) fn language_for(&self, device: Option<&Device>) -> Option<String> {
+        let notification = self.content.as_ref()?.notification.as_ref()?;
+        templates::language_for(&notification.i18n, device?.attributes.language.as_deref())
+    }
+
+    /// The message as one device gets it: in one language, with its gaps filled.
+    pub(crate) fn speak(&mut self, language: Option<&str>, device: Option<&Device>) {
+        if let Some(content) = &mut self.content {
+            content.speak(language, device);
+        }
     }
 
     /// Which of the lane's queues its pushes wait in.
@@ -216,7 +349,7 @@ impl Message {
             topic: wire::MESSAGE.to_owned(),
             payload: self.payload().to_string().into_bytes().into(),
             qos: 1,
-            accepted_at_ms: self.accepted_at_ms,
+            accepted_at_ms: self.begins_at_ms(),
             expires_at_ms: self.expires_at_ms.unwrap_or(0),
             priority: priority.into(),
             collapse_key: self.collapse_key.clone().unwrap_or_default(),
@@ -237,7 +370,7 @@ impl Message {
             ("title", notification.title.map(Value::from)),
             ("body", notification.body.map(Value::from)),
             ("data", (!content.data.is_empty()).then_some(Value::Object(content.data))),
-            ("sent_at_ms", Some(self.accepted_at_ms.into())),
+            ("sent_at_ms", Some(self.begins_at_ms().into())),
             ("expires_at_ms", self.expires_at_ms.map(Value::from)),
             ("collapse_key", self.collapse_key.clone().map(Value::from)),
         ] {
@@ -256,7 +389,7 @@ impl Message {
         let notification =
             Notification { title: text(alert.title), body: text(alert.body), ..Notification::default() };
         Some(Self {
-            content: Some(Content { notification: Some(notification), data: Map::new() }),
+            content: Some(Content { notification: Some(notification), ..Content::default() }),
             origin: Origin::Mqtt { topic: message.topic },
             strategy,
             wait_ack_ms: if message.wait_ack_ms == 0 { wait_ack_ms } else { message.wait_ack_ms.into() },
@@ -298,6 +431,11 @@ impl Message {
             class: None,
             reference: None,
             campaign: None,
+            template: None,
+            start: None,
+            is_waiting: false,
+            speed: Speed::default(),
+            schedule: None,
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn begin(
     batch: &[Waiting],
 ) -> Result<Option<Call>, StoreError> {
     let Some(first) = batch.first() else { return Ok(None) };
-    let Some(message) = messages::load(tx, &lane.app, first.message)? else {
+    let Some(mut message) = messages::load(tx, &lane.app, first.message)? else {
         batch.iter().for_each(|waiting| queues::remove_push(tx, lane, waiting));
         return Ok(None);
     };
@@ -59,24 +59,29 @@ pub(crate) fn begin(
         refused: 0,
         digest_of: None,
     };
-    let (mut tokens, mut devices) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+    let (mut tokens, mut ids) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
     for waiting in batch {
         if let Some(token) = turn.take(tx, waiting, kept.is_some())? {
             tokens.push(token);
-            devices.push(waiting.device.clone());
+            ids.push(waiting.device.clone());
         }
     }
     let digest_of = turn.digest_of;
     turn.end(tx)?;
     let mut tokens = tokens.into_iter();
     let (Some(kept), Some(token)) = (kept, tokens.next()) else { return Ok(None) };
+    let device = match (message.is_personal(), ids.first()) {
+        (true, Some(device)) => devices::load(tx, &lane.app, device)?,
+        (true, None) | (false, _) => None,
+    };
+    message.speak(first.language.as_deref(), device.as_ref());
     let mut push = Push { others: tokens.collect(), ..message.push(lane.vendor, token) };
     if let Some(count) = digest_of
         && let Some(policy) = book::of(tx, &message)?
     {
         push = policy.digest(count, push);
     }
-    Ok(Some(Call { credential: Arc::new(kept.credential), push, devices }))
+    Ok(Some(Call { credential: Arc::new(kept.credential), push, devices: ids }))
 }
 
 /// The pushes of one message at their turn.
@@ -243,7 +248,8 @@ fn give_up_token(
 fn rest(tx: &mut Tx<'_>, rules: &Rules, message: &Message, case: &mut Case<'_>) -> Result<(), StoreError> {
     case.settle(tx)?;
     if case.to_broker {
-        hand_to_broker(tx, rules, message, case.delivery.strategy, vec![case.device_id.clone()])?;
+        let (strategy, language) = (case.delivery.strategy, case.delivery.language.clone());
+        hand_to_broker(tx, rules, message, strategy, language, vec![case.device_id.clone()])?;
     }
     Ok(())
 }

@@ -23,6 +23,9 @@ pub(crate) enum Out {
         message: MessageId,
         #[serde(with = "strategy_text")]
         strategy: Strategy,
+        /// In which of its languages; `None` is the default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        language: Option<String>,
         devices: Vec<String>,
     },
     /// Take a message out of every queue.
@@ -77,6 +80,32 @@ pub(crate) enum Check {
     ForgetCount {
         /// Where it stands.
         key: Vec<u8>,
+    },
+    /// A message begins, or its next wave does.
+    Start {
+        #[serde(with = "app_text")]
+        app: AppId,
+        #[serde(with = "id_text")]
+        message: MessageId,
+        /// When this was due, in milliseconds since 1970.
+        due_ms: u64,
+        /// Up to which moment its waves are done.
+        done_ms: u64,
+    },
+    /// A message that is paced goes on.
+    GoOn {
+        #[serde(with = "app_text")]
+        app: AppId,
+        #[serde(with = "id_text")]
+        message: MessageId,
+    },
+    /// The moment of a schedule has come.
+    Schedule {
+        #[serde(with = "app_text")]
+        app: AppId,
+        schedule: String,
+        /// When it was due, in milliseconds since 1970.
+        due_ms: u64,
     },
     /// A stored answer is no longer replayed.
     ForgetAnswer {
@@ -151,6 +180,8 @@ pub(crate) struct Waiting {
     pub device: String,
     /// Which of the lane's queues.
     pub size: Size,
+    /// In which of the message's languages; `None` is the default.
+    pub language: Option<String>,
     /// Not in a batch: one that it was in was refused for the sake of some push in it.
     pub is_alone: bool,
 }
@@ -159,12 +190,20 @@ impl Waiting {
     fn key(&self, lane: &Lane) -> Vec<u8> {
         keys::push(&keys::lane(lane, self.size), self.due_ms, self.message, &self.device)
     }
+
+    /// Whether it goes alone, then its language; nothing for what is neither, which most are.
+    fn value(&self) -> Vec<u8> {
+        match (self.is_alone, self.language.as_deref().unwrap_or_default()) {
+            (false, "") => Vec::new(),
+            (is_alone, language) => [&[u8::from(is_alone)], language.as_bytes()].concat(),
+        }
+    }
 }
 
 /// Lets a push wait for its turn.
 pub(crate) fn push_at(tx: &mut Tx<'_>, lane: &Lane, waiting: &Waiting) {
     tx.touched().lanes.insert(lane.clone());
-    tx.put(Space::Queues, waiting.key(lane), if waiting.is_alone { vec![1] } else { Vec::new() });
+    tx.put(Space::Queues, waiting.key(lane), waiting.value());
 }
 
 /// Takes a push out of its queue.
@@ -206,7 +245,9 @@ pub(crate) fn paused(
 
 fn read_waiting(key: &[u8], value: &[u8], lane: &[u8], size: Size) -> Option<Waiting> {
     let (due_ms, message, device) = keys::parse_push(key, lane)?;
-    Some(Waiting { due_ms, message, device, size, is_alone: !value.is_empty() })
+    let language = value.get(1..).and_then(|language| std::str::from_utf8(language).ok());
+    let language = language.filter(|language| !language.is_empty()).map(str::to_owned);
+    Some(Waiting { due_ms, message, device, size, language, is_alone: value.first() == Some(&1) })
 }
 
 /// Every lane in which something waits. Jumps from lane to lane, so it costs one read each.
@@ -253,7 +294,8 @@ mod tests {
                     for due_ms in [5, PAUSED_MS] {
                         let device = format!("{lane} {size:?}");
                         let is_alone = lane.class == Class::Marketing;
-                        push_at(tx, lane, &Waiting { due_ms, message, device, size, is_alone });
+                        let language = (size == Size::Bulk).then(|| "pt-BR".to_owned());
+                        push_at(tx, lane, &Waiting { due_ms, message, device, size, language, is_alone });
                     }
                 }
             }
@@ -268,6 +310,7 @@ mod tests {
                     assert_eq!(found.len(), 1, "{lane} {size:?}");
                     assert_eq!(found[0].device, format!("{lane} {size:?}"));
                     assert_eq!(found[0].is_alone, lane.class == Class::Marketing);
+                    assert_eq!(found[0].language.as_deref(), (size == Size::Bulk).then_some("pt-BR"));
                 }
                 assert_eq!(paused(tx, lane, message, 10)?.len(), 2, "{lane}");
                 assert_eq!(paused(tx, lane, MessageId([8; 16]), 10)?, []);

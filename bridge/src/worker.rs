@@ -268,12 +268,12 @@ fn look(tx: &Tx<'_>, lane: &Lane, from_ms: [u64; 2], room: Room, busy: usize) ->
     Ok(Seen { waiting, rates, batch_max })
 }
 
-/// Groups what is due by message, in the order of their first pushes; what is to go alone stays alone.
+/// Groups what is due by message and language, in the order of their first pushes; what is to go alone stays alone.
 fn batches(due: Vec<Waiting>, batch_max: usize) -> Vec<Vec<Waiting>> {
     let mut batches: Vec<Vec<Waiting>> = Vec::new();
-    let mut open: HashMap<(MessageId, Size), usize> = HashMap::new();
+    let mut open: HashMap<(MessageId, Size, Option<String>), usize> = HashMap::new();
     for waiting in due {
-        let of = (waiting.message, waiting.size);
+        let of = (waiting.message, waiting.size, waiting.language.clone());
         let has_room = |batch: &&mut Vec<Waiting>| batch.len() < batch_max;
         let batch = open.get(&of).and_then(|at| batches.get_mut(*at)).filter(has_room);
         match batch {
@@ -437,7 +437,14 @@ mod tests {
 
     fn waiting(message: u8, device: usize) -> Waiting {
         let device = format!("d{device}");
-        Waiting { due_ms: 1, message: MessageId([message; 16]), device, size: Size::Bulk, is_alone: false }
+        Waiting {
+            due_ms: 1,
+            message: MessageId([message; 16]),
+            device,
+            size: Size::Bulk,
+            language: None,
+            is_alone: false,
+        }
     }
 
     fn lane(vendor: VendorName) -> Lane {

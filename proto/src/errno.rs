@@ -82,6 +82,8 @@ errors! {
     WebhookUnknown = 3020 "webhook_unknown" 404 false "No such webhook";
     SegmentUnknown = 3030 "segment_unknown" 404 false "No such segment";
     AliasUnknown = 3031 "alias_unknown" 404 false "No device has this alias";
+    TemplateUnknown = 3040 "template_unknown" 404 false "No such template";
+    ScheduleUnknown = 3041 "schedule_unknown" 404 false "No such schedule";
     PolicyUnknown = 3050 "policy_unknown" 404 false "No such policy";
     SessionUnknown = 3101 "session_unknown" 404 false "No such session";
     NotConnected = 3102 "not_connected" 404 false "The session has no connection";
@@ -97,6 +99,9 @@ errors! {
     PreconditionFailed = 4030 "precondition_failed" 412 false "The record is in another state than If-Match says";
     SegmentInUse = 4031 "segment_in_use" 409 false "Another segment names it";
     TooManySegments = 4032 "too_many_segments" 409 false "No further segment fits";
+    TemplateInUse = 4040 "template_in_use" 409 false "A schedule uses it";
+    TooManyTemplates = 4041 "too_many_templates" 409 false "No further template fits";
+    TooManySchedules = 4042 "too_many_schedules" 409 false "No further schedule fits";
     TooManyPolicies = 4050 "too_many_policies" 409 false "No further policy fits";
     CategoryTaken = 4051 "category_taken" 409 false "Another policy has this category";
     BrokersOwn = 4101 "brokers_own" 409 false "It belongs to the bridge, without which nothing is pushed";

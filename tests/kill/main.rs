@@ -13,6 +13,7 @@ mod audience;
 mod ledger;
 mod power;
 mod publisher;
+mod schedules;
 mod subscriber;
 mod vendors;
 

@@ -225,7 +225,7 @@ async fn a_chunked_audience_names_the_same_devices_as_a_whole_one() {
                 for limit in [1, 2, 3, 7, 100] {
                     let (mut all, mut cursor) = (BTreeSet::new(), Some(Cursor::default()));
                     while let Some(at) = cursor {
-                        let (ids, next) = audience.chunk(tx, &app, 1, &at, limit)?;
+                        let (ids, next) = audience.chunk(tx, &app, 1, None, &at, limit)?;
                         assert!(ids.len() <= limit);
                         all.extend(ids);
                         cursor = next;
@@ -253,6 +253,6 @@ async fn a_place_of_an_older_release_within_its_parts_loses_nobody() {
     store.write(write).await.unwrap();
     let audience = Audience { tags: vec!["s".to_owned(), "t".to_owned()], ..Audience::default() };
     let old = serde_json::from_value::<Cursor>(serde_json::json!({"part": 2, "after": "a"})).unwrap();
-    let (ids, next) = store.read(move |tx| audience.chunk(tx, &app, 1, &old, 10)).await.unwrap();
+    let (ids, next) = store.read(move |tx| audience.chunk(tx, &app, 1, None, &old, 10)).await.unwrap();
     assert_eq!((ids, next), (vec!["a".to_owned()], None));
 }

@@ -29,6 +29,12 @@ impl Fields {
         Self(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
+    /// The same with more fields.
+    pub fn with(mut self, fields: &[(&str, &str)]) -> Self {
+        self.0.extend(Self::of(fields).0);
+        self
+    }
+
     /// The trimmed text of a field; empty when it is missing.
     pub fn text(&self, name: &str) -> &str {
         let found = self.0.iter().find(|(known, _)| known == name);

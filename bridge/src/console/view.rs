@@ -12,6 +12,8 @@ pub(super) mod overview;
 pub(super) mod page;
 pub(super) mod parts;
 pub(super) mod people;
+pub(super) mod schedules;
+pub(super) mod templates;
 pub(super) mod trace;
 pub(super) mod vendors;
 pub(super) mod webhooks;

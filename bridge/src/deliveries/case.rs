@@ -72,7 +72,8 @@ impl<'m> Case<'m> {
         let delivery = kept.unwrap_or_else(|| {
             let first =
                 device.iter().flat_map(|device| &device.tokens).find(|token| token.is_active(tx.now_ms()));
-            let mut new = Delivery::new(message.strategy_at(first.map(|token| token.vendor)), tx.now_ms());
+            let strategy = message.strategy_at(first.map(|token| token.vendor));
+            let mut new = Delivery::new(strategy, message.language_for(device.as_ref()), tx.now_ms());
             if message.ruled_by().is_some() {
                 new.facts.gate = Gate::Held { until_ms: 0, has_turn: false };
             }

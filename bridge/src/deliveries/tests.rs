@@ -37,7 +37,7 @@ proptest! {
     ) {
         let mut funnel = Funnel::default();
         for happened in &deliveries {
-            let mut delivery = Delivery::new(Strategy::OnlineFirst, 1);
+            let mut delivery = Delivery::new(Strategy::OnlineFirst, None, 1);
             funnel.add(delivery.bucket);
             for (event, reaction) in happened {
                 let (was, state) = (delivery.bucket, delivery.state);
@@ -66,7 +66,7 @@ fn an_acknowledgement_before_the_vendor_s_call_cancels_the_push_and_after_it_cou
         (vec![Event::Submitted, Event::Postponed], State::OnlineAcked),
         (vec![Event::Submitted, Event::Accepted], State::OnlineAcked),
     ] {
-        let mut delivery = Delivery::new(Strategy::OnlineFirst, 1);
+        let mut delivery = Delivery::new(Strategy::OnlineFirst, None, 1);
         for event in pushed.iter().chain(&then).chain(&[Event::Acked]) {
             delivery.facts.apply(*event, 1);
             delivery.settle();
@@ -77,7 +77,7 @@ fn an_acknowledgement_before_the_vendor_s_call_cancels_the_push_and_after_it_cou
 
 #[test]
 fn a_long_timeline_keeps_its_begin_and_its_end_and_counts_what_is_left_out() {
-    let mut delivery = Delivery::new(Strategy::OnlineFirst, 0);
+    let mut delivery = Delivery::new(Strategy::OnlineFirst, None, 0);
     for at_ms in 1..200 {
         delivery.note(at_ms, None, String::new());
     }

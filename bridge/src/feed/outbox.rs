@@ -9,6 +9,7 @@ use rumqttc::v5::mqttbytes::QoS;
 use tokio::sync::mpsc;
 
 use super::{Ended, Link, WINDOW};
+use crate::devices;
 use crate::messages;
 use crate::queues::{self, Out};
 use crate::sender::tasks::lock;
@@ -62,13 +63,20 @@ fn packets(tx: &Tx<'_>, after: u64) -> Result<Vec<Packet>, StoreError> {
 
 fn packet(tx: &Tx<'_>, number: u64, out: Out) -> Result<Packet, StoreError> {
     let topic_and_payload = match out {
-        Out::Send { app, message, strategy, devices } => {
+        Out::Send { app, message, strategy, language, devices } => {
             let message = messages::load(tx, &app, message)?;
             let is_wanted = |message: &messages::Message| {
                 let is_live = message.expires_at_ms.is_none_or(|end_ms| end_ms > tx.now_ms());
                 is_live && message.recalled_at_ms.is_none()
             };
-            message.filter(is_wanted).map(|message| {
+            let message = message.filter(is_wanted);
+            let device = match (message.as_ref().is_some_and(messages::Message::is_personal), devices.first())
+            {
+                (true, Some(device)) => devices::load(tx, &app, device)?,
+                (true, None) | (false, _) => None,
+            };
+            message.map(|mut message| {
+                message.speak(language.as_deref(), device.as_ref());
                 let send = wire::Send { message: Some(message.to_wire(strategy)), client_ids: devices };
                 (wire::SEND, send.encode_to_vec())
             })

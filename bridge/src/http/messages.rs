@@ -96,26 +96,31 @@ pub(super) async fn withdraw(
     State(shared): State<Api>,
 ) -> Result<impl IntoResponse, Problem> {
     let id = message_id(&id)?;
-    let is_known = shared.store.write(move |tx| recall(tx, &app, id)).await?;
-    match is_known {
-        true => Ok((StatusCode::ACCEPTED, axum::Json(json!({"id": id.to_string(), "state": "recalled"})))),
-        false => Err(Problem::new(Errno::MessageUnknown)),
-    }
+    let state = shared.store.write(move |tx| recall(tx, &app, id)).await?;
+    let state = state.ok_or_else(|| Problem::new(Errno::MessageUnknown))?;
+    Ok((StatusCode::ACCEPTED, axum::Json(json!({"id": id.to_string(), "state": state}))))
 }
 
-pub(super) fn recall(tx: &mut Tx<'_>, app: &AppId, id: MessageId) -> Result<bool, StoreError> {
-    let Some(mut message) = messages::load(tx, app, id)? else { return Ok(false) };
+/// The state from then on; `None` for a message that is not known. One that has not begun is cancelled: nothing left.
+pub(super) fn recall(
+    tx: &mut Tx<'_>,
+    app: &AppId,
+    id: MessageId,
+) -> Result<Option<&'static str>, StoreError> {
+    let Some(mut message) = messages::load(tx, app, id)? else { return Ok(None) };
+    let state = if message.is_waiting { "cancelled" } else { "recalled" };
     if message.recalled_at_ms.is_some() {
-        return Ok(true);
+        return Ok(Some(state));
     }
     message.recalled_at_ms = Some(tx.now_ms());
     messages::save(tx, &message)?;
     messages::tell(tx, &message, webhooks::MESSAGE_RECALLED)?;
     end_message(tx, app, id)?;
-    if message.strategy != Strategy::VendorOnly || !message.by_vendor.is_empty() {
+    let may_be_queued = message.strategy != Strategy::VendorOnly || !message.by_vendor.is_empty();
+    if may_be_queued && !message.is_waiting {
         queues::tell_broker(tx, &Out::Withdraw { app: app.clone(), message: id })?;
     }
-    Ok(true)
+    Ok(Some(state))
 }
 
 /// `POST …/messages/{id}:pause` and `:resume`: no push goes out for now; it goes on.
@@ -161,8 +166,10 @@ fn pause(
 /// What people call the state of a message.
 pub(crate) fn state(message: &Message, funnel: &Funnel) -> &'static str {
     match message {
+        Message { recalled_at_ms: Some(_), is_waiting: true, .. } => "cancelled",
         Message { recalled_at_ms: Some(_), .. } => "recalled",
         Message { paused_at_ms: Some(_), .. } if !message.is_expanded || funnel.in_flight > 0 => "paused",
+        Message { is_waiting: true, .. } => "scheduled",
         Message { is_expanded: false, .. } => "expanding",
         _ if funnel.in_flight > 0 => "sending",
         _ => "done",
@@ -194,6 +201,11 @@ fn show_message(message: &Message, funnel: &Funnel, now_ms: u64) -> Value {
         "urgent": message.is_urgent,
         "reference": message.reference,
         "campaign": message.campaign,
+        "template": message.template,
+        "schedule": message.schedule,
+        "begins_at_ms": message.begins_at_ms(),
+        "rate_per_s": message.speed.rate_per_s,
+        "spread_minutes": message.speed.spread_minutes,
         "progress": show_progress(message, funnel, now_ms),
         "funnel": Funnel { pace: None, ..funnel.clone() },
     })

@@ -15,7 +15,8 @@ use utoipa_axum::routes;
 use super::problem::ProblemBody;
 use super::{
     Api, aliases, apns_channels, apps, audiences, compat, credentials, dead_tokens, deliveries, devices,
-    long_operations, messages, operations, policies, receipts, segments, tags, webhooks,
+    long_operations, messages, operations, policies, receipts, schedules, segments, tags, templates,
+    webhooks,
 };
 
 /// The name of the security scheme in the description.
@@ -26,12 +27,14 @@ const CREDENTIAL: &str = "/v1/apps/{app}/credentials/{vendor}";
 const NAMED_CREDENTIAL: &str = "/v1/apps/{app}/credentials/{vendor}/{name}";
 
 /// What stands behind a name and a colon: routes know whole segments of a path only, so one handler reads it.
-const ACTS: [(&str, &[&str]); 6] = [
+const ACTS: &[(&str, &[&str])] = &[
     (CREDENTIAL, &["test"]),
     (NAMED_CREDENTIAL, &["test"]),
     ("/v1/apps/{app}/messages/{message}", &["pause", "resume"]),
     ("/v1/apps/{app}/aliases/{type}/{alias}", &["add", "remove"]),
+    ("/v1/apps/{app}/schedules/{schedule}", &["pause", "resume", "run"]),
     ("/v1/apps/{app}/tags/{tag}", &["add", "remove"]),
+    ("/v1/apps/{app}/templates/{template}", &["render"]),
     ("/v1/apps/{app}/webhooks/{webhook}", &["replay"]),
 ];
 
@@ -49,6 +52,7 @@ const OPEN: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/v1/vendors/{vendor
         (name = "credentials", description = "What an app needs to speak to a vendor"),
         (name = "devices", description = "Installs of an app, their tokens and presence"),
         (name = "messages", description = "Send, follow, withdraw"),
+        (name = "planning", description = "Templates and schedules"),
         (name = "operations", description = "What runs, and how it fares"),
         (name = "policies", description = "How often, when and how an app speaks to its users"),
         (name = "vendors", description = "What vendors report"),
@@ -87,6 +91,10 @@ pub(super) fn described() -> OpenApiRouter<Api> {
         .routes(routes!(segments::set, segments::show, segments::remove))
         .routes(routes!(policies::list))
         .routes(routes!(policies::set, policies::show, policies::remove))
+        .routes(routes!(schedules::create, schedules::list))
+        .routes(routes!(schedules::show, schedules::replace, schedules::remove, schedules::act))
+        .routes(routes!(templates::list))
+        .routes(routes!(templates::set, templates::show, templates::remove, templates::act))
         .routes(routes!(receipts::take, receipts::greet))
         .routes(routes!(messages::send::send, messages::list))
         .routes(routes!(messages::send::validate))

@@ -296,7 +296,7 @@ async fn devices_of_an_older_release_get_numbers_and_its_indexes_go() {
         .read(|tx| {
             let app = AppId::default();
             let audience = Audience { tags: vec!["t".to_owned()], ..Audience::default() };
-            let ids = audience.chunk(tx, &app, NOW_MS, &crate::audience::Cursor::default(), 10)?.0;
+            let ids = audience.chunk(tx, &app, NOW_MS, None, &crate::audience::Cursor::default(), 10)?.0;
             let old = tx.has(Space::Devices, b"gdefault\0t\0d0\0")?
                 || tx.has(Space::Devices, b"ldefault\0user\0u\0d0\0")?;
             Ok::<_, StoreError>((ids, old))

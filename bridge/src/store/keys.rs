@@ -260,6 +260,41 @@ pub fn habits(app: &AppId, device: &str) -> Vec<u8> {
     key(b'h', &[app.as_str(), device])
 }
 
+/// `apps`: the newest version of every template of an app, by name.
+pub fn templates(app: &AppId) -> Vec<u8> {
+    key(b't', &[app.as_str()])
+}
+
+/// `apps`: the newest version of a template.
+pub fn template(app: &AppId, name: &str) -> Vec<u8> {
+    key(b't', &[app.as_str(), name])
+}
+
+/// `apps`: every version of a template, oldest first.
+pub fn template_versions(app: &AppId, name: &str) -> Vec<u8> {
+    key(b'T', &[app.as_str(), name])
+}
+
+/// `apps`: one version of it.
+pub fn template_version(app: &AppId, name: &str, version: u64) -> Vec<u8> {
+    numbered(template_versions(app, name), version)
+}
+
+/// `apps`: the last number that a version of a template had.
+pub fn template_last(app: &AppId, name: &str) -> Vec<u8> {
+    key(b'L', &[app.as_str(), name])
+}
+
+/// `apps`: every schedule of an app, oldest first.
+pub fn schedules(app: &AppId) -> Vec<u8> {
+    key(b'S', &[app.as_str()])
+}
+
+/// `apps`: one schedule.
+pub fn schedule(app: &AppId, id: &str) -> Vec<u8> {
+    key(b'S', &[app.as_str(), id])
+}
+
 /// One device in an index.
 pub fn member(index: &[u8], device: &str) -> Vec<u8> {
     let mut key = index.to_vec();

@@ -24,6 +24,8 @@ mod policies;
 mod receipts;
 mod resources;
 mod restart;
+mod schedules;
+mod templates;
 mod vendors;
 mod webhooks;
 mod world;

@@ -61,10 +61,14 @@
     if (["expr", "tags", "users", "devices"].some((name) => form.elements[name]?.value) || form.elements.kind?.value === "all") ask();
   };
 
-  // Of the audience's fields only those of the chosen kind.
+  // Only the fields of what is chosen: the audience's kind, and when it goes out.
   const choose = (form) => {
     const show = () => {
-      for (const part of form.querySelectorAll("[data-when]")) part.hidden = part.dataset.when !== form.elements.kind.value;
+      const holds = (test) => {
+        const [name, value] = test.includes("=") ? test.split("=") : ["kind", test];
+        return form.elements[name].value === value;
+      };
+      for (const part of form.querySelectorAll("[data-when]")) part.hidden = !part.dataset.when.split(" ").some(holds);
     };
     form.addEventListener("change", show);
     show();

@@ -13,10 +13,15 @@ use crate::console::Here;
 use crate::console::door::{Refusal, encode};
 use crate::console::form::{Fields, Posted, Query};
 use crate::console::sessions::secret;
+use crate::console::view::broker::items;
 use crate::console::view::compose::{compose, count as count_view};
 use crate::console::view::fields::Filled;
 use crate::console::visitor::Visitor;
-use crate::messages::{self, Message};
+use crate::messages::{self, Message, Notification};
+use crate::schedules::moments::{Clock, When};
+use crate::schedules::{self, Schedule};
+use crate::starts::{Missed, RECIPIENT};
+use crate::zones::LocalTime;
 
 /// An hour, in seconds.
 const HOUR_S: u64 = 60 * 60;
@@ -37,20 +42,64 @@ pub(in crate::console) async fn show(
         if let Some(expr) = query.some("expr") {
             fields = Fields::of(&[("kind", "expr"), ("expr", expr)]);
         }
+        if let Some(template) = query.some("template") {
+            fields = Fields::of(&[("template", template)]);
+        }
+        if query.is("when", "again") {
+            fields = Fields::of(&[("when", "again")]);
+        }
+        if let Some(schedule) = query.some("schedule").map(str::to_owned) {
+            visitor.check(&app, Access::Read)?;
+            let id = id.clone();
+            let found = console.shared.store.read(move |tx| schedules::load(tx, &id, &schedule)).await?;
+            fields = found.map(|schedule| fields_of(&schedule)).unwrap_or_default();
+        }
         if let Some(clone) = query.some("clone").and_then(|clone| MessageId::parse(clone).ok()) {
             visitor.check(&app, Access::Read)?;
             let message = console.shared.store.read(move |tx| messages::load(tx, &id, clone)).await?;
             fields = message.map(|message| clone_of(&message)).unwrap_or_default();
         }
-        Ok(form(&visitor, &app, &Filled { fields, refusal: None }))
+        Ok(form(&console, &visitor, &app, &Filled { fields, refusal: None }).await)
     };
     visitor.answer(Some(&app), made.await)
 }
 
-fn form(visitor: &Visitor, app: &str, filled: &Filled) -> Page {
+async fn form(console: &Here, visitor: &Visitor, app: &str, filled: &Filled) -> Page {
+    let path = format!("/v1/apps/{}/templates?limit=1000", encode(app));
+    let found = console.door.get(&visitor.caller, &path).await.unwrap_or_default(); // a key may send and not read
+    let names = items(&found).iter().filter_map(|template| template.get("name")?.as_str());
+    let templates: Vec<String> = names.map(str::to_owned).collect();
     let context = visitor.context(Some(app));
     let nonce = filled.fields.some("nonce").map_or_else(secret, str::to_owned);
-    Page::new(context.texts.compose_title, "compose", compose(&context, filled, &nonce))
+    Page::new(context.texts.compose_title, "compose", compose(&context, filled, &templates, &nonce))
+}
+
+/// The fields that a schedule would have been made of.
+fn fields_of(schedule: &Schedule) -> Fields {
+    let text = |time: Option<LocalTime>| time.map(|time| time.to_string()).unwrap_or_default();
+    let (when, cron, at) = match &schedule.rhythm.when {
+        When::Cron(cron) => ("again", cron.as_str().to_owned(), String::new()),
+        When::At(at) => ("later", String::new(), at.to_string()),
+    };
+    let (clock, zone) = match &schedule.rhythm.clock {
+        Clock::Of(zone) => ("zone", zone),
+        Clock::Recipient(otherwise) => ("recipient", otherwise),
+    };
+    let missed = match schedule.rhythm.missed {
+        Missed::RunOnce => "run_once",
+        Missed::Skip => "skip",
+    };
+    clone_of(&schedule.message).with(&[
+        ("schedule", &schedule.id),
+        ("schedule_name", &schedule.name),
+        ("when", when),
+        ("cron", &cron),
+        ("not_before", &at),
+        ("clock", clock),
+        ("timezone", zone.name()),
+        ("until", &text(schedule.rhythm.until)),
+        ("missed", missed),
+    ])
 }
 
 /// The fields that an older message would have been made of.
@@ -71,16 +120,22 @@ fn clone_of(message: &Message) -> Fields {
     };
     let data = Value::Object(content.data);
     let data = if data.as_object().is_some_and(Map::is_empty) { String::new() } else { data.to_string() };
+    // Texts of a template are written anew.
+    let own = if message.template.is_some() { Notification::default() } else { notification.clone() };
+    let number = |number: Option<u32>| number.map(|number| number.to_string()).unwrap_or_default();
     Fields::of(&[
         ("kind", kind),
         ("devices", &devices),
         ("tags", &tags),
         ("users", &users),
         ("expr", &expr),
-        ("title", &notification.title.unwrap_or_default()),
-        ("body", &notification.body.unwrap_or_default()),
-        ("image", &notification.image.unwrap_or_default()),
-        ("click", &notification.click.map(|click| click.url).unwrap_or_default()),
+        ("template", message.template.as_deref().unwrap_or_default()),
+        ("title", &own.title.unwrap_or_default()),
+        ("body", &own.body.unwrap_or_default()),
+        ("image", &own.image.unwrap_or_default()),
+        ("click", &own.click.map(|click| click.url).unwrap_or_default()),
+        ("rate_per_s", &number(message.speed.rate_per_s)),
+        ("spread_minutes", &number(message.speed.spread_minutes)),
         ("category", &notification.category.unwrap_or_default()),
         ("data", &data),
         ("strategy", message.strategy.name()),
@@ -112,7 +167,15 @@ fn message(fields: &Fields) -> Result<Map<String, Value>, Refusal> {
             hours.parse::<u64>().map_err(|_| wrong_field("/delivery/ttl_s", "is a number of hours"))?;
         delivery.insert("ttl_s".to_owned(), hours.saturating_mul(HOUR_S).into());
     }
-    let mut body = fields.object(&["campaign"]);
+    for (name, pointer) in
+        [("rate_per_s", "/delivery/rate_per_s"), ("spread_minutes", "/delivery/spread_minutes")]
+    {
+        if let Some(text) = fields.some(name) {
+            let number = text.parse::<u32>().map_err(|_| wrong_field(pointer, "is a number"))?;
+            delivery.insert(name.to_owned(), number.into());
+        }
+    }
+    let mut body = fields.object(&["campaign", "template"]);
     if let Some(data) = fields.some("data") {
         let read = serde_json::from_str::<Map<String, Value>>(data);
         let data = read.map_err(|error| wrong_field("/data", &error.to_string()))?;
@@ -123,6 +186,33 @@ fn message(fields: &Fields) -> Result<Map<String, Value>, Refusal> {
     }
     body.insert("delivery".to_owned(), Value::Object(delivery));
     Ok(body)
+}
+
+/// When it is to go out, as the API reads it: what a schedule says, or a message's delivery.
+fn moment(fields: &Fields) -> Map<String, Value> {
+    let mut moment = Map::new();
+    let zone = fields.some("timezone").map(Value::from);
+    if fields.is("clock", "recipient") {
+        moment.insert("timezone".to_owned(), RECIPIENT.into());
+        moment.extend(zone.map(|zone| ("default_timezone".to_owned(), zone)));
+    } else {
+        moment.extend(zone.map(|zone| ("timezone".to_owned(), zone)));
+    }
+    moment
+}
+
+/// The body of a schedule that sends a message.
+fn schedule(fields: &Fields, message: Map<String, Value>) -> Value {
+    let when = match fields.is("when", "again") {
+        true => json!({"cron": fields.text("cron")}),
+        false => json!({"at": fields.text("not_before")}),
+    };
+    let mut body = moment(fields);
+    body.extend(fields.object(&["until", "missed"]));
+    body.insert("name".to_owned(), fields.text("schedule_name").into());
+    body.insert("when".to_owned(), when);
+    body.insert("message".to_owned(), Value::Object(message));
+    Value::Object(body)
 }
 
 /// A field that the form refuses by itself, in the API's words.
@@ -150,16 +240,29 @@ pub(in crate::console) async fn send(
     }
     let is_test = fields.is("action", "test");
     match accept(&console, &visitor, &app, &fields, is_test).await {
-        Ok(id) => done(
-            &format!("/console/apps/{app}/messages/{}", encode(&id)),
-            if is_test { "done_tested" } else { "done_sent" },
-        ),
+        Ok(Made::Message(id)) => {
+            let what = match is_test {
+                true => "done_tested",
+                false if fields.is("when", "later") => "done_saved",
+                false => "done_sent",
+            };
+            done(&format!("/console/apps/{app}/messages/{}", encode(&id)), what)
+        }
+        Ok(Made::Schedule(id)) => {
+            done(&format!("/console/apps/{app}/schedules/{}", encode(&id)), "done_saved")
+        }
         Err(refused) => {
             let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
-            let page = form(&visitor, &app, &Filled { fields, refusal: Some(refused) });
+            let page = form(&console, &visitor, &app, &Filled { fields, refusal: Some(refused) }).await;
             visitor.answer_as(status, Some(&app), Ok(page))
         }
     }
+}
+
+/// What a form became.
+enum Made {
+    Message(String),
+    Schedule(String),
 }
 
 async fn accept(
@@ -168,7 +271,7 @@ async fn accept(
     app: &str,
     fields: &Fields,
     is_test: bool,
-) -> Result<String, Refusal> {
+) -> Result<Made, Refusal> {
     let mut body = message(fields)?;
     let audience = match is_test {
         true => {
@@ -179,11 +282,32 @@ async fn accept(
     body.insert("audience".to_owned(), audience);
     // A form that is sent twice is one message; a test of it is another one than the message itself.
     let key = format!("console-{}-{}", if is_test { secret() } else { String::new() }, fields.text("nonce"));
-    let path = format!("/v1/apps/{}/messages", encode(app));
     let headers = [("idempotency-key", key.as_str())];
-    let sent =
-        console.door.call(&visitor.caller, Method::POST, &path, &headers, Some(&Value::Object(body))).await?;
-    Ok(sent.json().get("id").and_then(Value::as_str).unwrap_or_default().to_owned())
+    let (base, caller) = (format!("/v1/apps/{}", encode(app)), &visitor.caller);
+    let id = |answer: &Value| answer.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    match (fields.some("schedule"), is_test) {
+        (Some(known), false) => {
+            let path = format!("{base}/schedules/{}", encode(known));
+            let kept = console.door.put(caller, &path, &schedule(fields, body)).await?;
+            return Ok(Made::Schedule(id(&kept)));
+        }
+        (None, false) if fields.is("when", "again") => {
+            let (path, body) = (format!("{base}/schedules"), schedule(fields, body));
+            let made = console.door.call(caller, Method::POST, &path, &headers, Some(&body)).await?;
+            return Ok(Made::Schedule(id(&made.json())));
+        }
+        (None, false) if fields.is("when", "later") => {
+            let mut moment = moment(fields);
+            moment.insert("not_before".to_owned(), fields.text("not_before").into());
+            if let Some(Value::Object(delivery)) = body.get_mut("delivery") {
+                delivery.extend(moment);
+            }
+        }
+        (_, _) => {}
+    }
+    let path = format!("{base}/messages");
+    let sent = console.door.call(caller, Method::POST, &path, &headers, Some(&Value::Object(body))).await?;
+    Ok(Made::Message(id(&sent.json())))
 }
 
 /// How many devices the audience has, for the script.
@@ -213,7 +337,7 @@ async fn counted(console: &Here, visitor: &Visitor, app: &str, fields: &Fields) 
 }
 
 fn has_content(body: &Map<String, Value>) -> bool {
-    body.contains_key("notification") || body.contains_key("data")
+    ["notification", "data", "template"].iter().any(|name| body.contains_key(*name))
 }
 
 #[cfg(test)]
@@ -245,6 +369,30 @@ mod tests {
             let refused = message(&Fields::of(&[(name, value)])).unwrap_err();
             assert_eq!(refused.errors[0].0, pointer);
         }
+    }
+
+    #[test]
+    fn a_form_for_later_and_again_becomes_what_the_api_takes() {
+        let fields = Fields::of(&[
+            ("when", "again"),
+            ("cron", "0 9 * * *"),
+            ("clock", "recipient"),
+            ("timezone", "Asia/Shanghai"),
+            ("until", "2027-01-01T00:00"),
+            ("missed", "skip"),
+            ("schedule_name", "digest"),
+            ("template", "digest@2"),
+            ("rate_per_s", "500"),
+        ]);
+        let message = message(&fields).unwrap();
+        let wanted = json!({
+            "name": "digest", "when": {"cron": "0 9 * * *"}, "timezone": "recipient", "default_timezone": "Asia/Shanghai",
+            "until": "2027-01-01T00:00", "missed": "skip",
+            "message": {"template": "digest@2", "delivery": {"rate_per_s": 500}},
+        });
+        assert_eq!(schedule(&fields, message), wanted);
+        let zone = Fields::of(&[("clock", "zone"), ("timezone", "Europe/Berlin")]);
+        assert_eq!(Value::Object(moment(&zone)), json!({"timezone": "Europe/Berlin"}));
     }
 
     #[test]

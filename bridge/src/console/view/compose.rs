@@ -13,7 +13,12 @@ use crate::console::words::{self, fill, number};
 use crate::vendor::VendorName;
 
 /// The whole form. `nonce` makes sending it twice one message.
-pub(in crate::console) fn compose(context: &Context<'_>, filled: &Filled, nonce: &str) -> Markup {
+pub(in crate::console) fn compose(
+    context: &Context<'_>,
+    filled: &Filled,
+    templates: &[String],
+    nonce: &str,
+) -> Markup {
     let texts = context.texts;
     let action = context.path("/compose");
     html! {
@@ -23,7 +28,8 @@ pub(in crate::console) fn compose(context: &Context<'_>, filled: &Filled, nonce:
             input type="hidden" name="nonce" value=(nonce);
             div.stack {
                 (card(texts.audience, audience(context, filled)))
-                (card(texts.content, content(context, filled)))
+                (card(texts.content, content(context, filled, templates)))
+                (card(texts.when, when(context, filled)))
                 (card(texts.delivery, delivery(context, filled)))
             }
             aside.stack.sticky aria-label=(texts.summary) {
@@ -75,9 +81,51 @@ fn audience(context: &Context<'_>, filled: &Filled) -> Markup {
     }
 }
 
-fn content(context: &Context<'_>, filled: &Filled) -> Markup {
+/// Now, later, or again and again.
+fn when(context: &Context<'_>, filled: &Filled) -> Markup {
     let texts = context.texts;
+    let chosen = filled.fields.some("when").unwrap_or("now");
+    let choices = [("now", texts.when_now), ("later", texts.when_later), ("again", texts.when_again)];
+    let clocks = [("zone", texts.clock_zone), ("recipient", texts.clock_recipient)];
+    let missed = [("run_once", texts.missed_run_once), ("skip", texts.missed_skip)];
     html! {
+        @if let Some(schedule) = filled.fields.some("schedule") { input type="hidden" name="schedule" value=(schedule); }
+        fieldset.choice {
+            legend { (texts.when) }
+            @for (value, text) in choices {
+                label.radio { input type="radio" name="when" value=(value) checked[value == chosen]; span { (text) } }
+            }
+        }
+        div data-when="when=later" { (field(filled, &Field::text("not_before", texts.not_before).control(Control::LocalTime).at("/delivery/not_before"))) }
+        div data-when="when=again" {
+            div.columns {
+                (field(filled, &Field::text("cron", texts.cron).hint(texts.cron_hint).placeholder("0 9 * * MON-FRI").at("/when/cron")))
+                (field(filled, &Field::text("schedule_name", texts.name).at("/name")))
+            }
+            div.columns {
+                (field(filled, &Field::text("until", texts.until_time).control(Control::LocalTime).at("/until")))
+                (field(filled, &Field::text("missed", texts.missed).control(Control::Choice(&missed)).at("/missed")))
+            }
+        }
+        div.columns data-when="when=later when=again" {
+            (field(filled, &Field::text("clock", texts.clock).control(Control::Choice(&clocks))))
+            (field(filled, &Field::text("timezone", texts.timezone).hint(texts.timezone_hint).placeholder("Europe/Berlin").at("/delivery/timezone")))
+        }
+    }
+}
+
+fn content(context: &Context<'_>, filled: &Filled, templates: &[String]) -> Markup {
+    let texts = context.texts;
+    let chosen = filled.fields.text("template");
+    // A version that the message named stays one of the choices.
+    let known = templates.iter().map(String::as_str).filter(|name| *name != chosen);
+    let none = [("", texts.template_none), (chosen, chosen)];
+    let own = none.into_iter().take(if chosen.is_empty() { 1 } else { 2 });
+    let choices: Vec<(&str, &str)> = own.chain(known.map(|name| (name, name))).collect();
+    html! {
+        @if choices.len() > 1 {
+            (field(filled, &Field::text("template", texts.template).control(Control::Choice(&choices)).hint(texts.template_hint).at("/template")))
+        }
         (field(filled, &Field::text("title", texts.alert_title).at("/notification/title")))
         (field(filled, &Field::text("body", texts.alert_body).control(Control::Area(3)).at("/notification/body")))
         div.columns {
@@ -107,6 +155,10 @@ fn delivery(context: &Context<'_>, filled: &Filled) -> Markup {
         div.columns {
             (field(filled, &Field::text("ttl_h", texts.ttl_hours).control(Control::Number).hint(texts.ttl_hint).placeholder("24").at("/delivery/ttl_s")))
             (field(filled, &Field::text("collapse_key", texts.collapse_key).hint(texts.collapse_hint).at("/delivery/collapse_key")))
+        }
+        div.columns {
+            (field(filled, &Field::text("rate_per_s", texts.rate_per_s).control(Control::Number).hint(texts.pace_hint).at("/delivery/rate_per_s")))
+            (field(filled, &Field::text("spread_minutes", texts.spread_minutes).control(Control::Number).hint(texts.spread_hint).at("/delivery/spread_minutes")))
         }
         div.columns {
             (field(filled, &Field::text("category", texts.category).hint(texts.category_hint).at("/delivery/category")))

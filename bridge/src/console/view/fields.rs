@@ -33,6 +33,8 @@ pub(in crate::console) enum Control<'a> {
     /// Values and their texts.
     Choice(&'a [(&'a str, &'a str)]),
     Check,
+    /// A day and a time on some clock.
+    LocalTime,
 }
 
 /// One field.
@@ -121,6 +123,9 @@ pub(in crate::console) fn field(filled: &Filled, field: &Field<'_>) -> Markup {
                     }
                     Control::Number => {
                         input #(id) type="number" min="0" name=(name) value=(value) required[is_required] placeholder=[placeholder] aria-describedby=[described] aria-invalid=[invalid];
+                    }
+                    Control::LocalTime => {
+                        input #(id) type="datetime-local" name=(name) value=(value) required[is_required] aria-describedby=[described] aria-invalid=[invalid];
                     }
                     Control::Text | Control::Check => {
                         input #(id) type="text" name=(name) value=(value) required[is_required] spellcheck="false" autocomplete="off" placeholder=[placeholder] aria-describedby=[described] aria-invalid=[invalid];

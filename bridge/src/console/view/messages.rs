@@ -82,7 +82,7 @@ pub(in crate::console) fn list(
     rows: &[MessageRow],
 ) -> Markup {
     let texts = context.texts;
-    let states = ["", "expanding", "sending", "paused", "done", "recalled"];
+    let states = ["", "scheduled", "expanding", "sending", "paused", "done", "cancelled", "recalled"];
     let is_filtered = !query.state.is_empty() || !query.text.is_empty();
     html! {
         form.filters method="get" role="search" {
@@ -223,6 +223,8 @@ fn content(texts: &Texts, message: &Message) -> Markup {
         (texts.strategy, html! { code { (message.strategy.name()) } }),
         (texts.origin, html! { (origin) }),
         (texts.audience, audience(texts, message)),
+        (texts.template, or_dash(message.template.as_deref())),
+        (texts.begins_at, time(message.begins_at_ms())),
         (texts.expires_at, time_or_dash(message.expires_at_ms)),
         (texts.collapse_key, or_dash(message.collapse_key.as_deref())),
         (texts.campaign, or_dash(message.campaign.as_deref())),

@@ -144,6 +144,8 @@ fn sidebar(context: &Context<'_>, section: &str) -> Markup {
         of_app("overview", texts.overview, "overview", "", Access::Read),
         of_app("messages", texts.messages, "messages", "/messages", Access::Read),
         of_app("compose", texts.compose, "compose", "/compose", Access::Send),
+        of_app("schedules", texts.schedules, "schedules", "/schedules", Access::Read),
+        of_app("templates", texts.templates, "templates", "/templates", Access::Read),
         of_app("devices", texts.devices, "devices", "/devices", Access::Read),
         of_app("audiences", texts.tags_and_segments, "audiences", "/audiences", Access::Read),
         of_app("vendors", texts.vendors, "vendors", "/vendors", Access::Admin),

@@ -21,6 +21,8 @@ pub(in crate::console) fn icon(name: &str) -> Markup {
         "messages" => "M3 5h14v10H3zM3 6l7 5 7-5",
         "compose" => "M4 16l1-4 8-8 3 3-8 8-4 1Z",
         "devices" => "M6 2.5h8v15H6zM9 15h2",
+        "schedules" => "M10 3a7 7 0 1 0 0 14 7 7 0 0 0 0-14Zm0 3v4l3 2",
+        "templates" => "M4 3h12v14H4zM7 7h6M7 10h6M7 13h3",
         "audiences" => "M3 4h7l7 7-6 6-8-8zM6.5 7.5h.01",
         "webhooks" => "M10 3v6m0 0-4 7m4-7 4 7M4 17h4m4 0h4",
         "vendors" => "M10 2v5m0 6v5M2 10h5m6 0h5M10 7a3 3 0 1 0 0 6 3 3 0 0 0 0-6Z",

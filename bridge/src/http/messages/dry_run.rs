@@ -4,12 +4,14 @@ use reveille_proto::ids::AppId;
 use serde_json::{Value, json};
 
 use super::send::find_policy;
+use super::send::with_texts;
 use crate::audience::{Audience, Look};
 use crate::credentials;
 use crate::devices;
 use crate::http::Api;
 use crate::http::audiences::{self, SAMPLE};
 use crate::http::problem::Problem;
+use crate::languages::DEFAULT;
 use crate::messages::Message;
 use crate::store::{StoreError, Tx};
 use crate::tokens::Token;
@@ -27,18 +29,42 @@ pub(super) async fn rehearse(shared: &Api, mut message: Message) -> Result<Value
             let app = message.app.clone();
             find_policy(tx, &mut message)?;
             audiences::write_out(tx, &app, &mut message.audience)?;
+            let message = with_texts(tx, message)?;
             let look = message.audience.look(tx, &app, SAMPLE)?;
-            let payload = message.payload();
-            let bytes = payload.to_string().len();
+            let device = match look.sample.first() {
+                Some(id) => devices::load(tx, &app, id)?,
+                None => None,
+            };
+            let mut languages = Vec::new();
+            for language in languages_of(&message) {
+                let mut message = message.clone();
+                message.speak(language, device.as_ref());
+                let payload = message.payload();
+                languages.push(json!({
+                    "language": language.unwrap_or(DEFAULT),
+                    "socket": {"bytes": payload.to_string().len(), "payload": payload},
+                    "vendors": vendors(tx, &app, &message, &look)?,
+                }));
+            }
+            let first = languages.first().cloned().unwrap_or_default();
             Ok(json!({
                 "dry_run": true,
                 "policy": message.policy,
                 "audience": audiences::show(&look),
-                "socket": {"payload": payload, "bytes": bytes},
-                "vendors": vendors(tx, &app, &message, &look)?,
+                "template": message.template,
+                "socket": first.get("socket"),
+                "vendors": first.get("vendors"),
+                "languages": languages,
             }))
         })
         .await
+}
+
+/// The default first.
+fn languages_of(message: &Message) -> Vec<Option<&str>> {
+    let notification = message.content.as_ref().and_then(|content| content.notification.as_ref());
+    let others = notification.into_iter().flat_map(|notification| notification.i18n.keys());
+    std::iter::once(None).chain(others.map(|language| Some(language.as_str()))).collect()
 }
 
 fn vendors(tx: &Tx<'_>, app: &AppId, message: &Message, look: &Look) -> Result<Vec<Value>, StoreError> {

@@ -11,29 +11,35 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::apps::sha256;
+use crate::apps::{Caller, sha256};
 use crate::config::{TTL_MAX_S, WAIT_ACK_MS};
-use crate::facts::keep_new;
 
 use super::dry_run::rehearse;
 use crate::http::Api;
 use crate::http::audiences::{self, AudienceBody};
-use crate::http::body::{Errors, Json};
+use crate::http::body::{Errors, Json, parse};
 use crate::http::guard::{Guarded, SEND};
 use crate::http::problem::{Errno, Problem};
-use crate::jobs::{self, Task};
 use crate::lane::Class;
-use crate::messages::{Content, Message, Notification, Origin, new_id};
+use crate::languages::{DEFAULT, is_language};
+use crate::messages::{Content, Message, Notification, Origin, Texts, new_id};
+use crate::pace::Speed;
 use crate::policies;
 use crate::queues::{self, Check};
 use crate::rules::Rules;
+use crate::sending;
+use crate::starts::{Local, Missed, RECIPIENT, Start};
 use crate::store::{Space, StoreError, Tx, keys};
+use crate::templates::{self, LANGUAGES_MAX, Reference, TakeError};
 use crate::vendor::{Priority, VendorName, is_reserved_data_key};
+use crate::zones::{self, Zone};
 
-/// Audiences of up to so many devices are expanded before the answer; larger ones by a job after it.
-const EXPANDED_AT_ONCE: u64 = 100;
-/// A message for more devices than this waits behind smaller ones.
-const BULK_OVER: u64 = 100;
+/// How far ahead a message may begin, in milliseconds: a year.
+const AHEAD_MAX_MS: u64 = 366 * 24 * 60 * 60 * 1000;
+/// Devices a second at most that can be asked for.
+const RATE_MAX: u32 = 100_000;
+/// Minutes at most over which an audience is spread: a day.
+const SPREAD_MAX: u32 = 24 * 60;
 const TITLE_MAX: usize = 1024;
 const TEXT_MAX: usize = 16 * 1024;
 const DATA_BYTES_MAX: usize = 64 * 1024;
@@ -58,6 +64,19 @@ struct DeliveryBody {
     /// Whether it goes at once whatever its policy says.
     #[serde(default)]
     urgent: bool,
+    /// Devices a second at most.
+    #[schema(minimum = 1, maximum = 100_000)]
+    rate_per_s: Option<u32>,
+    /// Spreads the audience evenly over so many minutes.
+    #[schema(minimum = 0, maximum = 1440)]
+    spread_minutes: Option<u32>,
+    /// Nothing leaves before: a local time as `2026-09-01T09:00:00` in `timezone`, or a moment as
+    /// `2026-09-01T09:00:00+08:00`.
+    not_before: Option<String>,
+    /// A zone as `Europe/Berlin`, or `recipient` for each reader's own clock; without it UTC.
+    timezone: Option<String>,
+    /// With `recipient`: the zone of devices that name none; without it UTC.
+    default_timezone: Option<String>,
 }
 
 /// The body of a send.
@@ -77,6 +96,8 @@ pub(in crate::http) struct SendBody {
     campaign: Option<String>,
     /// The name of the policy that it is under; else the one of its category.
     policy: Option<String>,
+    /// Takes its texts from this template, filled with `data`: `order_shipped@3`, or `order_shipped` for the newest.
+    template: Option<String>,
     reference: Option<String>,
     #[serde(default)]
     dry_run: bool,
@@ -157,6 +178,9 @@ pub(in crate::http) async fn send_one(
     {
         return Ok(Sent::Before(answer));
     }
+    if message.template.is_some() {
+        message = shared.store.read(move |tx| with_texts(tx, message)).await?;
+    }
     let (audience, estimate) = audiences::count(shared, app, message.audience).await?;
     message.audience = audience;
     let rules = shared.rules;
@@ -197,9 +221,34 @@ pub(in crate::http) fn idempotency_key(app: &AppId, key_id: &str, text: &str) ->
     keys::idempotency(app, key_id, text)
 }
 
+/// A message from a body that stands within another one.
+pub(in crate::http) fn outline(
+    body: &Value,
+    app: &AppId,
+    rules: &Rules,
+    now_ms: u64,
+) -> Result<Message, Problem> {
+    let body = parse::<SendBody>(body.to_string().as_bytes())?;
+    if body.dry_run {
+        return Err(Problem::field("/dry_run", "has no place here: use messages:validate"));
+    }
+    message(body, app, rules, now_ms)
+}
+
+/// What a request with an `Idempotency-Key` is known by.
+pub(in crate::http) fn idempotency_of(
+    headers: &HeaderMap,
+    app: &AppId,
+    caller: &Caller,
+    body: &[u8],
+) -> Result<Option<Idempotency>, Problem> {
+    let key = header_of(headers)?.map(|key| idempotency_key(app, &caller.key_id, &key));
+    Ok(key.map(|key| Idempotency { key, body_hash: sha256(body).to_vec() }))
+}
+
 /// What a request is known by when it is repeated.
 #[derive(Clone)]
-struct Idempotency {
+pub(in crate::http) struct Idempotency {
     key: Vec<u8>,
     body_hash: Vec<u8>,
 }
@@ -209,7 +258,7 @@ impl Idempotency {
     ///
     /// # Errors
     /// The key came with another body, or the store failed.
-    fn answered(&self, tx: &Tx<'_>) -> Result<Option<Value>, Problem> {
+    pub fn answered(&self, tx: &Tx<'_>) -> Result<Option<Value>, Problem> {
         let kept = tx.load::<KeptAnswer>(Space::Messages, &self.key)?;
         match kept {
             Some(kept) if kept.body_hash == self.body_hash => Ok(Some(kept.answer)),
@@ -218,7 +267,8 @@ impl Idempotency {
         }
     }
 
-    fn keep(self, tx: &mut Tx<'_>, rules: &Rules, answer: Value) -> Result<(), StoreError> {
+    /// Keeps the answer for whoever repeats the request.
+    pub fn keep(self, tx: &mut Tx<'_>, rules: &Rules, answer: Value) -> Result<(), StoreError> {
         let Self { key, body_hash } = self;
         tx.save(Space::Messages, key.clone(), &KeptAnswer { body_hash, answer })?;
         let end_ms = tx.now_ms().saturating_add(rules.idempotency_ms);
@@ -239,15 +289,10 @@ fn accept(
     {
         return Ok(Sent::Before(answer));
     }
-    let (app, id) = (message.app.clone(), message.id);
     find_policy(tx, &mut message)?;
-    (message.estimate, message.is_bulk) = (estimate, estimate > BULK_OVER);
-    keep_new(tx, rules, &message, true)?;
-    jobs::begin(tx, &app, id, Task::Expand(Default::default()))?;
-    if estimate <= EXPANDED_AT_ONCE {
-        jobs::step(tx, rules, &app, id)?;
-    }
-    let answer = json!({"id": id.to_string(), "state": "accepted", "audience_estimate": estimate});
+    let id = message.id.to_string();
+    let state = sending::begin(tx, rules, message, estimate)?;
+    let answer = json!({"id": id, "state": state, "audience_estimate": estimate});
     if let Some(idempotency) = idempotency {
         idempotency.keep(tx, rules, answer.clone())?;
     }
@@ -255,7 +300,7 @@ fn accept(
 }
 
 /// The policy that the message names must be there; one that names none may have one by its category.
-pub(super) fn find_policy(tx: &Tx<'_>, message: &mut Message) -> Result<(), Problem> {
+pub(in crate::http) fn find_policy(tx: &Tx<'_>, message: &mut Message) -> Result<(), Problem> {
     match &message.policy {
         Some(name) if policies::load(tx, &message.app, name)?.is_none() => {
             Err(Problem::field("/policy", "is the name of no policy"))
@@ -277,10 +322,17 @@ fn message(body: SendBody, app: &AppId, rules: &Rules, now_ms: u64) -> Result<Me
     if let (Some(notification), Some(category)) = (&mut notification, &body.delivery.category) {
         notification.category.get_or_insert_with(|| category.clone());
     }
-    check_content(notification.as_ref(), &body.data, &mut errors);
+    match &body.template {
+        Some(named) => check_template(named, notification.as_ref(), &mut errors),
+        None => check_notification(notification.as_ref(), body.data.is_empty(), &mut errors),
+    }
+    check_data(&body.data, &mut errors);
     let delivery = body.delivery;
     let strategy = strategy(delivery.strategy.as_deref(), &delivery.by_vendor, &mut errors);
     let (wait_ack_ms, ttl_ms) = times(&delivery, rules, &mut errors);
+    let start = start(&delivery, now_ms, &mut errors);
+    let speed = speed(&delivery, ttl_ms, &mut errors);
+    let begins_at_ms = start.as_ref().map_or(now_ms, |start| start.last_ms().max(now_ms));
     for (pointer, text, max) in [
         ("/delivery/collapse_key", &delivery.collapse_key, COLLAPSE_KEY_MAX),
         ("/campaign", &body.campaign, KEY_MAX),
@@ -291,11 +343,13 @@ fn message(body: SendBody, app: &AppId, rules: &Rules, now_ms: u64) -> Result<Me
     errors.or_ok()?;
     Ok(Message {
         origin: Origin::Http,
-        content: Some(Content { notification, data: body.data }),
+        content: Some(Content { notification, data: body.data, ..Content::default() }),
         strategy,
         by_vendor: delivery.by_vendor,
         wait_ack_ms,
-        expires_at_ms: Some(now_ms.saturating_add(ttl_ms)),
+        expires_at_ms: Some(begins_at_ms.saturating_add(ttl_ms)),
+        start,
+        speed,
         collapse_key: delivery.collapse_key,
         priority: delivery.priority,
         class: delivery.class,
@@ -310,21 +364,83 @@ fn message(body: SendBody, app: &AppId, rules: &Rules, now_ms: u64) -> Result<Me
         is_expanded: false,
         reference: body.reference,
         campaign: body.campaign,
+        template: body.template,
         ..Message::unknown(app, new_id(), now_ms)
     })
 }
 
-fn check_content(notification: Option<&Notification>, data: &Map<String, Value>, errors: &mut Errors) {
-    if notification.is_none() && data.is_empty() {
-        errors.add("", "has neither notification nor data");
-    }
-    if let Some(notification) = notification {
-        if notification.title.is_none() && notification.body.is_none() {
-            errors.add("/notification", "has neither title nor body");
+/// Gives a message the texts of the template that it names.
+pub(in crate::http) fn with_texts(tx: &Tx<'_>, mut message: Message) -> Result<Message, Problem> {
+    templates::write_out(tx, &mut message)?;
+    Ok(message)
+}
+
+impl From<TakeError> for Problem {
+    fn from(error: TakeError) -> Self {
+        match error {
+            TakeError::Unknown(_) => Self::field("/template", error.to_string()),
+            TakeError::Text { .. } => Self::field("/data", error.to_string()),
+            TakeError::Store(error) => error.into(),
         }
-        errors.check_text("/notification/title", notification.title.as_deref(), TITLE_MAX);
-        errors.check_text("/notification/body", notification.body.as_deref(), TEXT_MAX);
     }
+}
+
+/// Texts come from the template, what belongs to them from the message.
+fn check_template(named: &str, notification: Option<&Notification>, errors: &mut Errors) {
+    if Reference::parse(named).is_none() {
+        errors.add("/template", "is a template's name, or a name, @ and a version");
+    }
+    let Some(notification) = notification else { return };
+    for (name, is_given) in [
+        ("title", notification.title.is_some()),
+        ("body", notification.body.is_some()),
+        ("i18n", !notification.i18n.is_empty()),
+    ] {
+        if is_given {
+            errors.add(format!("/notification/{name}"), "comes from the template");
+        }
+    }
+}
+
+fn check_notification(notification: Option<&Notification>, has_no_data: bool, errors: &mut Errors) {
+    let Some(notification) = notification else {
+        if has_no_data {
+            errors.add("", "has neither notification nor data");
+        }
+        return;
+    };
+    if notification.title.is_none() && notification.body.is_none() {
+        errors.add("/notification", "has neither title nor body");
+    }
+    errors.check_text("/notification/title", notification.title.as_deref(), TITLE_MAX);
+    errors.check_text("/notification/body", notification.body.as_deref(), TEXT_MAX);
+    errors.check_languages("/notification/i18n", &notification.i18n, false);
+}
+
+impl Errors {
+    /// Notes what is wrong with texts by language.
+    pub fn check_languages(&mut self, pointer: &str, texts: &BTreeMap<String, Texts>, may_be_default: bool) {
+        if texts.len() > LANGUAGES_MAX {
+            self.add(pointer, format!("has at most {LANGUAGES_MAX} languages"));
+        }
+        for (language, texts) in texts {
+            let pointer = format!("{pointer}/{}", language.replace('~', "~0").replace('/', "~1"));
+            if !(is_language(language) || (may_be_default && language == DEFAULT)) {
+                self.add(
+                    pointer.as_str(),
+                    "is no language: two or three letters, then parts after -, as pt-BR",
+                );
+            }
+            if texts.title.is_none() && texts.body.is_none() {
+                self.add(pointer.as_str(), "has neither title nor body");
+            }
+            self.check_text(&format!("{pointer}/title"), texts.title.as_deref(), TITLE_MAX);
+            self.check_text(&format!("{pointer}/body"), texts.body.as_deref(), TEXT_MAX);
+        }
+    }
+}
+
+fn check_data(data: &Map<String, Value>, errors: &mut Errors) {
     for key in data.keys().filter(|key| is_reserved_data_key(key)) {
         errors.add(
             format!("/data/{}", key.replace('~', "~0").replace('/', "~1")),
@@ -348,6 +464,62 @@ fn strategy(name: Option<&str>, by_vendor: &BTreeMap<VendorName, String>, errors
         errors.add("/delivery/strategy", KNOWN);
         Strategy::OnlineFirst
     })
+}
+
+/// When it begins, if that lies ahead: what is past begins now.
+fn start(delivery: &DeliveryBody, now_ms: u64, errors: &mut Errors) -> Option<Start> {
+    const NOT_BEFORE: &str = "/delivery/not_before";
+    let is_recipient = delivery.timezone.as_deref() == Some(RECIPIENT);
+    let mut zone = |pointer: &str, name: Option<&str>| match name.map(Zone::find) {
+        None => Some(Zone::UTC),
+        Some(Some(zone)) => Some(zone),
+        Some(None) => {
+            errors.add(pointer, "is a time zone of the IANA database, as Europe/Berlin, or recipient");
+            None
+        }
+    };
+    let otherwise = zone("/delivery/default_timezone", delivery.default_timezone.as_deref())?;
+    let own = zone("/delivery/timezone", delivery.timezone.as_deref().filter(|_| !is_recipient))?;
+    if delivery.default_timezone.is_some() && !is_recipient {
+        errors.add("/delivery/default_timezone", "goes with the timezone recipient only");
+    }
+    let Some(text) = &delivery.not_before else {
+        if delivery.timezone.is_some() {
+            errors.add("/delivery/timezone", "goes with not_before only");
+        }
+        return None;
+    };
+    let start = match (zones::parse_local(text), zones::parse_moment(text)) {
+        (Some(time), _) if is_recipient => Start::Local(Local { time, otherwise, missed: Missed::RunOnce }),
+        (Some(time), _) => Start::At(own.moment_ms(time)),
+        (None, Some(at_ms)) if delivery.timezone.is_none() => Start::At(at_ms),
+        (None, Some(_)) => {
+            errors.add(NOT_BEFORE, "has an offset, so that it goes without a timezone");
+            return None;
+        }
+        (None, None) => {
+            errors.add(NOT_BEFORE, "is a local time, as 2026-09-01T09:00:00, or one with an offset");
+            return None;
+        }
+    };
+    if start.last_ms() > now_ms.saturating_add(AHEAD_MAX_MS) {
+        errors.add(NOT_BEFORE, "lies at most 366 days ahead");
+    }
+    Some(start).filter(|start| start.last_ms() > now_ms)
+}
+
+fn speed(delivery: &DeliveryBody, ttl_ms: u64, errors: &mut Errors) -> Speed {
+    let DeliveryBody { rate_per_s, spread_minutes, .. } = *delivery;
+    if rate_per_s.is_some_and(|rate| !(1..=RATE_MAX).contains(&rate)) {
+        errors.add("/delivery/rate_per_s", "is 1 to 100,000");
+    }
+    let spread_ms = u64::from(spread_minutes.unwrap_or(0)) * 60_000;
+    if spread_minutes.is_some_and(|minutes| minutes > SPREAD_MAX) {
+        errors.add("/delivery/spread_minutes", "is 0 to 1,440");
+    } else if spread_ms >= ttl_ms {
+        errors.add("/delivery/spread_minutes", "is shorter than the message lives (ttl_s)");
+    }
+    Speed { rate_per_s, spread_minutes }
 }
 
 fn times(delivery: &DeliveryBody, rules: &Rules, errors: &mut Errors) -> (u64, u64) {

@@ -1,0 +1,400 @@
+//! Schedules, waves and paces under a clock that the test turns.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::moments::{Clock, Cron, Rhythm, When};
+use super::*;
+use crate::audience::Audience;
+use crate::chores;
+use crate::deliveries;
+use crate::devices::{self, Attributes};
+use crate::jobs;
+use crate::messages::{Content, Notification, Origin};
+use crate::pace::Speed;
+use crate::starts::Local;
+use crate::store::Store;
+use crate::zones::{Zone, parse_local, parse_moment};
+
+const RULES: Rules = Rules {
+    wait_ack_ms: 3_000,
+    ttl_ms: 86_400_000,
+    broker_silence_ms: 30_000,
+    retention_ms: 400 * 86_400_000,
+    idempotency_ms: 86_400_000,
+    credential_warning_ms: 0,
+    attempts_max: None,
+};
+const HOUR_MS: u64 = 3_600_000;
+
+struct World {
+    store: Store,
+    clock: Arc<AtomicU64>,
+    app: AppId,
+    _dir: tempfile::TempDir,
+}
+
+fn ms(text: &str) -> u64 {
+    parse_moment(text).unwrap()
+}
+
+impl World {
+    fn at(now: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(AtomicU64::new(ms(now)));
+        let for_store = Arc::clone(&clock);
+        let store = Store::open(dir.path(), Arc::new(move || for_store.load(Ordering::SeqCst))).unwrap();
+        Self { store, clock, app: AppId::default(), _dir: dir }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.load(Ordering::SeqCst)
+    }
+
+    /// Lets the server be down until a moment, and then up.
+    async fn wake_at(&self, at_ms: u64) {
+        self.clock.store(at_ms, Ordering::SeqCst);
+        loop {
+            let checks = self.store.read(|tx| queues::checks(tx, 1000)).await.unwrap();
+            let due: Vec<_> = checks.into_iter().filter(|(due_ms, ..)| *due_ms <= at_ms).collect();
+            let is_done = due.is_empty();
+            for (_, key, check) in due {
+                let work = move |tx: &mut Tx<'_>| {
+                    tx.remove(Space::Queues, key);
+                    chores::look(tx, &RULES, check)
+                };
+                self.store.write(work).await.unwrap();
+            }
+            self.work().await;
+            if is_done {
+                return;
+            }
+        }
+    }
+
+    async fn work(&self) {
+        loop {
+            let jobs = self.store.read(|tx| jobs::list(tx, 100)).await.unwrap();
+            if jobs.is_empty() {
+                return;
+            }
+            for job in jobs {
+                let step = move |tx: &mut Tx<'_>| jobs::step(tx, &RULES, &job.app, job.message);
+                self.store.write(step).await.unwrap();
+            }
+        }
+    }
+
+    /// Lets time pass, and everything happen at its moment.
+    async fn pass_until(&self, until: &str) {
+        let until_ms = ms(until);
+        loop {
+            let checks = self.store.read(|tx| queues::checks(tx, 1)).await.unwrap();
+            match checks.first() {
+                Some((due_ms, ..)) if *due_ms <= until_ms => self.wake_at((*due_ms).max(self.now_ms())).await,
+                Some(_) | None => return self.wake_at(until_ms).await,
+            }
+        }
+    }
+
+    async fn device(&self, id: &str, timezone: Option<&str>) {
+        let attributes = Attributes { timezone: timezone.map(str::to_owned), ..Attributes::default() };
+        let (app, id) = (self.app.clone(), id.to_owned());
+        let write = move |tx: &mut Tx<'_>| {
+            let mut device = devices::load_or_new(tx, &app, &id)?;
+            device.attributes = attributes;
+            devices::save(tx, &app, &device)
+        };
+        self.store.write(write).await.unwrap();
+    }
+
+    fn message(&self) -> Message {
+        let notification = Some(Notification { title: Some("到了".to_owned()), ..Notification::default() });
+        Message {
+            origin: Origin::Http,
+            content: Some(Content { notification, ..Content::default() }),
+            expires_at_ms: Some(self.now_ms() + RULES.ttl_ms),
+            audience: Audience { all: true, ..Audience::default() },
+            is_expanded: false,
+            ..Message::unknown(&self.app, messages::new_id(), self.now_ms())
+        }
+    }
+
+    async fn send(&self, message: Message) -> MessageId {
+        let id = message.id;
+        let send = move |tx: &mut Tx<'_>| {
+            let estimate = message.audience.estimate(tx, &message.app)?;
+            sending::begin(tx, &RULES, message, estimate)
+        };
+        self.store.write(send).await.unwrap();
+        self.work().await;
+        id
+    }
+
+    async fn schedule(&self, rhythm: Rhythm, count: Option<u64>) -> String {
+        let id = "s1".to_owned();
+        let mut schedule = Schedule {
+            id: id.clone(),
+            name: String::new(),
+            rhythm,
+            count,
+            state: State::Ended,
+            runs: 0,
+            recent: Vec::new(),
+            body: Value::Null,
+            message: self.message(),
+            created_at_ms: 0,
+            updated_at_ms: 0,
+        };
+        assert!(schedule.begin(self.now_ms()));
+        let app = self.app.clone();
+        self.store.write(move |tx| save(tx, &app, &schedule)).await.unwrap();
+        id
+    }
+
+    async fn change(&self, change: impl FnOnce(&mut Schedule, u64) + Send + 'static) {
+        let app = self.app.clone();
+        let write = move |tx: &mut Tx<'_>| {
+            let mut schedule = load(tx, &app, "s1")?.unwrap();
+            change(&mut schedule, tx.now_ms());
+            save(tx, &app, &schedule)
+        };
+        self.store.write(write).await.unwrap();
+    }
+
+    /// When each message was made, oldest first.
+    async fn made(&self) -> Vec<u64> {
+        let app = self.app.clone();
+        let mut all = self.store.read(move |tx| messages::list(tx, &app, None, 1000)).await.unwrap();
+        all.reverse();
+        all.iter().map(|message| message.accepted_at_ms).collect()
+    }
+
+    /// The devices that a message went to so far.
+    async fn reached(&self, id: MessageId) -> Vec<String> {
+        let app = self.app.clone();
+        let found = self.store.read(move |tx| deliveries::list(tx, &app, id, None, 1000)).await.unwrap();
+        found.into_iter().map(|(device, _)| device).collect()
+    }
+}
+
+fn daily(clock: Clock, missed: Missed) -> Rhythm {
+    Rhythm { when: When::Cron(Cron::parse("0 9 * * *").unwrap()), clock, from: None, until: None, missed }
+}
+
+fn berlin() -> Clock {
+    Clock::Of(Zone::find("Europe/Berlin").unwrap())
+}
+
+#[tokio::test]
+async fn every_moment_has_one_message_over_a_change_of_the_clock() {
+    let world = World::at("2026-03-27T12:00:00Z");
+    world.device("d1", None).await;
+    world.schedule(daily(berlin(), Missed::RunOnce), Some(3)).await;
+    world.pass_until("2026-04-05T00:00:00Z").await;
+    let wanted = ["2026-03-28T08:00:00Z", "2026-03-29T07:00:00Z", "2026-03-30T07:00:00Z"];
+    assert_eq!(world.made().await, wanted.map(ms));
+    let app = world.app.clone();
+    let schedule = world.store.read(move |tx| load(tx, &app, "s1")).await.unwrap().unwrap();
+    assert_eq!((schedule.state, schedule.runs, schedule.recent.len()), (State::Ended, 3, 3));
+}
+
+#[tokio::test]
+async fn moments_that_a_standstill_missed_are_made_up_for_once_or_left_out() {
+    for (missed, wanted) in [
+        (Missed::RunOnce, vec!["2026-09-04T20:00:00Z", "2026-09-05T07:00:00Z"]),
+        (Missed::Skip, vec!["2026-09-05T07:00:00Z"]),
+    ] {
+        let world = World::at("2026-09-01T12:00:00Z");
+        world.schedule(daily(berlin(), missed), None).await;
+        world.wake_at(ms("2026-09-04T20:00:00Z")).await;
+        world.pass_until("2026-09-05T12:00:00Z").await;
+        let wanted: Vec<u64> = wanted.into_iter().map(ms).collect();
+        assert_eq!(world.made().await, wanted, "{missed:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_same_moment_looked_at_twice_has_one_message() {
+    let world = World::at("2026-09-01T00:00:00Z");
+    world.schedule(daily(berlin(), Missed::RunOnce), None).await;
+    let due_ms = ms("2026-09-01T07:00:00Z");
+    world.clock.store(due_ms, Ordering::SeqCst);
+    let before = {
+        let app = world.app.clone();
+        world.store.read(move |tx| load(tx, &app, "s1")).await.unwrap().unwrap()
+    };
+    for _ in 0..3 {
+        // Even if its record were as before: the moment has its message.
+        let (app, before) = (world.app.clone(), before.clone());
+        let again = move |tx: &mut Tx<'_>| {
+            save(tx, &app, &before)?;
+            look(tx, &RULES, &app, "s1", due_ms)
+        };
+        world.store.write(again).await.unwrap();
+    }
+    assert_eq!(world.made().await, [due_ms]);
+}
+
+#[tokio::test]
+async fn a_schedule_that_rests_sends_nothing_and_makes_up_for_nothing() {
+    let world = World::at("2026-09-01T00:00:00Z");
+    world.schedule(daily(berlin(), Missed::RunOnce), None).await;
+    world.pass_until("2026-09-01T06:59:59Z").await;
+    world.change(|schedule, now_ms| schedule.pause(true, now_ms)).await;
+    world.pass_until("2026-09-03T12:00:00Z").await;
+    assert_eq!(world.made().await, Vec::<u64>::new());
+    world.change(|schedule, now_ms| schedule.pause(false, now_ms)).await;
+    world.pass_until("2026-09-04T12:00:00Z").await;
+    assert_eq!(world.made().await, [ms("2026-09-04T07:00:00Z")]);
+}
+
+#[tokio::test]
+async fn a_message_comes_to_each_device_when_its_own_clock_shows_the_time() {
+    let world = World::at("2026-08-31T00:00:00Z");
+    for (id, zone) in [
+        ("shanghai", Some("Asia/Shanghai")),
+        ("berlin", Some("Europe/Berlin")),
+        ("york", Some("America/New_York")),
+        ("somewhere", None),
+    ] {
+        world.device(id, zone).await;
+    }
+    let local = Local {
+        time: parse_local("2026-09-01T09:00:00").unwrap(),
+        otherwise: Zone::UTC,
+        missed: Missed::RunOnce,
+    };
+    let message = Message {
+        audience: Audience {
+            all: true,
+            devices: vec!["berlin".to_owned(), "stranger".to_owned()],
+            ..Audience::default()
+        },
+        start: Some(Start::Local(local)),
+        expires_at_ms: Some(ms("2026-09-03T00:00:00Z")),
+        ..world.message()
+    };
+    let id = world.send(message).await;
+    for (until, wanted) in [
+        ("2026-09-01T00:59:59Z", &[][..]),
+        ("2026-09-01T01:00:00Z", &["shanghai"]),
+        ("2026-09-01T06:59:59Z", &["shanghai"]),
+        ("2026-09-01T07:00:00Z", &["berlin", "shanghai"]),
+        ("2026-09-01T09:00:00Z", &["berlin", "shanghai", "somewhere", "stranger"]),
+        ("2026-09-01T13:00:00Z", &["berlin", "shanghai", "somewhere", "stranger", "york"]),
+    ] {
+        world.pass_until(until).await;
+        assert_eq!(world.reached(id).await, wanted, "{until}");
+    }
+    let app = world.app.clone();
+    world.pass_until("2026-09-01T20:00:00Z").await;
+    let load = |app: AppId| world.store.read(move |tx| messages::load(tx, &app, id));
+    assert!(
+        !load(app.clone()).await.unwrap().unwrap().is_expanded,
+        "there are clocks that do not show nine yet"
+    );
+    world.pass_until("2026-09-02T00:00:00Z").await;
+    assert!(load(app).await.unwrap().unwrap().is_expanded);
+}
+
+#[tokio::test]
+async fn whoever_travels_towards_the_sun_meanwhile_is_not_passed_over() {
+    let world = World::at("2026-08-31T00:00:00Z");
+    world.device("d1", Some("America/New_York")).await;
+    let local = Local {
+        time: parse_local("2026-09-01T09:00:00").unwrap(),
+        otherwise: Zone::UTC,
+        missed: Missed::RunOnce,
+    };
+    let message = Message {
+        start: Some(Start::Local(local)),
+        expires_at_ms: Some(ms("2026-09-03T00:00:00Z")),
+        ..world.message()
+    };
+    let id = world.send(message).await;
+    world.pass_until("2026-09-01T10:00:00Z").await;
+    world.device("d1", Some("Europe/London")).await; // where nine is over
+    world.pass_until("2026-09-02T00:00:00Z").await;
+    assert_eq!(world.reached(id).await, ["d1"]);
+}
+
+#[tokio::test]
+async fn a_message_that_waits_is_taken_back_before_anything_left() {
+    let world = World::at("2026-09-01T00:00:00Z");
+    world.device("d1", None).await;
+    let start = Some(Start::At(ms("2026-09-01T09:00:00Z")));
+    let id = world.send(Message { start, ..world.message() }).await;
+    let app = world.app.clone();
+    let recall = move |tx: &mut Tx<'_>| {
+        let mut message = messages::load(tx, &app, id)?.unwrap();
+        message.recalled_at_ms = Some(tx.now_ms());
+        messages::save(tx, &message)?;
+        chores::end_message(tx, &app, id)
+    };
+    world.store.write(recall).await.unwrap();
+    world.pass_until("2026-09-01T10:00:00Z").await;
+    assert_eq!(world.reached(id).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_paced_message_finds_its_devices_no_faster_and_goes_on_after_a_standstill() {
+    let world = World::at("2026-09-01T00:00:00Z");
+    for n in 0..20 {
+        world.device(&format!("d{n:02}"), None).await;
+    }
+    let began_ms = world.now_ms();
+    let speed = Speed { rate_per_s: Some(4), spread_minutes: None };
+    let id = world.send(Message { speed, ..world.message() }).await;
+    for (second, wanted) in [(0, 1), (1, 5), (2, 9)] {
+        let until = Zone::UTC.local(began_ms + second * 1000);
+        world.pass_until(&format!("{until}Z")).await;
+        assert_eq!(world.reached(id).await.len(), wanted, "after {second} s");
+    }
+    world.wake_at(began_ms + HOUR_MS).await;
+    let after_a_rest = world.reached(id).await.len();
+    assert!((10..=14).contains(&after_a_rest), "{after_a_rest}: an hour is not made up for");
+    world.pass_until("2026-09-01T02:00:00Z").await;
+    assert_eq!(world.reached(id).await.len(), 20);
+}
+
+#[tokio::test]
+async fn an_audience_is_spread_over_its_minutes() {
+    let world = World::at("2026-09-01T00:00:00Z");
+    for n in 0..12 {
+        world.device(&format!("d{n:02}"), None).await;
+    }
+    let speed = Speed { rate_per_s: None, spread_minutes: Some(60) };
+    let id = world.send(Message { speed, ..world.message() }).await;
+    for (until, wanted) in
+        [("2026-09-01T00:00:01Z", 1), ("2026-09-01T00:30:01Z", 7), ("2026-09-01T00:59:59Z", 12)]
+    {
+        world.pass_until(until).await;
+        assert_eq!(world.reached(id).await.len(), wanted, "{until}");
+    }
+}
+
+#[test]
+fn a_moment_has_one_id_and_no_other_moment_has_it() {
+    let app = AppId::default();
+    let at = |text: &str| {
+        let local = parse_local(text).unwrap();
+        Moment { local, at_ms: Zone::UTC.moment_ms(local) }
+    };
+    let id = moment_id(&app, "s", at("2026-09-01T09:00:00"));
+    assert_eq!(id, moment_id(&app, "s", at("2026-09-01T09:00:00")));
+    for (schedule, text) in [("s", "2026-09-01T09:01:00"), ("t", "2026-09-01T09:00:00")] {
+        assert_ne!(id, moment_id(&app, schedule, at(text)), "{schedule} {text}");
+    }
+    let uuid = uuid::Uuid::from_bytes(id.0);
+    assert_eq!(uuid.get_version_num(), 7);
+    assert!(id < moment_id(&app, "s", at("2026-09-01T09:01:00")), "later moments come later in lists");
+}
+
+#[test]
+fn a_moment_on_readers_walls_is_missed_only_when_it_is_over_everywhere() {
+    let at_ms = 1_800_000_000_000;
+    let skip = |now_ms| is_worth_it(Missed::Skip, &Start::At(at_ms), now_ms);
+    assert!(skip(at_ms) && skip(at_ms + LATE_MAX_MS) && !skip(at_ms + LATE_MAX_MS + 1));
+    assert!(is_worth_it(Missed::RunOnce, &Start::At(at_ms), at_ms * 2));
+}
