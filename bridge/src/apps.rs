@@ -87,7 +87,10 @@ struct KeyRecord {
 
 impl KeyRecord {
     fn caller(&self, id: &str) -> Caller {
-        Caller { key_id: id.to_owned(), app: self.app.clone(), scopes: self.scopes.clone() }
+        let app = self.app.as_deref().map(AppId::parse);
+        // A key of an app whose name cannot be read must not become one of every app.
+        let scopes = if matches!(app, Some(Err(_))) { BTreeSet::new() } else { self.scopes.clone() };
+        Caller { key_id: id.to_owned(), app: app.and_then(Result::ok), scopes }
     }
 }
 
@@ -97,25 +100,30 @@ pub struct Caller {
     /// The public half of the key.
     pub key_id: String,
     /// `None`: every app.
-    app: Option<String>,
+    app: Option<AppId>,
     scopes: BTreeSet<Access>,
 }
 
 impl Caller {
     /// Whether the key opens this app for this.
     pub fn may(&self, app: &AppId, access: Access) -> bool {
-        let is_own = self.app.as_deref().is_none_or(|own| own == app.as_str());
+        let is_own = self.app.as_ref().is_none_or(|own| own == app);
         is_own && (self.scopes.contains(&access) || self.scopes.contains(&Access::Admin))
     }
 
     /// The app that the key is of; `None` for the operator's, which opens all.
     pub fn app(&self) -> Option<AppId> {
-        self.app.as_deref().and_then(|app| AppId::parse(app).ok())
+        self.app.clone()
     }
 
     /// Whether the key opens this app for anything.
     pub fn opens(&self, app: &AppId) -> bool {
         [Access::Send, Access::Read, Access::Admin].into_iter().any(|access| self.may(app, access))
+    }
+
+    /// Whether the key was made for this, in its app or in all.
+    pub fn has(&self, access: Access) -> bool {
+        self.scopes.contains(&access) || self.scopes.contains(&Access::Admin)
     }
 
     /// A caller that nobody verified.

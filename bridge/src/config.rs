@@ -30,6 +30,8 @@ pub struct Config {
     pub broker_silence_s: u64,
     /// How long messages and their deliveries are kept after their end, in seconds; at most a year.
     pub retention_s: u64,
+    /// How long records of the audit log are kept, in seconds; a day to ten years.
+    pub audit_retention_s: u64,
     /// How long the answer to an `Idempotency-Key` is replayed, in seconds; at most 30 days.
     pub idempotency_s: u64,
     /// Attempts for one push; absent: the vendor's usual.
@@ -76,6 +78,7 @@ impl Default for Config {
             ttl_s: DAY_S,
             broker_silence_s: 30,
             retention_s: 7 * DAY_S,
+            audit_retention_s: 366 * DAY_S,
             idempotency_s: DAY_S,
             attempts_max: None,
             calls_at_once: 64,
@@ -115,6 +118,11 @@ impl Config {
             ("ttl_s", (1..=TTL_MAX_S).contains(&self.ttl_s), "1 to 2419200 (28 days)"),
             ("broker_silence_s", (1..=3_600).contains(&self.broker_silence_s), "1 to 3600"),
             ("retention_s", self.retention_s <= 366 * DAY_S, "at most 31622400 (a year)"),
+            (
+                "audit_retention_s",
+                (DAY_S..=3_660 * DAY_S).contains(&self.audit_retention_s),
+                "86400 to 316224000 (a day to ten years)",
+            ),
             ("idempotency_s", (1..=30 * DAY_S).contains(&self.idempotency_s), "1 to 2592000 (30 days)"),
             ("attempts_max", self.attempts_max.is_none_or(|n| (1..=100).contains(&n)), "1 to 100"),
             ("calls_at_once", (1..=1_000).contains(&self.calls_at_once), "1 to 1000"),

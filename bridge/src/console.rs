@@ -21,10 +21,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{any, get, post};
 
+use crate::audit::request::watch;
 use crate::config::Config;
 use crate::shared::Shared;
 use attempts::Attempts;
@@ -99,6 +100,11 @@ pub(crate) fn mount(api: Router, shared: &Arc<Shared>, config: &Config) -> Route
         .route(&of("/vendors/{vendor}"), get(pages::vendors::show).post(pages::vendors::set))
         .route(&of("/vendors/{vendor}/test"), post(pages::vendors::test))
         .route(&of("/vendors/{vendor}/remove"), post(pages::vendors::remove))
+        .route(&of("/statistics"), get(pages::statistics::show))
+        .route(&of("/events"), get(pages::events::list))
+        .route(&of("/audit"), get(pages::audit::of_app))
+        .route("/console/audit", get(pages::audit::of_all))
+        .route("/console/audit.ndjson", get(pages::audit::export))
         .route(&of("/dead-tokens"), get(pages::dead_tokens::list))
         .route(&of("/dead-tokens.csv"), get(pages::dead_tokens::csv))
         .route(&of("/keys"), get(pages::keys::list).post(pages::keys::create))
@@ -112,6 +118,7 @@ pub(crate) fn mount(api: Router, shared: &Arc<Shared>, config: &Config) -> Route
         .route("/console/broker/topics", get(pages::topics::receivers).post(pages::topics::publish))
         .route("/console/{*rest}", any(pages::not_found))
         .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .layer(from_fn_with_state(Arc::clone(shared), watch))
         .layer(from_fn(protect))
         .with_state(console)
         .fallback_service(api)

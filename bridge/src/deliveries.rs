@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use reveille_proto::bridge::Strategy;
 pub use reveille_proto::delivery::DeliveryState as State;
+use reveille_proto::delivery::ReasonFamily;
 use reveille_proto::ids::{AppId, MessageId};
 use serde::{Deserialize, Serialize};
 
@@ -125,6 +126,9 @@ pub struct Delivery {
     /// Device tokens that refused it, by vendor and fingerprint.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<(VendorName, u64)>,
+    /// Why the last device token refused it.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "family_text")]
+    pub(crate) family: Option<ReasonFamily>,
     /// The vendor's own name for the push, where its receipts say nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor_id: Option<String>,
@@ -212,7 +216,8 @@ impl Funnel {
         }
     }
 
-    fn add(&mut self, bucket: Bucket) {
+    /// Counts a delivery that begins in this part.
+    pub(crate) fn add(&mut self, bucket: Bucket) {
         self.targeted += 1;
         *self.bucket(bucket) += 1;
         self.check();
@@ -319,6 +324,7 @@ impl Delivery {
             credential: CredentialName::default(),
             is_alone: false,
             refused: Vec::new(),
+            family: None,
             vendor_id: None,
             timeline: Vec::new(),
             left_out: 0,
@@ -384,6 +390,20 @@ impl Delivery {
             }
         }
         self.bucket = Bucket::of(self.state);
+    }
+}
+
+/// Writes a family under its name.
+mod family_text {
+    use reveille_proto::delivery::ReasonFamily;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(family: &Option<ReasonFamily>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(family.map_or("", ReasonFamily::name))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ReasonFamily>, D::Error> {
+        Ok(ReasonFamily::from_name(&String::deserialize(from)?))
     }
 }
 

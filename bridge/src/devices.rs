@@ -6,8 +6,10 @@ use reveille_proto::bridge::presence::Kind;
 use reveille_proto::bridge::{self as wire};
 use reveille_proto::ids::{AppId, Epoch};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::audience::expression::Field;
+use crate::events::{self, News};
 use crate::index::{Change, DeviceNumber, Label};
 use crate::policies::book;
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
@@ -366,6 +368,12 @@ pub(crate) fn note_presence(tx: &mut Tx<'_>, app: &AppId, fact: wire::Presence) 
         book::learn(tx, app, &device, &known, &new)?;
     }
     tx.save(Space::Devices, key, &new)?;
+    if tx.wants_devices() {
+        let name = if new.online { events::DEVICE_ONLINE } else { events::DEVICE_OFFLINE };
+        let data = json!({"device": device, "epoch": new.epoch, "since_ms": new.since_ms});
+        let news = News::new(app, name, &device, tx.now_ms(), data);
+        tx.touched().events.push(news);
+    }
     if let Some(number) = number_of(tx, app, &device)? {
         let presence = ended(tx, new)?;
         tx.touched().index.push(Change::Presence { app: app.clone(), number, presence });

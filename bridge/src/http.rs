@@ -4,6 +4,7 @@ mod aliases;
 mod apns_channels;
 mod apps;
 mod audiences;
+mod audit;
 mod body;
 mod compat;
 mod credentials;
@@ -11,6 +12,7 @@ mod dead_tokens;
 mod deliveries;
 mod devices;
 mod etag;
+mod events;
 mod guard;
 mod long_operations;
 mod messages;
@@ -22,6 +24,7 @@ pub mod problem;
 mod receipts;
 mod schedules;
 mod segments;
+mod stats;
 mod tags;
 mod templates;
 mod webhooks;
@@ -41,9 +44,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::audit::request::watch;
 use crate::config::Config;
 use crate::console::Peer;
 use crate::shared::Shared;
+pub(crate) use audit::file as audit_file;
 pub(crate) use messages::state as message_state;
 use problem::{Errno, Problem};
 
@@ -67,6 +72,7 @@ fn router(shared: &Api, config: &Config, operations: Option<Router>) -> Router {
         .route("/v1/openapi.json", get(move || async move { openapi::answer(&text) }))
         .method_not_allowed_fallback(|| async { Problem::new(Errno::MethodNotAllowed) })
         .fallback(|| async { Problem::new(Errno::PathUnknown) })
+        .layer(from_fn_with_state(Arc::clone(shared), watch))
         .layer(DefaultBodyLimit::max(config.body_bytes_max))
         .layer(from_fn_with_state((Arc::clone(shared), timeout), watch_over))
         .with_state(Arc::clone(shared));

@@ -127,6 +127,12 @@ pub(crate) fn expand_from(
     }
 }
 
+/// Whether a message's deliveries are being removed.
+pub(crate) fn is_being_forgotten(tx: &Tx<'_>, app: &AppId, message: MessageId) -> Result<bool, StoreError> {
+    let job = tx.load::<Job>(Space::Queues, &keys::job(app, message))?;
+    Ok(job.is_some_and(|job| job.task == Task::Forget))
+}
+
 /// The jobs after a key.
 pub(crate) fn list(tx: &Tx<'_>, limit: usize) -> Result<Vec<Job>, StoreError> {
     let found = tx.scan(Space::Queues, &keys::jobs(), None, Order::Forward, limit)?;

@@ -12,6 +12,7 @@
 
 pub mod apps;
 pub mod audience;
+mod audit;
 mod beside;
 mod breaker;
 mod chores;
@@ -21,9 +22,11 @@ mod console;
 mod credentials;
 pub mod deliveries;
 pub mod devices;
+mod events;
 mod expiry;
 mod facts;
 mod feed;
+mod funnels;
 pub mod http;
 pub mod index;
 mod jobs;
@@ -50,6 +53,7 @@ mod sending;
 mod server;
 mod shared;
 pub mod starts;
+mod statistics;
 pub mod store;
 pub mod templates;
 mod token_feed;

@@ -41,6 +41,8 @@ pub(crate) struct Metrics {
     feeds: Counters,
     /// Attempts at webhooks by what became of them.
     webhooks: Counters,
+    /// Funnels that were counted anew, by what was found.
+    funnels: Counters,
     /// HTTP answers by status.
     answers: Counters,
     /// Packets that the broker refused.
@@ -58,7 +60,7 @@ fn seconds() -> Histogram {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("reveille_bridge");
-        let (facts, ignored, pushes, unknown, receipts, feeds, webhooks, answers, refused) =
+        let (facts, ignored, pushes, unknown, receipts, feeds, webhooks, funnels, answers, refused) =
             Default::default();
         let push_seconds = Family::new_with_constructor(seconds as fn() -> Histogram);
         let breakers_open = Family::<Labels, Gauge>::default();
@@ -86,12 +88,14 @@ impl Default for Metrics {
                 &feeds,
             ),
             ("webhook_attempts", "Calls of webhooks, by what became of the event", &webhooks),
+            ("funnel_checks", "Funnels that were counted anew, by what was found", &funnels),
             ("http_answers", "HTTP answers by status", &answers),
             ("broker_refusals", "Packets that the broker refused, by reason", &refused),
         ] {
             let counters: &Counters = counters;
             registry.register(name, help, counters.clone());
         }
+        funnels.get_or_create(&label("found", "wrong")).inc_by(0); // an alarm needs it before it happens
         registry.register("push_seconds", "From the call of a vendor to its answer", push_seconds.clone());
         registry.register(
             "feed_connected",
@@ -112,6 +116,7 @@ impl Default for Metrics {
             receipts,
             feeds,
             webhooks,
+            funnels,
             answers,
             refused,
             feed_connected,
@@ -200,6 +205,11 @@ impl Metrics {
     /// Counts an attempt at a webhook.
     pub fn webhook(&self, result: &str) {
         self.webhooks.get_or_create(&label("result", result)).inc();
+    }
+
+    /// Counts a look at a funnel.
+    pub fn funnel(&self, found: &str) {
+        self.funnels.get_or_create(&label("found", found)).inc();
     }
 
     /// Counts a vendor's verdict on one push.

@@ -254,6 +254,17 @@ impl Facts {
 }
 
 impl Push {
+    /// Where it waits, or was handed to.
+    pub fn vendor(self) -> Option<VendorName> {
+        match self {
+            Self::Queued(vendor)
+            | Self::Submitted(vendor)
+            | Self::Accepted(vendor)
+            | Self::Delivered(vendor) => Some(vendor),
+            Self::None | Self::Lost | Self::Withheld => None,
+        }
+    }
+
     fn after(self, event: Event) -> Self {
         match (self, event) {
             (Self::None, Event::PushQueued(vendor)) => Self::Queued(vendor),

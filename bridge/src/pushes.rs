@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use reveille_proto::delivery::ReasonFamily;
 use reveille_proto::ids::MessageId;
 
 use crate::credentials::{self, Days};
@@ -171,6 +172,7 @@ impl Turn<'_> {
             }
             Some(_) if has_credential => {}
             found => {
+                case.delivery.family = Some(ReasonFamily::Credential);
                 give_up_token(tx, case, vendor, Some(&token), &no_credential(vendor, &token.home, found));
                 self.refused += 1;
                 return Ok(None);
@@ -345,6 +347,7 @@ fn finish_one(
         }
         Next::GiveUp(why) => {
             counts.refused += 1;
+            case.delivery.family = verdict.family();
             give_up(tx, &mut case, vendor, called, why, &words);
         }
     }

@@ -3,6 +3,7 @@
 //! A receipt may come twice, late, before the answer that it is about, or for a device that has moved; each changes
 //! only what it is about, and a repeated one changes nothing.
 
+use reveille_proto::delivery::ReasonFamily;
 use reveille_proto::ids::{AppId, MessageId};
 
 use crate::deliveries::{Case, Delivery, News, Reaction, funnel, save_funnel};
@@ -120,6 +121,12 @@ fn tell(
         Told::TokenDead(reason) | Told::NotShown(reason) => {
             if case.delivery.facts.push == Push::Accepted(vendor) {
                 let words = format!("{vendor} tells later: {reason}");
+                case.delivery.family = Some(match receipt.told {
+                    Told::TokenDead(_) => ReasonFamily::TokenInvalid,
+                    Told::NotShown(_) | Told::Delivered | Told::Clicked | Told::Noted(_) => {
+                        ReasonFamily::PermissionOff
+                    }
+                });
                 case.tell(now_ms, News::of(vendor, Event::Undelivered, words));
             }
             case.settle(tx)

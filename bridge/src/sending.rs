@@ -13,7 +13,7 @@ use crate::store::{StoreError, Tx};
 /// Audiences of up to so many devices are expanded before the answer; larger ones by a job after it.
 const EXPANDED_AT_ONCE: u64 = 100;
 /// A message for more devices than this waits behind smaller ones.
-const BULK_OVER: u64 = 100;
+pub(crate) const BULK_OVER: u64 = 100;
 
 /// Writes a new message, for an audience of about so many devices, and begins it or lets it wait. The name of its state.
 pub(crate) fn begin(

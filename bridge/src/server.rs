@@ -20,7 +20,7 @@ use crate::sender::{Sender, SenderOptions};
 use crate::shared::{Beside, Shared};
 use crate::store::{OpenError, Store, StoreError};
 use crate::webhooks::postman;
-use crate::{chores, expiry, http, removal, token_feed, worker};
+use crate::{audit, chores, expiry, funnels, http, removal, statistics, token_feed, worker};
 
 /// How long vendor calls and requests under way may take when the bridge stops. Calls end sooner by their own
 /// deadline.
@@ -88,6 +88,7 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
         broker: operations.clone(),
         is_broker_ready,
         webhook_hosts: config.webhook_hosts.clone(),
+        audit_retention_ms: config.audit_retention_s * 1000,
         calls_at_once: config.calls_at_once,
     });
     let (stop, stopped) = watch::channel(false);
@@ -98,6 +99,9 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
     others.spawn(history::run(Arc::clone(&shared), operations.clone()));
     others.spawn(feed::run(Arc::clone(&shared), feed_options(&config)));
     others.spawn(expiry::run(Arc::clone(&shared)));
+    others.spawn(statistics::run(Arc::clone(&shared)));
+    others.spawn(audit::run(Arc::clone(&shared)));
+    others.spawn(funnels::run(Arc::clone(&shared)));
     let feed_interval = Duration::from_secs(config.invalid_feed_s);
     let gentle = vec![
         tokio::spawn(token_feed::run(Arc::clone(&shared), feed_interval, stopped.clone())),
@@ -144,6 +148,7 @@ impl Bridge {
     /// Stops: takes no more requests, finishes those and the vendor calls under way, closes the store.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
+        self.shared.store.events().close();
         for task in &mut self.gentle {
             if tokio::time::timeout(STOP_TIMEOUT, &mut *task).await.is_err() {
                 task.abort();

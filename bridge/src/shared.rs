@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     pub is_broker_ready: Option<IsReady>,
     /// Hosts of webhooks that may be of the inner network.
     pub webhook_hosts: Vec<String>,
+    /// How long records of the audit log are kept, in milliseconds.
+    pub audit_retention_ms: u64,
     /// Calls of one app to one vendor at once.
     pub calls_at_once: usize,
 }

@@ -22,6 +22,8 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use tx::{Order, Pair, Tx, decode};
 pub(crate) use writer::{Wakes, write_at_open};
 
+use crate::audit;
+use crate::events::Events;
 use crate::index::{self, Index};
 use crate::sender::Clock;
 use crate::sender::tasks::lock;
@@ -51,15 +53,21 @@ pub(crate) enum Space {
     Messages,
     /// Work: what waits for the broker, for vendors, for a moment.
     Queues,
+    /// Time series. An older release does not know of them, and loses nothing that it knows.
+    Statistics,
+    /// Who changed what.
+    Audit,
 }
 
 impl Space {
     /// With the names on disk.
-    pub const ALL: [(Self, &'static str); 4] = [
+    pub const ALL: [(Self, &'static str); 6] = [
         (Self::Apps, "apps"),
         (Self::Devices, "devices"),
         (Self::Messages, "messages"),
         (Self::Queues, "queues"),
+        (Self::Statistics, "statistics"),
+        (Self::Audit, "audit"),
     ];
 }
 
@@ -121,24 +129,32 @@ pub enum OpenError {
 /// The engine and its keyspaces.
 pub(crate) struct Engine {
     db: Database,
-    spaces: [Keyspace; 4],
+    spaces: [Keyspace; 6],
     vault: Vault,
     index: Index,
+    events: Arc<Events>,
 }
 
 impl Engine {
+    /// What happens, told live.
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
     /// Which devices belong to which set.
     pub fn index(&self) -> &Index {
         &self.index
     }
 
     fn space(&self, space: Space) -> &Keyspace {
-        let [apps, devices, messages, queues] = &self.spaces;
+        let [apps, devices, messages, queues, statistics, audit] = &self.spaces;
         match space {
             Space::Apps => apps,
             Space::Devices => devices,
             Space::Messages => messages,
             Space::Queues => queues,
+            Space::Statistics => statistics,
+            Space::Audit => audit,
         }
     }
 }
@@ -212,6 +228,14 @@ impl Store {
         E: From<StoreError> + Send + 'static,
     {
         let (done, result) = oneshot::channel();
+        let open = audit::request::open();
+        let work = move |tx: &mut Tx<'_>| {
+            let made = work(tx)?;
+            if let Some(open) = open {
+                open.write(tx)?;
+            }
+            Ok(made)
+        };
         let job: Job = Box::new(move |round| round.run(work, done));
         let _ = self.jobs.send(job).await; // a closed store drops `done`, which the future reports
         Commit(result)
@@ -242,6 +266,11 @@ impl Store {
         tokio::task::spawn_blocking(move || work(&Tx::reading(&engine, (clock)())))
             .await
             .unwrap_or_else(|_| Err(StoreError::Closed.into()))
+    }
+
+    /// What happens, told live.
+    pub fn events(&self) -> &Arc<Events> {
+        self.engine.events()
     }
 
     /// What becomes due when something was written.
@@ -342,9 +371,9 @@ fn open_engine(path: &Path, vault: Vault) -> Result<Engine, OpenError> {
         .open()
         .map_err(failed)?;
     let open = |name: &str| db.keyspace(name, KeyspaceCreateOptions::default).map_err(failed);
-    let [(_, apps), (_, devices), (_, messages), (_, queues)] = Space::ALL;
-    let spaces = [open(apps)?, open(devices)?, open(messages)?, open(queues)?];
-    Ok(Engine { db, spaces, vault, index: Index::default() })
+    let [apps, devices, messages, queues, statistics, audit] = Space::ALL.map(|(_, name)| open(name));
+    let spaces = [apps?, devices?, messages?, queues?, statistics?, audit?];
+    Ok(Engine { db, spaces, vault, index: Index::default(), events: Arc::default() })
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use reveille_proto::delivery::ReasonFamily;
 use reveille_proto::ids::{AppId, MessageId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -373,6 +374,9 @@ pub enum Verdict {
     },
 }
 
+/// What vendors say of a push that is larger than they take, in lower case.
+const TOO_LONG_WORDS: [&str; 6] = ["toolarge", "too large", "toolong", "too long", "too big", "size limit"];
+
 /// Longest reason that a verdict carries, in bytes.
 pub const REASON_MAX: usize = 200;
 
@@ -422,6 +426,28 @@ impl Verdict {
             | Self::PayloadRejected { reason }
             | Self::Filtered { reason }
             | Self::ConfigError { reason } => reason,
+        }
+    }
+
+    /// The family of the reason; `None` for `Accepted`.
+    pub fn family(&self) -> Option<ReasonFamily> {
+        match self {
+            Self::Accepted { .. } => None,
+            Self::TokenDead { .. } | Self::TokenMismatch { .. } => Some(ReasonFamily::TokenInvalid),
+            Self::LoginExpired | Self::ConfigError { .. } => Some(ReasonFamily::Credential),
+            Self::Throttled { scope: Scope::Day, .. } => Some(ReasonFamily::QuotaVendor),
+            Self::Throttled { scope: Scope::Token | Scope::App | Scope::Connection, .. } => {
+                Some(ReasonFamily::RateVendor)
+            }
+            Self::NewConnection { .. } | Self::Retry { .. } | Self::SendAlone { .. } => {
+                Some(ReasonFamily::VendorUnavailable)
+            }
+            Self::PayloadRejected { reason } => {
+                let reason = reason.to_ascii_lowercase();
+                let is_too_long = TOO_LONG_WORDS.iter().any(|words| reason.contains(words));
+                Some(if is_too_long { ReasonFamily::TooLong } else { ReasonFamily::BadPayload })
+            }
+            Self::Filtered { .. } => Some(ReasonFamily::PermissionOff),
         }
     }
 }

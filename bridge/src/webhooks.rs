@@ -18,6 +18,7 @@ use reveille_proto::ids::AppId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::events::{self, News};
 use crate::messages::new_id;
 use crate::retry::{Next, RetryPolicy, next_attempt};
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
@@ -35,7 +36,7 @@ pub const ATTEMPTS_MAX: u64 = 1_000;
 const PURGE_CHUNK: usize = 1_000;
 
 /// Names of events besides those of deliveries, which are `delivery.` and a state.
-const NAMES: [&str; 5] =
+pub(crate) const NAMES: [&str; 5] =
     [TOKEN_INVALID, CREDENTIAL_EXPIRING, MESSAGE_SENDING, MESSAGE_DONE, MESSAGE_RECALLED];
 /// A vendor called a device token dead.
 pub(crate) const TOKEN_INVALID: &str = "token.invalid";
@@ -67,6 +68,19 @@ pub struct Pattern(String);
 pub struct UnknownEvent;
 
 impl Pattern {
+    /// A text that is, or matches, one of these names.
+    ///
+    /// # Errors
+    /// [`UnknownEvent`] for any other.
+    pub(crate) fn of<'n>(text: &str, mut names: impl Iterator<Item = &'n str>) -> Result<Self, UnknownEvent> {
+        let is_whole = match text.strip_suffix('*') {
+            Some(beginning) => beginning.is_empty() || beginning.ends_with('.'),
+            None => true,
+        };
+        let pattern = Self(text.to_owned());
+        if is_whole && names.any(|name| pattern.fits(name)) { Ok(pattern) } else { Err(UnknownEvent) }
+    }
+
     /// Whether an event of this name is wanted.
     pub fn fits(&self, name: &str) -> bool {
         match self.0.strip_suffix('*') {
@@ -80,14 +94,8 @@ impl TryFrom<String> for Pattern {
     type Error = UnknownEvent;
 
     fn try_from(text: String) -> Result<Self, UnknownEvent> {
-        let is_whole = match text.strip_suffix('*') {
-            Some(beginning) => beginning.is_empty() || beginning.ends_with('.'),
-            None => true,
-        };
-        let pattern = Self(text);
-        let fits_one = NAMES.into_iter().any(|name| pattern.fits(name))
-            || DeliveryState::ALL.iter().any(|state| pattern.fits(&delivery_name(*state)));
-        if is_whole && fits_one { Ok(pattern) } else { Err(UnknownEvent) }
+        let of_deliveries: Vec<_> = DeliveryState::ALL.iter().map(|state| delivery_name(*state)).collect();
+        Self::of(&text, NAMES.into_iter().chain(of_deliveries.iter().map(String::as_str)))
     }
 }
 
@@ -262,7 +270,7 @@ pub(crate) fn hooks_with_records(tx: &Tx<'_>) -> Result<Vec<Hook>, StoreError> {
     Ok(found)
 }
 
-/// Tells an app's webhooks what happened, when this transaction is durable. `about` is whom it is about: a device, or
+/// Tells an app's webhooks and whoever reads events live what happened, when this transaction is durable. `about` is whom it is about: a device, or
 /// where there is none a message or a vendor; events about the same are told in order.
 ///
 /// # Errors
@@ -276,7 +284,8 @@ pub(crate) fn emit(
 ) -> Result<(), StoreError> {
     let mut wanted = listed(tx, app)?;
     wanted.retain(|hook| hook.events.iter().any(|pattern| pattern.fits(name)));
-    if wanted.is_empty() {
+    let is_live = events::is_live(name);
+    if wanted.is_empty() && !is_live {
         return Ok(());
     }
     let letter = Letter {
@@ -290,6 +299,11 @@ pub(crate) fn emit(
         due_ms: 0,
         reason: String::new(),
     };
+    if is_live {
+        let (id, name, about, data) =
+            (letter.id.clone(), letter.name.clone(), letter.about.clone(), letter.data.clone());
+        tx.touched().events.push(News { id, app: app.clone(), name, about, at_ms: letter.at_ms, data });
+    }
     for hook in wanted {
         enqueue(tx, &(app.clone(), hook.id), &letter)?;
     }

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reveille_proto::ids::{AppId, MessageId};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::breaker::{Allowed, Breaker};
 use crate::credentials;
+use crate::events::{self, News};
 use crate::lane::{CredentialName, Lane};
 use crate::limiter::{Bucket, Rates, counts_requests};
 use crate::pushes::{self, Answered, Called};
@@ -131,6 +133,7 @@ impl Worker {
         let Some(is_failure) = end.is_failure else { return };
         if state.breaker.note(is_failure, now_ms) {
             self.shared.metrics.breaker(&lane, state.breaker.is_open());
+            self.shared.store.events().publish(health(&lane, state.breaker.is_open(), now_ms));
             if state.breaker.is_open() {
                 tracing::warn!(%lane, "a vendor fails again and again: pushes wait while it is probed");
             } else {
@@ -229,6 +232,12 @@ impl Worker {
             (lane, keys, end)
         });
     }
+}
+
+fn health(lane: &Lane, is_failing: bool, now_ms: u64) -> News {
+    let name = if is_failing { events::VENDOR_FAILING } else { events::VENDOR_WORKING };
+    let data = json!({"vendor": lane.vendor, "credential": lane.credential, "class": lane.class});
+    News::new(&lane.app, name, lane.vendor.as_str(), now_ms, data)
 }
 
 fn key_of(waiting: &Waiting) -> PushKey {

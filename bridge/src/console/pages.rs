@@ -2,10 +2,12 @@
 
 pub(super) mod apps;
 pub(super) mod audiences;
+pub(super) mod audit;
 pub(super) mod broker;
 pub(super) mod compose;
 pub(super) mod dead_tokens;
 pub(super) mod devices;
+pub(super) mod events;
 pub(super) mod keys;
 pub(super) mod login;
 pub(super) mod messages;
@@ -13,6 +15,7 @@ pub(super) mod overview;
 pub(super) mod people;
 pub(super) mod schedules;
 pub(super) mod sessions;
+pub(super) mod statistics;
 pub(super) mod templates;
 pub(super) mod topics;
 pub(super) mod trace;

@@ -2,10 +2,12 @@
 
 pub(super) mod apps;
 pub(super) mod audiences;
+pub(super) mod audit;
 pub(super) mod broker;
 pub(super) mod chart;
 pub(super) mod compose;
 pub(super) mod devices;
+pub(super) mod events;
 pub(super) mod fields;
 pub(super) mod messages;
 pub(super) mod overview;
@@ -13,6 +15,7 @@ pub(super) mod page;
 pub(super) mod parts;
 pub(super) mod people;
 pub(super) mod schedules;
+pub(super) mod statistics;
 pub(super) mod templates;
 pub(super) mod trace;
 pub(super) mod vendors;

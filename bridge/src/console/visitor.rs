@@ -12,6 +12,7 @@ use super::Here;
 use super::door::{Refusal, encode};
 use super::texts::{Language, Texts};
 use crate::apps::{self, Access, App, Caller};
+use crate::audit::request::note_caller;
 use crate::store::StoreError;
 
 /// Holds the id of the session.
@@ -126,6 +127,7 @@ impl FromRequestParts<Here> for Visitor {
             console.sessions.end(&id); // its key is gone
             return Err(to_login());
         };
+        note_caller(&caller);
         let apps = console.shared.store.read(apps::list).await.map_err(unreadable)?;
         let is_open = |app: &App| AppId::parse(&app.id).is_ok_and(|app| caller.opens(&app));
         let apps = apps.into_iter().filter(is_open).collect();

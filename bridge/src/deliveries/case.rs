@@ -14,6 +14,7 @@ use crate::policies::admission::Answer;
 use crate::policies::book;
 use crate::policies::coalescing::Share;
 use crate::queues;
+use crate::statistics::{Counted, Whose, reason_of};
 use crate::store::{Space, StoreError, Tx, keys};
 use crate::tokens::Token;
 use crate::vendor::VendorName;
@@ -53,6 +54,7 @@ pub(crate) struct Case<'m> {
     was: Option<Bucket>,
     was_state: Option<State>,
     was_queued: bool,
+    counted: Counted,
     /// Whether it must be put into the outbox; the caller gathers.
     pub to_broker: bool,
     /// When its policy must be asked again, in milliseconds since 1970; the caller gathers.
@@ -69,6 +71,7 @@ impl<'m> Case<'m> {
         let was = kept.as_ref().map(|delivery| delivery.bucket);
         let was_state = kept.as_ref().map(|delivery| delivery.state);
         let was_queued = kept.as_ref().is_some_and(Delivery::is_queued);
+        let counted = kept.as_ref().map(Counted::of).unwrap_or_default();
         let delivery = kept.unwrap_or_else(|| {
             let first =
                 device.iter().flat_map(|device| &device.tokens).find(|token| token.is_active(tx.now_ms()));
@@ -90,6 +93,7 @@ impl<'m> Case<'m> {
             was,
             was_state,
             was_queued,
+            counted,
             to_broker: false,
             held_until_ms: None,
         })
@@ -365,8 +369,38 @@ impl<'m> Case<'m> {
                 messages::tell_done(tx, self.message, &funnel)?;
             }
         }
+        self.count(tx);
         self.tell_webhooks(tx)?;
         tx.save(Space::Messages, keys::delivery(app, id, &self.device_id), &self.delivery)
+    }
+
+    /// Counts what it passed since it was loaded or written.
+    fn count(&mut self, tx: &mut Tx<'_>) {
+        let now = Counted::of(&self.delivery);
+        if now == self.counted {
+            return;
+        }
+        let attributes = self.device.as_ref().map(|device| &device.attributes);
+        let whose = Whose {
+            vendor: self.vendor().map(VendorName::as_str),
+            platform: attributes.and_then(|attributes| attributes.platform.as_deref()),
+            app_version: attributes.and_then(|attributes| attributes.app_version.as_deref()),
+            campaign: self.message.campaign.as_deref(),
+            reason: reason_of(&self.delivery),
+        };
+        let took_ms = tx.now_ms().saturating_sub(self.message.accepted_at_ms);
+        tx.touched().statistics.note(&self.message.app, &whose, self.counted, now, took_ms);
+        self.counted = now;
+    }
+
+    /// The vendor that was called last, or would be first.
+    fn vendor(&self) -> Option<VendorName> {
+        let first = || {
+            let mut tokens = self.device.iter().flat_map(|device| &device.tokens);
+            tokens.find(|token| token.is_active(self.now_ms)).map(|token| token.vendor)
+        };
+        let refused = || self.delivery.refused.last().map(|(vendor, _)| *vendor);
+        self.delivery.facts.push.vendor().or_else(refused).or_else(first)
     }
 
     fn tell_webhooks(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {

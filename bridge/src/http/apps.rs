@@ -17,6 +17,7 @@ use super::long_operations::accepted;
 use super::paging::{Listed, Page, PageQuery};
 use super::problem::{Errno, Problem};
 use crate::apps::{self, Access, App, KeyView, NewKey, RemoveKeyError};
+use crate::audit;
 use crate::operations::Operation;
 use crate::removal;
 use crate::store::{StoreError, Tx};
@@ -67,6 +68,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, axum::Json<AppBody>), Problem> {
     let id = AppId::parse(&new.id).map_err(|error| Problem::field("/id", error.to_string()))?;
     check_name(&new.name)?;
+    audit::request::name(&format!("app {}", new.id));
     let app = shared
         .store
         .write(move |tx| {
@@ -262,6 +264,7 @@ pub(super) async fn create_key(
     let (for_app, for_scopes, for_name) = (app.clone(), scopes.clone(), name.clone());
     let make = move || NewKey::make(Some(&for_app), for_scopes, &for_name, created_at_ms);
     let key = tokio::task::spawn_blocking(make).await.map_err(|_| StoreError::Closed)?;
+    audit::request::name(&format!("key {}", key.id));
     let (id, text) = (key.id.clone(), key.text.clone());
     shared.store.write(move |tx: &mut Tx<'_>| key.keep(tx)).await?;
     let made = MadeKey { id, key: text, app: app.as_str().to_owned(), scopes, name, created_at_ms };

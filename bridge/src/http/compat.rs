@@ -20,6 +20,7 @@ use super::body::{parse, unread};
 use super::messages::send::{SendBody, Sent, idempotency_key, send_one};
 use super::problem::{Errno, Problem};
 use crate::apps::{self, Access, Caller};
+use crate::audit::request::note_caller;
 use crate::compat::{Refused, Translated, strip};
 
 /// Whoever called, and the app that is theirs.
@@ -41,6 +42,7 @@ impl Guest {
             _ => return Err(Problem::new(Errno::KeyMissing)),
         };
         let caller = shared.keys.verify(&key).await?;
+        note_caller(&caller);
         let app = named.or_else(|| caller.app()).unwrap_or_default();
         if !caller.may(&app, Access::Send) {
             return Err(Problem::new(Errno::KeyForbidden));

@@ -10,6 +10,7 @@ use reveille_proto::ids::AppId;
 use super::Api;
 use super::problem::{Errno, Problem};
 use crate::apps::{self, Access, Caller};
+use crate::audit::request::note_caller;
 
 /// Asks for [`Access::Send`].
 pub(super) const SEND: u8 = 0;
@@ -30,7 +31,14 @@ pub(super) struct Operator;
 /// A request with any key; what it opens is for the handler to ask.
 pub(super) struct Known(pub Caller);
 
+/// Who asks; the audit log will tell.
 async fn caller(parts: &Parts, shared: &Api) -> Result<Caller, Problem> {
+    let caller = known_caller(parts, shared).await?;
+    note_caller(&caller);
+    Ok(caller)
+}
+
+async fn known_caller(parts: &Parts, shared: &Api) -> Result<Caller, Problem> {
     // The console, which asks for a visitor that it knows. Nothing that comes from a socket has an extension.
     if let Some(caller) = parts.extensions.get::<Caller>() {
         return Ok(caller.clone());

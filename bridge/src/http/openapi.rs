@@ -14,9 +14,9 @@ use utoipa_axum::routes;
 
 use super::problem::ProblemBody;
 use super::{
-    Api, aliases, apns_channels, apps, audiences, compat, credentials, dead_tokens, deliveries, devices,
-    long_operations, messages, operations, policies, receipts, schedules, segments, tags, templates,
-    webhooks,
+    Api, aliases, apns_channels, apps, audiences, audit, compat, credentials, dead_tokens, deliveries,
+    devices, events, long_operations, messages, operations, policies, receipts, schedules, segments, stats,
+    tags, templates, webhooks,
 };
 
 /// The name of the security scheme in the description.
@@ -47,14 +47,17 @@ const OPEN: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/v1/vendors/{vendor
     components(schemas(ProblemBody)),
     tags(
         (name = "apps", description = "Tenants and their keys"),
+        (name = "audit", description = "Who changed what"),
         (name = "audiences", description = "Users, tags, segments: whom a message is for"),
         (name = "compat", description = "Paths, bodies and answers of other push services; see docs/migrating.md"),
         (name = "credentials", description = "What an app needs to speak to a vendor"),
         (name = "devices", description = "Installs of an app, their tokens and presence"),
+        (name = "events", description = "What happens, told live"),
         (name = "messages", description = "Send, follow, withdraw"),
         (name = "planning", description = "Templates and schedules"),
         (name = "operations", description = "What runs, and how it fares"),
         (name = "policies", description = "How often, when and how an app speaks to its users"),
+        (name = "statistics", description = "What deliveries passed when"),
         (name = "vendors", description = "What vendors report"),
         (name = "webhooks", description = "Who is told what happens"),
     )
@@ -113,6 +116,12 @@ pub(super) fn described() -> OpenApiRouter<Api> {
         .routes(routes!(compat::jpush::cids))
         .routes(routes!(compat::unipush::send))
         .routes(routes!(compat::gorush::push))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
+        .routes(routes!(audit::verify))
+        .routes(routes!(stats::show))
+        .routes(routes!(events::of_all))
+        .routes(routes!(events::of_app))
         .routes(routes!(operations::record))
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))

@@ -67,6 +67,11 @@ impl Problem {
         Self { detail: detail.into(), ..Self::new(errno) }
     }
 
+    /// An error that passes, with the time to wait.
+    pub fn later(errno: Errno, retry_after_s: u64) -> Self {
+        Self { retry_after_s: Some(retry_after_s), ..Self::new(errno) }
+    }
+
     /// One wrong field, by its JSON pointer of RFC 6901.
     pub fn field(pointer: impl Into<String>, message: impl Into<String>) -> Self {
         Self::fields(vec![(pointer.into(), message.into())])

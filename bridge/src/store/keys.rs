@@ -5,6 +5,7 @@ use reveille_proto::ids::{AppId, MessageId};
 use crate::index::DeviceNumber;
 use crate::lane::{Class, CredentialName, Lane};
 use crate::queues::Size;
+use crate::statistics::Value;
 use crate::vendor::VendorName;
 
 fn text(key: &mut Vec<u8>, text: &str) {
@@ -344,6 +345,60 @@ pub fn deliveries(app: &AppId, id: MessageId) -> Vec<u8> {
 /// `messages`: one delivery.
 pub fn delivery(app: &AppId, id: MessageId, device: &str) -> Vec<u8> {
     member(&deliveries(app, id), device)
+}
+
+/// `statistics`: the rows of an app with spans of one length, of one dimension.
+pub fn statistics(app: &AppId, span: u8, by: u8) -> Vec<u8> {
+    let mut key = key(b's', &[app.as_str()]);
+    key.extend_from_slice(&[span, by]);
+    key
+}
+
+/// `statistics`: of these, the rows of one span.
+pub fn statistics_at(rows: &[u8], at_ms: u64) -> Vec<u8> {
+    [rows, &at_ms.to_be_bytes()].concat()
+}
+
+/// `statistics`: of these, the row of one value.
+pub fn statistics_row(of_span: &[u8], value: &Value) -> Vec<u8> {
+    let (kind, name) = match value {
+        Value::None => (0, ""),
+        Value::Named(name) => (1, name.as_str()),
+        Value::Others => (2, ""),
+    };
+    [of_span, &[kind], name.as_bytes()].concat()
+}
+
+/// What a key of [`statistics_row`] holds behind the dimension: when the span begins, and the value.
+pub fn parse_statistics(key: &[u8], rows: &[u8]) -> Option<(u64, Value)> {
+    let at_ms = number_at(key, rows.len())?;
+    let (kind, name) = key.get(rows.len() + 8..)?.split_first()?;
+    let value = match kind {
+        0 => Value::None,
+        1 => Value::Named(String::from_utf8(name.to_vec()).ok()?),
+        _ => Value::Others,
+    };
+    Some((at_ms, value))
+}
+
+/// `audit`: every record, oldest first.
+pub fn audit_records() -> Vec<u8> {
+    vec![b'r']
+}
+
+/// `audit`: one record.
+pub fn audit_record(seq: u64) -> Vec<u8> {
+    numbered(audit_records(), seq)
+}
+
+/// `audit`: the newest record's number and hash.
+pub fn audit_head() -> Vec<u8> {
+    vec![b'h']
+}
+
+/// `audit`: those of the newest record that was removed.
+pub fn audit_anchor() -> Vec<u8> {
+    vec![b'a']
 }
 
 /// `messages`: whose a vendor's own name of a push is.

@@ -67,6 +67,11 @@ impl<'a> Tx<'a> {
         self.engine.index()
     }
 
+    /// Whether anybody wants to be told of devices that come and go.
+    pub fn wants_devices(&self) -> bool {
+        self.engine.events().wants_devices()
+    }
+
     /// Who is to be woken when this becomes durable.
     pub fn touched(&mut self) -> &mut Touched {
         &mut self.touched

@@ -7,11 +7,13 @@ use fjall::PersistMode;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::tx::{Overlay, Tx};
-use super::{Engine, Job, StoreError};
+use super::{Engine, Job, Space, StoreError};
+use crate::events::News;
 use crate::index::Change;
 use crate::lane::Lane;
 use crate::sender::Clock;
 use crate::sender::tasks::lock;
+use crate::statistics::{Keeper, Tally};
 use crate::webhooks::Hook;
 
 /// Writes in one group at most, so that the first does not wait for ever.
@@ -88,6 +90,10 @@ pub(crate) struct Touched {
     pub hooks: BTreeSet<Hook>,
     /// What the index has to follow, in order.
     pub index: Vec<Change>,
+    /// What deliveries passed.
+    pub statistics: Tally,
+    /// What is told live, in order.
+    pub events: Vec<News>,
 }
 
 impl Touched {
@@ -99,6 +105,8 @@ impl Touched {
         self.lanes.extend(other.lanes);
         self.hooks.extend(other.hooks);
         self.index.extend(other.index);
+        self.statistics.add(other.statistics);
+        self.events.extend(other.events);
     }
 }
 
@@ -140,11 +148,26 @@ impl<'a> Round<'a> {
         }));
     }
 
-    fn commit(self, wakes: &Wakes) {
+    /// Adds what the group counted to the rows of the statistics.
+    fn count(&mut self, keeper: &mut Keeper) -> Result<(), StoreError> {
+        let tally = std::mem::take(&mut self.touched.statistics);
+        let mut removed = self.overlay.range((Space::Statistics, Vec::new())..);
+        if removed.next().is_some_and(|((space, _), _)| *space == Space::Statistics) {
+            keeper.forget(); // rows that are old, or of an app that goes
+        }
+        let mut tx = Tx::writing(self.engine, &self.overlay, self.now_ms);
+        keeper.write(&mut tx, tally)?;
+        let (changes, _) = tx.into_changes();
+        self.overlay.extend(changes);
+        Ok(())
+    }
+
+    fn commit(mut self, wakes: &Wakes, keeper: &mut Keeper) {
+        let counted = self.count(keeper);
         let Self { engine, overlay, mut touched, waiting, .. } = self;
-        let result = commit(engine, overlay).map_err(|error| {
+        let result = counted.and_then(|()| Ok(commit(engine, overlay)?)).inspect_err(|error| {
             tracing::error!(%error, "the bridge's store does not take writes any more");
-            StoreError::from(error)
+            keeper.forget();
         });
         if result.is_ok() {
             engine.index().apply(std::mem::take(&mut touched.index)); // before anyone is told of it
@@ -153,11 +176,15 @@ impl<'a> Round<'a> {
             told(result.clone());
         }
         if result.is_ok() {
+            for news in std::mem::take(&mut touched.events) {
+                engine.events().publish(news);
+            }
             wakes.wake(touched);
         }
     }
 }
 
+/// Makes everything of a group durable, or nothing.
 fn commit(engine: &Engine, overlay: Overlay) -> Result<(), fjall::Error> {
     let mut batch = engine.db.batch().durability(Some(PersistMode::SyncData));
     for ((space, key), value) in overlay {
@@ -187,6 +214,7 @@ pub(crate) fn write_at_open<T>(
 
 /// Runs until every handle of the store is gone.
 pub(super) fn run(engine: &Engine, mut inbox: mpsc::Receiver<Job>, wakes: &Wakes, clock: &Clock) {
+    let mut keeper = Keeper::default();
     while let Some(first) = inbox.blocking_recv() {
         let mut round = Round::new(engine, (clock)());
         first(&mut round);
@@ -195,6 +223,6 @@ pub(super) fn run(engine: &Engine, mut inbox: mpsc::Receiver<Job>, wakes: &Wakes
         {
             job(&mut round);
         }
-        round.commit(wakes);
+        round.commit(wakes, &mut keeper);
     }
 }

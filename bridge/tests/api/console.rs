@@ -7,15 +7,15 @@ use serde_json::json;
 use crate::world::{Api, World};
 
 /// A browser without scripts: it keeps cookies and fills forms.
-struct Browser {
+pub struct Browser {
     api: Api,
     cookies: Vec<(String, String)>,
 }
 
-struct Page {
-    status: u16,
-    headers: http::HeaderMap,
-    html: String,
+pub struct Page {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub html: String,
 }
 
 impl Page {
@@ -30,11 +30,11 @@ impl Page {
 }
 
 impl Browser {
-    fn new(world: &World) -> Self {
+    pub fn new(world: &World) -> Self {
         Self { api: world.api.clone(), cookies: Vec::new() }
     }
 
-    async fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Page {
+    pub async fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Page {
         let uri = format!("http://{}{path}", self.api.address);
         let mut request = http::Request::builder().method(method).uri(uri);
         let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -59,22 +59,22 @@ impl Browser {
         }
     }
 
-    async fn get(&mut self, path: &str) -> Page {
+    pub async fn get(&mut self, path: &str) -> Page {
         self.ask("GET", path, &[], "").await
     }
 
-    async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
+    pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         self.ask("POST", path, &[("content-type", "application/x-www-form-urlencoded")], &body).await
     }
 
-    async fn login(&mut self, name: &str, secret: &str) -> Page {
+    pub async fn login(&mut self, name: &str, secret: &str) -> Page {
         let token = self.get("/console/login").await.csrf();
         self.post("/console/login", &[("csrf", &token), ("name", name), ("secret", secret)]).await
     }
 
     /// The token of the session's forms.
-    async fn token(&mut self) -> String {
+    pub async fn token(&mut self) -> String {
         self.get("/console/apps/default").await.csrf()
     }
 }

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 
 use crate::apps::{Caller, KeyRefused};
+use crate::audit::request::note_caller;
 use crate::console::Here;
 use crate::console::form::{Posted, Query, Stranger};
 use crate::console::sessions::secret;
@@ -77,6 +78,7 @@ pub(in crate::console) async fn enter(
 }
 
 fn begin(console: &Here, headers: &HeaderMap, caller: Caller, next: &str, now_ms: u64) -> Response {
+    note_caller(&caller);
     tracing::info!(key = caller.key_id, "somebody logged in to the console");
     let session = console.sessions.begin(caller, now_ms);
     let mut answer = Redirect::to(next).into_response();

@@ -146,12 +146,15 @@ fn sidebar(context: &Context<'_>, section: &str) -> Markup {
         of_app("compose", texts.compose, "compose", "/compose", Access::Send),
         of_app("schedules", texts.schedules, "schedules", "/schedules", Access::Read),
         of_app("templates", texts.templates, "templates", "/templates", Access::Read),
+        of_app("statistics", texts.statistics, "statistics", "/statistics", Access::Read),
+        of_app("events", texts.live_events, "events", "/events", Access::Read),
         of_app("devices", texts.devices, "devices", "/devices", Access::Read),
         of_app("audiences", texts.tags_and_segments, "audiences", "/audiences", Access::Read),
         of_app("vendors", texts.vendors, "vendors", "/vendors", Access::Admin),
         of_app("dead_tokens", texts.dead_tokens, "dead", "/dead-tokens", Access::Admin),
         of_app("webhooks", texts.webhooks, "webhooks", "/webhooks", Access::Admin),
         of_app("keys", texts.keys, "keys", "/keys", Access::Admin),
+        of_app("audit", texts.audit, "audit", "/audit", Access::Admin),
     ];
     let is_operator = context.caller.is_operator();
     let of_server = |section, text, icon, path: &str| Entry {
@@ -168,6 +171,7 @@ fn sidebar(context: &Context<'_>, section: &str) -> Markup {
         of_server("retained", texts.retained, "retained", "/console/broker/retained"),
         of_server("topics", texts.topics, "topics", "/console/broker/topics"),
         of_server("apps", texts.apps, "apps", "/console/apps"),
+        of_server("server_audit", texts.audit, "audit", "/console/audit"),
         of_server("people", texts.people, "people", "/console/people"),
     ];
     html! {

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::apps::{Caller, sha256};
+use crate::audit;
 use crate::config::{TTL_MAX_S, WAIT_ACK_MS};
 
 use super::dry_run::rehearse;
@@ -184,6 +185,9 @@ pub(in crate::http) async fn send_one(
     let (audience, estimate) = audiences::count(shared, app, message.audience).await?;
     message.audience = audience;
     let rules = shared.rules;
+    if estimate > sending::BULK_OVER {
+        audit::request::name(&format!("message {} to {estimate} devices", message.id));
+    }
     let accepted = move |tx: &mut Tx<'_>| accept(tx, &rules, message, estimate, idempotency);
     let sent = shared.store.write(accepted).await?;
     if let Sent::Now(_) = sent {
