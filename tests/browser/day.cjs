@@ -176,6 +176,61 @@ async function recall(page, message) {
   await says(page, "The message is recalled.");
 }
 
+async function template(page) {
+  await page.getByRole("link", { name: "Templates" }).click();
+  await says(page, "No templates yet");
+  await page.locator("#f-name").fill("order");
+  await page.locator("#f-title-0").fill("Order {{ order }} has arrived");
+  await page.locator("#f-language-1").fill("zh");
+  await page.locator("#f-title-1").fill("订单 {{ order }} 已送达");
+  await page.getByLabel("Sample data").fill('{"order": }');
+  await page.getByRole("button", { name: "Save template" }).click();
+  await says(page, "A field is not what it should be.");
+  await page.getByLabel("Sample data").fill('{"order": 7}');
+  await page.getByRole("button", { name: "Save template" }).click();
+  await says(page, "It is saved.");
+  await says(page, "订单 7 已送达");
+  await check(page);
+  return page.url().split("?")[0];
+}
+
+async function schedule(page) {
+  await page.getByRole("link", { name: "Schedules" }).click();
+  await page.getByRole("link", { name: "New schedule" }).click();
+  await page.locator("label.radio", { hasText: /^Tags$/ }).click();
+  await page.getByLabel("Tags", { exact: true }).last().fill("vip");
+  await page.locator("#f-template").selectOption("order");
+  await page.locator("#f-data").fill('{"order": 8}');
+  assert.ok(await page.locator("#f-cron").isVisible() && !(await page.locator("#f-not_before").isVisible()), "only the fields of the choice");
+  await page.locator("#f-cron").fill("0 25 * * *");
+  await page.locator("#f-timezone").fill("Asia/Shanghai");
+  await page.locator("#f-schedule_name").fill("Morning");
+  await page.getByRole("button", { name: "Send", exact: true }).click();
+  await says(page, "character 3:");
+  await check(page);
+  await page.locator("#f-cron").fill("0 9 * * *");
+  await page.getByRole("button", { name: "Send", exact: true }).click();
+  await says(page, "It is saved.");
+  await check(page);
+  await page.getByRole("button", { name: "Pause" }).click();
+  await says(page, "Paused");
+  return page.url().split("?")[0];
+}
+
+async function later(page) {
+  await page.getByRole("link", { name: "Compose" }).click();
+  await page.locator("label.radio", { hasText: /^Tags$/ }).click();
+  await page.getByLabel("Tags", { exact: true }).last().fill("vip");
+  await page.getByLabel("Title").fill("Tomorrow");
+  await page.locator("label.radio", { hasText: /^Later$/ }).click();
+  await page.locator("#f-not_before").fill(new Date(Date.now() + 86_400_000).toISOString().slice(0, 16));
+  await page.getByRole("button", { name: "Send", exact: true }).click();
+  await says(page, "It is saved.");
+  await says(page, "Scheduled");
+  await recall(page, page.url().split("?")[0]);
+  await says(page, "Cancelled");
+}
+
 async function makeKey(page) {
   await go(page, "/console/apps/shop/keys");
   await page.locator("#f-name").fill("order service");
@@ -237,6 +292,8 @@ const PAGES = {
   messages: "/console/apps/shop/messages",
   "messages-none": "/console/apps/shop/messages?q=nothing",
   compose: "/console/apps/shop/compose",
+  schedules: "/console/apps/shop/schedules",
+  templates: "/console/apps/shop/templates",
   devices: "/console/apps/shop/devices",
   device: "/console/apps/shop/devices/phone-2",
   audiences: "/console/apps/shop/audiences",
@@ -256,7 +313,7 @@ const PAGES = {
   missing: "/console/nothing",
 };
 
-async function photograph(page, message) {
+async function photograph(page, message, more) {
   mkdirSync(pictures, { recursive: true });
   await page.context().clearCookies();
   await login(page, "", key);
@@ -267,7 +324,8 @@ async function photograph(page, message) {
   await page.locator("#f-retain").check();
   await page.getByRole("button", { name: "Publish" }).click();
   await says(page, "It is published.");
-  const pages = { ...PAGES, message: new URL(message).pathname, trace: `${new URL(message).pathname}/devices/phone-2` };
+  for (const [name, address] of Object.entries(more)) more[name] = new URL(address).pathname;
+  const pages = { ...PAGES, ...more, message: new URL(message).pathname, trace: `${new URL(message).pathname}/devices/phone-2` };
   for (const [language, light] of [["en", "light"], ["zh", "light"], ["en", "dark"], ["zh", "dark"]]) {
     await page.context().addCookies([
       { name: "reveille_language", value: language, url: `${url}/console` },
@@ -302,11 +360,13 @@ async function day() {
     await trace(page, message, "phone-2", "Not delivered: fcm: token_dead (UNREGISTERED");
     await deadToken(page);
     await recall(page, message);
+    const more = { template: await template(page), schedule: await schedule(page) };
+    await later(page);
     await makeKey(page);
     await addPerson(page);
     await otherLanguageAndLight(page);
     await keyboardAndNarrow(page);
-    if (pictures) await photograph(page, message);
+    if (pictures) await photograph(page, message, more);
     assert.deepEqual(wrong, [], "nothing went wrong in the browser");
   } catch (error) {
     const text = await page.locator("body").innerText().catch(() => "");

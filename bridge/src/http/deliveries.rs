@@ -63,6 +63,7 @@ pub(super) async fn show(
     let mut answer = row(&device, &delivery);
     if let Value::Object(fields) = &mut answer {
         fields.insert("strategy".to_owned(), delivery.strategy.name().into());
+        fields.insert("language".to_owned(), delivery.language.clone().into());
         fields.insert("attempts".to_owned(), delivery.attempts.into());
         fields.insert("outcome_unknown".to_owned(), delivery.is_unknown.into());
         fields.insert("timeline".to_owned(), delivery.timeline.iter().map(line).collect());

@@ -366,3 +366,91 @@ async fn without_the_console_its_paths_do_not_exist() {
     assert_eq!(world.api.get("/console/login").await.errno(), 3007);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn templates_are_written_and_schedules_made_changed_and_removed_in_the_console() {
+    let world = World::start().await;
+    let mut browser = Browser::new(&world);
+    browser.login("", &world.api.key).await;
+    let token = browser.token().await;
+    let csrf = ("csrf", token.as_str());
+    let app = "/console/apps/default";
+    for (path, words) in [("/templates", "No templates yet"), ("/schedules", "No schedules yet")] {
+        let page = browser.get(&format!("{app}{path}")).await;
+        assert!(page.status == 200 && page.html.contains(words), "{path}");
+    }
+    let template = [
+        csrf,
+        ("name", "order"),
+        ("title-0", "Order {{ order }}"),
+        ("language-1", "pt"),
+        ("title-1", "Pedido {{ order }}"),
+        ("sample", "{\"order\": 7}"),
+    ];
+    let saved = browser.post(&format!("{app}/templates"), &template).await;
+    assert_eq!(
+        (saved.status, saved.location()),
+        (303, "/console/apps/default/templates/order?done=done_saved")
+    );
+    let shown = browser.get(&format!("{app}/templates/order")).await;
+    assert!(shown.html.contains("Pedido 7") && shown.html.contains("Order 7"), "both languages, filled");
+    let wrong = [csrf, ("name", "order"), ("is_known", "true"), ("title-0", "{{ order")];
+    let refused = browser.post(&format!("{app}/templates"), &wrong).await;
+    assert!(refused.status == 422 && refused.html.contains("line 1: "), "{}", refused.status);
+    assert!(browser.get(&format!("{app}/compose")).await.html.contains("<option value=\"order\""));
+
+    let schedule = [
+        csrf,
+        ("nonce", "n1"),
+        ("kind", "devices"),
+        ("devices", "d1"),
+        ("template", "order"),
+        ("data", "{\"order\": 1}"),
+        ("when", "again"),
+        ("cron", "0 9 * * *"),
+        ("clock", "zone"),
+        ("timezone", "Europe/Berlin"),
+        ("schedule_name", "<b>digest"),
+        ("missed", "skip"),
+        ("action", "send"),
+    ];
+    let made = browser.post(&format!("{app}/compose"), &schedule).await;
+    assert_eq!(made.status, 303, "{}", made.html);
+    let id = made.location().rsplit('/').next().unwrap().split('?').next().unwrap().to_owned();
+    let page = browser.get(&format!("{app}/schedules/{id}")).await;
+    assert!(page.html.contains("&lt;b&gt;digest") && page.html.contains("0 9 * * *"));
+    assert!(browser.get(&format!("{app}/schedules")).await.html.contains("Europe/Berlin"));
+    let form = browser.get(&format!("{app}/compose?schedule={id}")).await;
+    for part in [
+        format!("name=\"schedule\" value=\"{id}\""),
+        "value=\"0 9 * * *\"".to_owned(),
+        "Europe/Berlin".to_owned(),
+    ] {
+        assert!(form.html.contains(&part), "{part}");
+    }
+    let changed: Vec<_> = schedule.iter().copied().filter(|(name, _)| *name != "cron").collect();
+    let changed = [changed.as_slice(), &[("cron", "30 8 * * *"), ("schedule", &id)]].concat();
+    assert_eq!(browser.post(&format!("{app}/compose"), &changed).await.status, 303);
+    let path = format!("/v1/apps/default/schedules/{id}");
+    assert_eq!(world.api.get(&path).await.ok()["when"], json!({"cron": "30 8 * * *"}));
+    for (act, state) in [("pause", "paused"), ("resume", "active"), ("run", "active")] {
+        let done = browser.post(&format!("{app}/schedules/{id}/{act}"), &[csrf]).await;
+        assert_eq!((done.status, &world.api.get(&path).await.ok()["state"]), (303, &json!(state)), "{act}");
+    }
+    assert_eq!(world.broker.sends(1).await[0].client_ids, ["d1"]);
+    assert!(browser.get(&format!("{app}/schedules/{id}")).await.html.contains("By hand"));
+    browser.post(&format!("{app}/schedules/{id}/remove"), &[csrf]).await;
+    assert_eq!(world.api.get(&path).await.errno(), 3041);
+
+    let later = [
+        csrf,
+        ("nonce", "n2"),
+        ("kind", "all"),
+        ("title", "x"),
+        ("when", "later"),
+        ("not_before", "2099-01-01T09:00"),
+    ];
+    let too_far = browser.post(&format!("{app}/compose"), &later).await;
+    assert!(too_far.status == 422 && too_far.html.contains("366 days"), "{}", too_far.status);
+    world.stop().await;
+}

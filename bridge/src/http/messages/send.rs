@@ -520,7 +520,7 @@ fn speed(delivery: &DeliveryBody, ttl_ms: u64, errors: &mut Errors) -> Speed {
     let spread_ms = u64::from(spread_minutes.unwrap_or(0)) * 60_000;
     if spread_minutes.is_some_and(|minutes| minutes > SPREAD_MAX) {
         errors.add("/delivery/spread_minutes", "is 0 to 1,440");
-    } else if spread_ms >= ttl_ms {
+    } else if spread_ms > 0 && spread_ms >= ttl_ms {
         errors.add("/delivery/spread_minutes", "is shorter than the message lives (ttl_s)");
     }
     Speed { rate_per_s, spread_minutes }
