@@ -17,7 +17,7 @@ use crate::apps::sha256;
 use crate::devices::Device;
 use crate::lane::CredentialName;
 use crate::messages::{Message, state_text, strategy_text};
-use crate::plan::{Broker, Facts, Push, Reason};
+use crate::plan::{Broker, Facts, Gate, Push, Reason};
 use crate::queues::Waiting;
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
 use crate::tokens::Token;
@@ -358,6 +358,12 @@ impl Delivery {
         tokens
             .filter(|token| token.is_active(now_ms) && !self.refused.contains(&fingerprint(token)))
             .collect()
+    }
+
+    /// Whether its policy keeps it from going, or its push from being made.
+    pub fn is_held(&self) -> bool {
+        let is_saved = self.due_ms.is_some() && self.due_ms == self.saved_until_ms;
+        self.facts.gate != Gate::Open || self.facts.push == Push::Withheld || is_saved
     }
 
     /// Whether it waits for its vendor, not for the device.

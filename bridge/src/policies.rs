@@ -174,42 +174,4 @@ pub(crate) fn of_category(tx: &Tx<'_>, app: &AppId, category: &str) -> Result<Op
 }
 
 #[cfg(test)]
-mod tests {
-    use super::coalescing::Digest;
-    use super::quiet::TimeOfDay;
-    use super::*;
-
-    #[test]
-    fn what_is_wrong_with_a_policy_is_named_by_its_place() {
-        let quiet = |from: &str, to: &str, timezone: &str| QuietHours {
-            from: TimeOfDay::parse(from).unwrap(),
-            to: TimeOfDay::parse(to).unwrap(),
-            timezone: timezone.to_owned(),
-            then: Then::Delay,
-        };
-        let cap = Cap { max: 3, window_s: 86_400, ..Cap::default() };
-        let digest = |after, text: &str| Coalesce::Digest(Digest { after, text: text.to_owned() });
-        for (policy, wanted) in [
-            (Policy::default(), &[][..]),
-            (Policy { caps: vec![cap.clone()], rate_per_s: Some(1), ..Policy::default() }, &[]),
-            (Policy { rate_per_s: Some(0), ..Policy::default() }, &["/rate_per_s"]),
-            (Policy { caps: vec![cap.clone(), cap.clone()], ..Policy::default() }, &["/caps/1"]),
-            (
-                Policy { caps: vec![Cap { max: 0, window_s: 1, ..Cap::default() }], ..Policy::default() },
-                &["/caps/0/max", "/caps/0/window_s"],
-            ),
-            (
-                Policy { quiet_hours: Some(quiet("22:00", "22:00", "Mars/Olympus")), ..Policy::default() },
-                &["/quiet_hours/to", "/quiet_hours/timezone"],
-            ),
-            (
-                Policy { coalesce: digest(0, ""), ..Policy::default() },
-                &["/coalesce/digest/after", "/coalesce/digest/text"],
-            ),
-            (Policy { categories: BTreeSet::from([String::new()]), ..Policy::default() }, &["/categories"]),
-        ] {
-            let pointers: Vec<String> = policy.errors().into_iter().map(|(pointer, _)| pointer).collect();
-            assert_eq!(pointers, wanted, "{policy:?}");
-        }
-    }
-}
+mod tests;

@@ -31,8 +31,8 @@ pub use crate::vault::KeyError;
 use crate::vault::Vault;
 
 /// The format of the data directory that this build writes. 2 has queues, counts and credentials under names besides
-/// those of 1, which mean the same in both.
-pub const FORMAT: u32 = 2;
+/// those of 1, which mean the same in both; 3 has policies, what they hold and what they count.
+pub const FORMAT: u32 = 3;
 /// Writes that wait for the store's thread; beyond it callers wait for room.
 const WAITING_MAX: usize = 4096;
 /// Memory for blocks read from disk, in bytes.

@@ -13,6 +13,7 @@ pub(super) mod login;
 pub(super) mod messages;
 pub(super) mod overview;
 pub(super) mod people;
+pub(super) mod policies;
 pub(super) mod schedules;
 pub(super) mod sessions;
 pub(super) mod statistics;

@@ -297,7 +297,6 @@ texts! {
     state_cap: "Held back: frequency cap", "频次限制";
     state_quiet: "Held back: quiet hours", "免打扰时段";
     state_failed: "Failed", "失败";
-    attempt_n: "attempt {}", "第 {} 次尝试";
     tried_again: "; tried again", "；将重试";
     waits_for: "for {}", "等待 {}";
 
@@ -515,6 +514,59 @@ texts! {
     tags_empty: "No device has a tag.", "还没有设备带标签。";
     send_to_it: "Send", "发送";
 
+    policies: "Policies", "发送策略";
+    policy: "Policy", "发送策略";
+    policies_empty: "No policies yet", "还没有发送策略";
+    policies_empty_lead: "A policy says how often and when a message may speak to its recipients: caps, quiet hours, digests.", "发送策略规定消息触达用户的频次与时段：频次上限、免打扰时段、合并提醒。";
+    add_policy: "Add a policy", "新增策略";
+    policy_rules: "Rules", "规则";
+    categories: "Categories", "消息分类";
+    policy_name_hint: "Messages name it. An existing name is replaced.", "消息按名称引用。同名策略会被替换。";
+    policy_categories_hint: "Messages of these categories that name no policy are under this one.", "未指定策略的这些分类的消息适用本策略。";
+    remove_policy_warning: "Messages that name it are ruled by nothing any more; what it holds goes out when its moment comes. This cannot be taken back.", "引用它的消息将不再受限，暂缓的消息到时发出。此操作不可撤销。";
+    caps: "Frequency caps", "频次上限";
+    caps_hint: "Counted for a user over all devices, else for the device. Leave the number empty to remove one.", "按用户（跨设备）计数，没有用户时按设备计数。留空数量即可删除该条。";
+    cap_n: "Cap {}", "上限 {}";
+    cap_max: "Messages at most", "最多消息数";
+    cap_window: "Within", "时间窗口";
+    cap_unit: "Unit", "单位";
+    cap_tag: "Only devices with this tag", "仅限带此标签的设备";
+    cap_category: "Only this category", "仅限此分类";
+    beyond_it: "Beyond it", "超出时";
+    meanwhile: "Meanwhile", "期间";
+    then_delay: "Delay until it may go", "延后到允许时发送";
+    then_drop: "Drop", "丢弃";
+    then_delay_word: "delayed", "延后";
+    then_drop_word: "dropped", "丢弃";
+    unit_seconds: "seconds", "秒";
+    unit_minutes: "minutes", "分钟";
+    unit_hours: "hours", "小时";
+    unit_days: "days", "天";
+    tag: "Tag", "标签";
+    quiet_hours: "Quiet hours", "免打扰时段";
+    quiet_hint: "By the clock of the recipient. Leave both empty for none.", "按接收者当地时间。两项都留空表示不设置。";
+    quiet_from: "From", "开始";
+    quiet_to: "To", "结束";
+    quiet_timezone_hint: "For devices that tell none.", "设备未上报时区时使用。";
+    coalesce: "While a device is offline", "设备离线期间";
+    coalesce_hint: "What is not pushed waits in the device's queue.", "未推送的消息在设备队列中等待。";
+    coalesce_every: "Push every message", "每条都推送";
+    coalesce_first: "Push the first message only", "只推送第一条";
+    coalesce_digest: "Some messages, then a digest", "先推送若干条，再合并提醒";
+    digest_after: "Messages before the digest", "合并前推送条数";
+    digest_text: "Text of the digest", "合并提醒文字";
+    digest_text_hint: "{n} stands for the number of messages.", "{n} 代表消息数量。";
+    sending_pace: "Quota and pace", "额度与速率";
+    save_quota: "Save the vendors' daily quotas", "节省厂商每日额度";
+    save_quota_hint: "A push waits for a device that is usually online before long, if its credential has a daily rate.", "凭证设有每日额度时，若设备通常很快上线，则等待其上线。";
+    policy_rate: "Messages a second at most", "每秒最多消息数";
+    policy_rate_hint: "Over all messages of the policy. Empty: no limit.", "本策略所有消息合计。留空表示不限。";
+    rule_cap: "At most {} in {}; beyond it: {}", "最多 {} 条（{} 内），超出则{}";
+    rule_quiet: "Quiet from {} to {}: {}", "免打扰 {} 至 {}：{}";
+    rule_digest: "A digest after {} messages", "{} 条后合并提醒";
+    rule_rate: "{} messages a second", "每秒 {} 条";
+    verdict_held: "Held back: {}.", "暂缓发送：{}。";
+
     webhooks: "Webhooks", "事件回调";
     webhooks_empty: "No webhooks yet", "还没有事件回调";
     webhooks_empty_lead: "A webhook tells your server what happens: dead tokens, deliveries, messages that are done.", "事件回调会把失效令牌、投递结果、消息完成等通知您的服务器。";
@@ -682,6 +734,9 @@ texts! {
     refused_session: "There is no such session.", "没有这个会话。";
     refused_retained: "The topic keeps no message.", "该主题没有保留消息。";
     refused_not_connected: "The client is not connected.", "客户端未连接。";
+    refused_policy: "There is no such policy.", "没有这个策略。";
+    refused_changed: "Somebody else changed it meanwhile. Load it again.", "其他人已修改，请重新载入。";
+    refused_category: "Another policy has this category.", "该分类已属于另一策略。";
     refused_store: "The server cannot do it now. Try again soon.", "服务器暂时无法处理，请稍后再试。";
     refused_other: "The server refused it ({}).", "服务器拒绝了请求（{}）。";
 

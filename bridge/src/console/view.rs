@@ -14,6 +14,7 @@ pub(super) mod overview;
 pub(super) mod page;
 pub(super) mod parts;
 pub(super) mod people;
+pub(super) mod policies;
 pub(super) mod schedules;
 pub(super) mod statistics;
 pub(super) mod templates;

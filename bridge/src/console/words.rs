@@ -177,14 +177,72 @@ pub(super) fn reason(texts: &Texts, reason: &str) -> String {
     {
         return (*chinese).to_owned();
     }
-    if let Some(count) = reason.strip_prefix("attempt ") {
-        return fill(texts.attempt_n, &[count]);
+    if let Some(told) = by_pattern(texts, reason) {
+        return told;
     }
     match reason.strip_suffix("; tried again") {
         Some(before) => format!("{before}{}", texts.tried_again),
         None => reason.to_owned(),
     }
 }
+
+/// A sentence of ours with values in it; the values may be such sentences.
+fn by_pattern(texts: &Texts, sentence: &str) -> Option<String> {
+    if texts.language == Language::English {
+        return None;
+    }
+    PATTERNS.iter().find_map(|(english, chinese)| {
+        let values = values(english, sentence)?;
+        let told: Vec<String> = values.into_iter().map(|value| reason(texts, value)).collect();
+        Some(fill(chinese, &told.iter().map(String::as_str).collect::<Vec<_>>()))
+    })
+}
+
+/// What stands in a sentence where its pattern has `{}`.
+fn values<'s>(pattern: &str, sentence: &'s str) -> Option<Vec<&'s str>> {
+    let mut parts = pattern.split("{}");
+    let mut rest = sentence.strip_prefix(parts.next()?)?;
+    let mut values = Vec::new();
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        let is_last = parts.peek().is_none();
+        let (value, after) = match is_last {
+            true => (rest.strip_suffix(part)?, ""),
+            false => rest.split_once(part)?,
+        };
+        if value.is_empty() {
+            return None;
+        }
+        values.push(value);
+        rest = after;
+    }
+    Some(values)
+}
+
+/// Sentences of policies, and of calls, with the values at `{}`; the first one that fits.
+const PATTERNS: &[(&str, &str)] = &[
+    ("attempt {}, as a digest of {} messages", "第 {} 次尝试，合并提醒 {} 条消息"),
+    ("attempt {}", "第 {} 次尝试"),
+    ("held until {} by policy {}: {}", "暂缓至 {}（策略 {}）：{}"),
+    ("dropped by policy {}: {}", "被策略 {} 丢弃：{}"),
+    (
+        "not pushed by policy {}: the device was woken before and is still offline",
+        "策略 {} 不再推送：设备已被唤醒过且仍离线",
+    ),
+    ("{}, and {} is after the message's time", "{}，而 {} 已超出消息有效期"),
+    ("{} is within its quiet hours", "{} 处于免打扰时段"),
+    ("{} of the recipient's time", "接收者当地时间 {}"),
+    ("{} messages a second are its most", "每秒最多 {} 条"),
+    ("{} in {} are its most", "最多 {} / {}"),
+    ("{} messages", "{} 条消息"),
+    ("{} message", "{} 条消息"),
+    ("{} days", "{} 天"),
+    ("{} hours", "{} 小时"),
+    ("{} hour", "{} 小时"),
+    ("{} minutes", "{} 分钟"),
+    ("{} minute", "{} 分钟"),
+    ("{} seconds", "{} 秒"),
+];
 
 /// Sentences that the plan and the facts write into timelines, and their Chinese.
 const REASONS: &[(&str, &str)] = &[
@@ -205,6 +263,8 @@ const REASONS: &[(&str, &str)] = &[
     ("the device has no live device token there any more", "设备在该厂商已无有效令牌"),
     ("the app's pushes of this day are used up", "应用当日推送额度已用完"),
     ("worthless by the next attempt", "下次尝试前将过期"),
+    ("its policy lets it go", "策略已放行"),
+    ("the device is usually online by then", "设备通常在此之前上线"),
     (
         "interrupted: it is not known whether the vendor has it, so it is repeated under the same id",
         "调用中断，无法确定厂商是否收到，将以同一标识重发",
@@ -242,6 +302,9 @@ pub(super) fn verdict(texts: &Texts, delivery: &Delivery) -> (String, Option<u64
         State::Expired => texts.verdict_expired.to_owned(),
         State::Recalled => texts.verdict_recalled.to_owned(),
         State::Failed => fill(texts.verdict_failed, &[&reason(texts, cause(delivery))]),
+        State::Targeted | State::Queued if delivery.is_held() => {
+            fill(texts.verdict_held, &[&reason(texts, delivery.reason())])
+        }
         State::Targeted | State::Queued | State::OnlineSent => match last_vendor {
             Some(vendor) => fill(texts.verdict_waits_vendor, &[vendor]),
             None => texts.verdict_waits.to_owned(),
@@ -282,6 +345,9 @@ pub(super) fn refusal_title(texts: &Texts, refusal: &Refusal) -> String {
         "session_unknown" => texts.refused_session.to_owned(),
         "retained_unknown" => texts.refused_retained.to_owned(),
         "not_connected" => texts.refused_not_connected.to_owned(),
+        "policy_unknown" => texts.refused_policy.to_owned(),
+        "precondition_failed" => texts.refused_changed.to_owned(),
+        "category_taken" => texts.refused_category.to_owned(),
         "stopping" | "store_failed" => texts.refused_store.to_owned(),
         _ if refusal.title.is_empty() => fill(texts.refused_other, &[&refusal.status.to_string()]),
         _ => refusal.title.clone(),
@@ -325,6 +391,24 @@ mod tests {
             assert_eq!(reason(chinese, sentence), *wanted);
         }
         assert_eq!(reason(chinese, "fcm: token_dead (UNREGISTERED)"), "fcm: token_dead (UNREGISTERED)");
-        assert_eq!(reason(chinese, "attempt 2"), "第 2 次尝试");
+        for (sentence, wanted) in [
+            ("attempt 2", "第 2 次尝试"),
+            ("attempt 1, as a digest of 5 messages", "第 1 次尝试，合并提醒 5 条消息"),
+            (
+                "held until 08:00 of the recipient's time by policy p: 22:40 of the recipient's time is within its quiet hours",
+                "暂缓至 接收者当地时间 08:00（策略 p）：接收者当地时间 22:40 处于免打扰时段",
+            ),
+            (
+                "dropped by policy p: 3 messages in 24 hours are its most, and 09:00 UTC is after the message's time",
+                "被策略 p 丢弃：最多 3 条消息 / 24 小时，而 09:00 UTC 已超出消息有效期",
+            ),
+            (
+                "held until 09:00 UTC by policy p: the device is usually online by then",
+                "暂缓至 09:00 UTC（策略 p）：设备通常在此之前上线",
+            ),
+        ] {
+            assert_eq!(reason(english, sentence), sentence);
+            assert_eq!(reason(chinese, sentence), wanted);
+        }
     }
 }

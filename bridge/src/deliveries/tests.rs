@@ -19,12 +19,17 @@ fn events() -> impl proptest::strategy::Strategy<Value = Event> {
         Just(Event::Postponed),
         Just(Event::Refused),
         Just(Event::Lost),
+        Just(Event::Withheld),
+        Just(Event::Admitted),
+        Just(Event::Held { until_ms: 5, has_turn: false }),
         prop::sample::select(vec![
             Reason::DrainedOnline,
             Reason::Recalled,
             Reason::Expired,
             Reason::VendorsRefused,
             Reason::Unreachable,
+            Reason::Capped,
+            Reason::Quiet,
         ])
         .prop_map(Event::Ended),
     ]

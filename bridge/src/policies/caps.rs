@@ -64,12 +64,13 @@ impl Cap {
     /// The cap in words: `3 messages in 24 hours`.
     pub(super) fn say(&self) -> String {
         let (count, unit) = match self.window_s {
-            seconds if seconds % 86_400 == 0 && seconds > 86_400 => (seconds / 86_400, "days"),
-            seconds if seconds % 3_600 == 0 => (seconds / 3_600, "hours"),
-            seconds if seconds % 60 == 0 => (seconds / 60, "minutes"),
-            seconds => (seconds, "seconds"),
+            seconds if seconds % 86_400 == 0 && seconds > 86_400 => (seconds / 86_400, "day"),
+            seconds if seconds % 3_600 == 0 => (seconds / 3_600, "hour"),
+            seconds if seconds % 60 == 0 => (seconds / 60, "minute"),
+            seconds => (seconds, "second"),
         };
-        format!("{} messages in {count} {unit}", self.max)
+        let plural = |count: u32| if count == 1 { "" } else { "s" };
+        format!("{} message{} in {count} {unit}{}", self.max, plural(self.max), plural(count))
     }
 }
 
@@ -160,6 +161,7 @@ mod tests {
 
     #[test]
     fn a_cap_is_told_in_words() {
+        assert_eq!(Cap { max: 1, window_s: 3_600, ..Cap::default() }.say(), "1 message in 1 hour");
         for (window_s, wanted) in [
             (86_400, "3 messages in 24 hours"),
             (7 * 86_400, "3 messages in 7 days"),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::queues::Size;
-use crate::store::{Space, Store};
+use crate::store::{FORMAT, Space, Store};
 
 const NOW_MS: u64 = 1_700_000_000_000;
 const ID: [u8; 16] = [7; 16];
@@ -64,7 +64,7 @@ async fn a_data_directory_of_the_first_format_opens_and_its_pushes_go_out_within
     let store = open();
     assert_eq!(
         std::fs::read_to_string(&format).unwrap(),
-        "2\n",
+        format!("{FORMAT}\n"),
         "an older release must refuse it from now on"
     );
     crate::credentials::seal_all(&store).await.unwrap();

@@ -59,7 +59,7 @@ async fn writes_run_in_order_and_see_each_other() {
 fn a_newer_format_or_a_directory_that_is_a_file_is_refused_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("bridge")).unwrap();
-    for newer in ["3", "x"] {
+    for newer in [(FORMAT + 1).to_string().as_str(), "x"] {
         fs::write(dir.path().join("bridge/format"), newer).unwrap();
         let error = Store::open(dir.path(), clock()).err().unwrap();
         assert!(matches!(&error, OpenError::Newer { found, .. } if found == newer), "{error}");

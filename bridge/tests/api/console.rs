@@ -454,3 +454,72 @@ async fn templates_are_written_and_schedules_made_changed_and_removed_in_the_con
     assert!(too_far.status == 422 && too_far.html.contains("366 days"), "{}", too_far.status);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_policy_is_made_changed_and_removed_with_forms_alone() {
+    let world = World::start().await;
+    let mut browser = Browser::new(&world);
+    browser.login("", &world.api.key.clone()).await;
+    let token = browser.token().await;
+    let path = "/console/apps/default/policies";
+    let empty = browser.get(path).await;
+    assert!(
+        empty.html.contains("No policies yet") && empty.html.contains("/policies/edit"),
+        "{}",
+        empty.html
+    );
+    let whole = [
+        ("csrf", token.as_str()),
+        ("name", "marketing"),
+        ("categories", "MARKETING, NEWS"),
+        ("cap_max_1", "3"),
+        ("cap_count_1", "1"),
+        ("cap_unit_1", "86400"),
+        ("cap_then_1", "drop"),
+        ("quiet_from", "22:00"),
+        ("quiet_to", "08:00"),
+        ("quiet_timezone", "Asia/Shanghai"),
+        ("coalesce", "digest"),
+        ("digest_after", "2"),
+        ("save_quota", "true"),
+    ];
+    let wrong: Vec<(&str, &str)> =
+        whole.iter().map(|(name, value)| (*name, if *name == "quiet_to" { "8" } else { *value })).collect();
+    let refused = browser.post(path, &wrong).await;
+    assert_eq!(refused.status, 422);
+    assert!(
+        refused.html.contains("f-quiet_to-wrong") && refused.html.contains("Asia/Shanghai"),
+        "{}",
+        refused.html
+    );
+    let saved = browser.post(path, &whole).await;
+    assert_eq!((saved.status, saved.location()), (303, "/console/apps/default/policies?done=done_saved"));
+    let kept = world.api.get("/v1/apps/default/policies/marketing").await.ok();
+    assert_eq!(kept["caps"], json!([{"max": 3, "window_s": 86_400, "then": "drop"}]));
+    assert_eq!(kept["coalesce"]["digest"]["after"], 2);
+    let list = browser.get(path).await.html;
+    assert!(
+        list.contains("At most 3 in 24 h; beyond it: dropped") && list.contains("MARKETING, NEWS"),
+        "{list}"
+    );
+
+    // Whoever saw an older state is told so, and loses nothing of what was typed.
+    let form = browser.get(&format!("{path}/edit?name=marketing")).await.html;
+    let (_, etag) = form.split_once("name=\"etag\" value=\"&quot;").unwrap();
+    let etag = format!("\"{}\"", etag.split("&quot;").next().unwrap());
+    world.api.put("/v1/apps/default/policies/marketing", json!({"rate_per_s": 7})).await.ok();
+    let late = [("csrf", token.as_str()), ("name", "marketing"), ("etag", &etag), ("rate_per_s", "9")];
+    let late = browser.post(path, &late).await;
+    assert!(late.status == 422 && late.html.contains("Somebody else changed it"), "{}", late.html);
+    assert_eq!(world.api.get("/v1/apps/default/policies/marketing").await.ok()["rate_per_s"], 7);
+
+    browser
+        .post("/console/look", &[("csrf", &token), ("language", "zh"), ("light", "dark"), ("next", path)])
+        .await;
+    let chinese = browser.get(path).await.html;
+    assert!(chinese.contains("发送策略") && chinese.contains("每秒 7 条"), "{chinese}");
+    let removed = browser.post(&format!("{path}/remove"), &[("csrf", &token), ("name", "marketing")]).await;
+    assert_eq!(removed.location(), "/console/apps/default/policies?done=done_removed");
+    assert_eq!(world.api.get("/v1/apps/default/policies/marketing").await.status, 404);
+    world.stop().await;
+}

@@ -130,7 +130,7 @@ async fn a_user_gets_no_more_than_the_cap_over_all_devices_and_over_crashes() {
         let id = send(&world.api, &["tablet"], json!({})).await;
         let delivery = world.api.delivery(&id, "tablet").await;
         assert_eq!(delivery["state"], state);
-        let reason = "dropped by policy marketing: 3 messages in 1 hours are its most";
+        let reason = "dropped by policy marketing: 3 messages in 1 hour are its most";
         assert!(state == "queued" || delivery["reason"] == reason, "{delivery}");
     }
     world.stop().await;

@@ -150,6 +150,7 @@ fn sidebar(context: &Context<'_>, section: &str) -> Markup {
         of_app("events", texts.live_events, "events", "/events", Access::Read),
         of_app("devices", texts.devices, "devices", "/devices", Access::Read),
         of_app("audiences", texts.tags_and_segments, "audiences", "/audiences", Access::Read),
+        of_app("policies", texts.policies, "policies", "/policies", Access::Read),
         of_app("vendors", texts.vendors, "vendors", "/vendors", Access::Admin),
         of_app("dead_tokens", texts.dead_tokens, "dead", "/dead-tokens", Access::Admin),
         of_app("webhooks", texts.webhooks, "webhooks", "/webhooks", Access::Admin),

@@ -24,6 +24,7 @@ pub(in crate::console) fn icon(name: &str) -> Markup {
         "schedules" => "M10 3a7 7 0 1 0 0 14 7 7 0 0 0 0-14Zm0 3v4l3 2",
         "templates" => "M4 3h12v14H4zM7 7h6M7 10h6M7 13h3",
         "audiences" => "M3 4h7l7 7-6 6-8-8zM6.5 7.5h.01",
+        "policies" => "M10 2.5l6 2.5v4.5c0 4-2.5 6.5-6 8-3.5-1.5-6-4-6-8V5zM7 10l2 2 4-4",
         "webhooks" => "M10 3v6m0 0-4 7m4-7 4 7M4 17h4m4 0h4",
         "vendors" => "M10 2v5m0 6v5M2 10h5m6 0h5M10 7a3 3 0 1 0 0 6 3 3 0 0 0 0-6Z",
         "dead" => "M10 3a7 7 0 1 0 0 14 7 7 0 0 0 0-14ZM5 5l10 10",
