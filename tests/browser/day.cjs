@@ -297,6 +297,8 @@ const PAGES = {
   devices: "/console/apps/shop/devices",
   device: "/console/apps/shop/devices/phone-2",
   audiences: "/console/apps/shop/audiences",
+  policies: "/console/apps/shop/policies",
+  "policy-new": "/console/apps/shop/policies/edit",
   webhooks: "/console/apps/shop/webhooks",
   vendors: "/console/apps/shop/vendors",
   vendor: "/console/apps/shop/vendors/fcm",

@@ -565,6 +565,8 @@ texts! {
     rule_quiet: "Quiet from {} to {}: {}", "免打扰 {} 至 {}：{}";
     rule_digest: "A digest after {} messages", "{} 条后合并提醒";
     rule_rate: "{} messages a second", "每秒 {} 条";
+    no_policy: "By its category, or none", "按消息分类，或不使用";
+    urgent: "Urgent: past the policy", "紧急：不受策略限制";
     verdict_held: "Held back: {}.", "暂缓发送：{}。";
 
     webhooks: "Webhooks", "事件回调";

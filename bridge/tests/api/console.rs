@@ -503,6 +503,9 @@ async fn a_policy_is_made_changed_and_removed_with_forms_alone() {
         "{list}"
     );
 
+    let compose = browser.get("/console/apps/default/compose").await.html;
+    assert!(compose.contains("<option value=\"marketing\">marketing</option>"), "{compose}");
+
     // Whoever saw an older state is told so, and loses nothing of what was typed.
     let form = browser.get(&format!("{path}/edit?name=marketing")).await.html;
     let (_, etag) = form.split_once("name=\"etag\" value=\"&quot;").unwrap();

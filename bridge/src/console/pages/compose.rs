@@ -14,7 +14,7 @@ use crate::console::door::{Refusal, encode};
 use crate::console::form::{Fields, Posted, Query};
 use crate::console::sessions::secret;
 use crate::console::view::broker::items;
-use crate::console::view::compose::{compose, count as count_view};
+use crate::console::view::compose::{Named, compose, count as count_view};
 use crate::console::view::fields::Filled;
 use crate::console::visitor::Visitor;
 use crate::messages::{self, Message, Notification};
@@ -65,13 +65,21 @@ pub(in crate::console) async fn show(
 }
 
 async fn form(console: &Here, visitor: &Visitor, app: &str, filled: &Filled) -> Page {
-    let path = format!("/v1/apps/{}/templates?limit=1000", encode(app));
-    let found = console.door.get(&visitor.caller, &path).await.unwrap_or_default(); // a key may send and not read
-    let names = items(&found).iter().filter_map(|template| template.get("name")?.as_str());
-    let templates: Vec<String> = names.map(str::to_owned).collect();
+    let named = Named {
+        templates: names(console, visitor, app, "templates").await,
+        policies: names(console, visitor, app, "policies").await,
+    };
     let context = visitor.context(Some(app));
     let nonce = filled.fields.some("nonce").map_or_else(secret, str::to_owned);
-    Page::new(context.texts.compose_title, "compose", compose(&context, filled, &templates, &nonce))
+    Page::new(context.texts.compose_title, "compose", compose(&context, filled, &named, &nonce))
+}
+
+/// What the app has of something.
+async fn names(console: &Here, visitor: &Visitor, app: &str, what: &str) -> Vec<String> {
+    let path = format!("/v1/apps/{}/{what}?limit=1000", encode(app));
+    let found = console.door.get(&visitor.caller, &path).await.unwrap_or_default(); // a key may send and not read
+    let names = items(&found).iter().filter_map(|item| item.get("name")?.as_str());
+    names.map(str::to_owned).collect()
 }
 
 /// The fields that a schedule would have been made of.
@@ -141,6 +149,8 @@ fn clone_of(message: &Message) -> Fields {
         ("strategy", message.strategy.name()),
         ("collapse_key", message.collapse_key.as_deref().unwrap_or_default()),
         ("campaign", message.campaign.as_deref().unwrap_or_default()),
+        ("policy", message.policy.as_deref().unwrap_or_default()),
+        ("urgent", if message.is_urgent { "true" } else { "" }),
     ])
 }
 
@@ -175,7 +185,10 @@ fn message(fields: &Fields) -> Result<Map<String, Value>, Refusal> {
             delivery.insert(name.to_owned(), number.into());
         }
     }
-    let mut body = fields.object(&["campaign", "template"]);
+    let mut body = fields.object(&["campaign", "policy", "template"]);
+    if fields.is("urgent", "true") {
+        delivery.insert("urgent".to_owned(), true.into());
+    }
     if let Some(data) = fields.some("data") {
         let read = serde_json::from_str::<Map<String, Value>>(data);
         let data = read.map_err(|error| wrong_field("/data", &error.to_string()))?;
@@ -355,11 +368,14 @@ mod tests {
             ("ttl_h", "2"),
             ("strategy", "online_first"),
             ("campaign", ""),
+            ("policy", "marketing"),
+            ("urgent", "true"),
         ]);
         let wanted = json!({
             "notification": {"title": "到了", "click": {"url": "app://x"}},
             "data": {"order": 7},
-            "delivery": {"strategy": "online_first", "ttl_s": 7200},
+            "delivery": {"strategy": "online_first", "ttl_s": 7200, "urgent": true},
+            "policy": "marketing",
         });
         assert_eq!(Value::Object(message(&fields).unwrap()), wanted);
         assert_eq!(audience(&fields), json!({"tags": ["vip", "beta"]}));

@@ -12,11 +12,17 @@ use crate::console::texts::Texts;
 use crate::console::words::{self, fill, number};
 use crate::vendor::VendorName;
 
+/// What the app has to choose from, by name.
+pub(in crate::console) struct Named {
+    pub templates: Vec<String>,
+    pub policies: Vec<String>,
+}
+
 /// The whole form. `nonce` makes sending it twice one message.
 pub(in crate::console) fn compose(
     context: &Context<'_>,
     filled: &Filled,
-    templates: &[String],
+    named: &Named,
     nonce: &str,
 ) -> Markup {
     let texts = context.texts;
@@ -28,9 +34,9 @@ pub(in crate::console) fn compose(
             input type="hidden" name="nonce" value=(nonce);
             div.stack {
                 (card(texts.audience, audience(context, filled)))
-                (card(texts.content, content(context, filled, templates)))
+                (card(texts.content, content(context, filled, &named.templates)))
                 (card(texts.when, when(context, filled)))
-                (card(texts.delivery, delivery(context, filled)))
+                (card(texts.delivery, delivery(context, filled, &named.policies)))
             }
             aside.stack.sticky aria-label=(texts.summary) {
                 section.card {
@@ -114,14 +120,16 @@ fn when(context: &Context<'_>, filled: &Filled) -> Markup {
     }
 }
 
+/// None, what was chosen (which may be a version, or gone), and the names that there are.
+fn choices<'n>(none: &'n str, chosen: &'n str, names: &'n [String]) -> Vec<(&'n str, &'n str)> {
+    let known = names.iter().map(String::as_str).filter(|name| *name != chosen);
+    let own = [("", none), (chosen, chosen)].into_iter().take(if chosen.is_empty() { 1 } else { 2 });
+    own.chain(known.map(|name| (name, name))).collect()
+}
+
 fn content(context: &Context<'_>, filled: &Filled, templates: &[String]) -> Markup {
     let texts = context.texts;
-    let chosen = filled.fields.text("template");
-    // A version that the message named stays one of the choices.
-    let known = templates.iter().map(String::as_str).filter(|name| *name != chosen);
-    let none = [("", texts.template_none), (chosen, chosen)];
-    let own = none.into_iter().take(if chosen.is_empty() { 1 } else { 2 });
-    let choices: Vec<(&str, &str)> = own.chain(known.map(|name| (name, name))).collect();
+    let choices = choices(texts.template_none, filled.fields.text("template"), templates);
     html! {
         @if choices.len() > 1 {
             (field(filled, &Field::text("template", texts.template).control(Control::Choice(&choices)).hint(texts.template_hint).at("/template")))
@@ -136,8 +144,9 @@ fn content(context: &Context<'_>, filled: &Filled, templates: &[String]) -> Mark
     }
 }
 
-fn delivery(context: &Context<'_>, filled: &Filled) -> Markup {
+fn delivery(context: &Context<'_>, filled: &Filled, policies: &[String]) -> Markup {
     let texts = context.texts;
+    let policies = choices(texts.no_policy, filled.fields.text("policy"), policies);
     let strategies = [
         ("online_first", texts.strategy_online_first),
         ("vendor_only", texts.strategy_vendor_only),
@@ -163,6 +172,10 @@ fn delivery(context: &Context<'_>, filled: &Filled) -> Markup {
         div.columns {
             (field(filled, &Field::text("category", texts.category).hint(texts.category_hint).at("/delivery/category")))
             (field(filled, &Field::text("campaign", texts.campaign).at("/campaign")))
+        }
+        @if policies.len() > 1 {
+            (field(filled, &Field::text("policy", texts.policy).control(Control::Choice(&policies)).at("/policy")))
+            (field(filled, &Field::text("urgent", texts.urgent).control(Control::Check)))
         }
     }
 }
