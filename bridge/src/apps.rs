@@ -166,22 +166,55 @@ impl NewKey {
     pub fn make(app: Option<&AppId>, scopes: BTreeSet<Access>, name: &str, now_ms: u64) -> Self {
         let id = hex(&rand::random::<[u8; 8]>());
         let secret = BASE64.encode(rand::random::<[u8; 32]>());
+        Self::with(id, &secret, app, scopes, name, now_ms)
+    }
+
+    /// Takes over one that somebody has already. As slow.
+    pub fn adopt(
+        app: &AppId,
+        id: &str,
+        secret: &str,
+        scopes: BTreeSet<Access>,
+        name: &str,
+        now_ms: u64,
+    ) -> Self {
+        Self::with(id.to_owned(), secret, Some(app), scopes, name, now_ms)
+    }
+
+    fn with(
+        id: String,
+        secret: &str,
+        app: Option<&AppId>,
+        scopes: BTreeSet<Access>,
+        name: &str,
+        now_ms: u64,
+    ) -> Self {
         let salt = rand::random::<[u8; 16]>();
         let record = KeyRecord {
             app: app.map(|app| app.as_str().to_owned()),
             scopes,
             name: name.to_owned(),
             salt: BASE64.encode(salt),
-            hash: BASE64.encode(hash(&secret, &salt)),
+            hash: BASE64.encode(hash(secret, &salt)),
             created_at_ms: now_ms,
         };
         Self { text: format!("{id}.{secret}"), id, record }
+    }
+
+    /// Whether there is one of this id.
+    pub fn is_known(&self, tx: &Tx<'_>) -> Result<bool, StoreError> {
+        tx.has(Space::Apps, &keys::api_key(&self.id))
     }
 
     /// Writes the key's hash.
     pub fn keep(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         tx.save(Space::Apps, keys::api_key(&self.id), &self.record)
     }
+}
+
+/// Whether a text can be the public half of a key: of ours, or of one that was taken over. No person's record has such an id.
+pub(crate) fn is_key_id(id: &str) -> bool {
+    (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Bytes as text.
@@ -239,7 +272,7 @@ impl Keys {
             return Ok(caller.clone());
         }
         let (id, secret) = text.split_once('.').ok_or(KeyRefused::Wrong)?;
-        if id.len() != 16 || secret.len() > 64 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if !is_key_id(id) || secret.len() > 64 {
             return Err(KeyRefused::Wrong);
         }
         let record = self.load(id).await?.ok_or(KeyRefused::Wrong)?;

@@ -16,11 +16,15 @@ pub use parser::ExpressionError;
 
 use crate::devices;
 use crate::index::{DeviceNumber, Known, Summary};
+use crate::lists;
 use crate::store::{StoreError, Tx};
 use crate::vendor::VendorName;
 
 /// Entries of one audience at most: devices, aliases and tags together. Larger ones are a tag, or all.
 pub const ENTRIES_MAX: usize = 10_000;
+
+/// Devices of a list on disk that are looked at together.
+const LIST_PAGE: usize = 1000;
 
 /// Whom a message is for: whoever is in any of these.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -41,6 +45,12 @@ pub struct Audience {
     /// Whoever this means, with every segment written out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expr: Option<Expression>,
+    /// In any of these lists on disk, see [`crate::lists`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lists: Vec<String>,
+    /// The subscribers of this topic, which are a list on disk once a message is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
     /// Of all these only whoever this means too, with every segment written out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub only: Option<Expression>,
@@ -57,9 +67,12 @@ pub struct Cursor {
     /// The listed devices first, then whoever the index knows. A place of an older release within its parts is read
     /// as the beginning of the second one: whoever was seen is passed over.
     pub part: usize,
-    /// The listed device that was read last.
+    /// The listed device that was read last; within a list on disk its own.
     #[serde(default)]
     pub after: Option<String>,
+    /// Which list on disk is being read.
+    #[serde(default)]
+    pub list: Option<usize>,
     /// The number of the device in the index that comes next.
     #[serde(default)]
     pub number: Option<DeviceNumber>,
@@ -115,7 +128,11 @@ impl Audience {
 
     /// Whether it names nobody.
     pub fn is_empty(&self) -> bool {
-        self.entries() == 0 && !self.all && self.expr.is_none()
+        self.entries() == 0
+            && !self.all
+            && self.expr.is_none()
+            && self.lists.is_empty()
+            && self.topic.is_none()
     }
 
     /// Sorted and without doubles, as it is read chunk by chunk.
@@ -174,12 +191,10 @@ impl Audience {
         limit: usize,
     ) -> Result<(Vec<String>, Option<Cursor>), StoreError> {
         let mut ids = Vec::new();
-        if cursor.part == 0 && self.has_list() {
-            ids = self.listed(cursor.after.as_deref(), limit);
-            if ids.len() == limit {
-                let after = ids.last().cloned();
-                return Ok((ids, Some(Cursor { after, ..Cursor::default() })));
-            }
+        if cursor.part == 0
+            && let Some(next) = self.read_lists(tx, app, now_ms, cursor, limit, &mut ids)?
+        {
+            return Ok((ids, Some(next)));
         }
         let Some(expression) = self.expression() else { return Ok((ids, None)) };
         let expression = match within {
@@ -189,7 +204,55 @@ impl Audience {
         let asked = Asked::new(tx, app, expression, now_ms)?;
         let (found, next) = asked.ids_from(tx, app, cursor.number, limit - ids.len())?;
         ids.extend(found);
-        Ok((ids, next.map(|number| Cursor { part: 1, after: None, number: Some(number) })))
+        Ok((ids, next.map(|number| Cursor { part: 1, number: Some(number), ..Cursor::default() })))
+    }
+
+    /// The listed devices, then those of the lists on disk, until there are enough of them: then where to go on.
+    fn read_lists(
+        &self,
+        tx: &Tx<'_>,
+        app: &AppId,
+        now_ms: u64,
+        cursor: &Cursor,
+        limit: usize,
+        ids: &mut Vec<String>,
+    ) -> Result<Option<Cursor>, StoreError> {
+        if cursor.list.is_none() && self.has_list() {
+            *ids = self.listed(cursor.after.as_deref(), limit);
+            if ids.len() == limit {
+                return Ok(Some(Cursor { after: ids.last().cloned(), ..Cursor::default() }));
+            }
+        }
+        let first = cursor.list.unwrap_or(0);
+        for (at, list) in self.lists.iter().enumerate().skip(first) {
+            let after = cursor.after.as_deref().filter(|_| cursor.list == Some(at));
+            let room = limit - ids.len();
+            let page = lists::page(tx, app, list, after, room)?;
+            let last = page.last().cloned();
+            let is_full = page.len() == room;
+            ids.extend(self.narrowed(tx, app, now_ms, page)?);
+            if is_full {
+                return Ok(Some(Cursor { after: last, list: Some(at), ..Cursor::default() }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Those of some devices that `only` means.
+    fn narrowed(
+        &self,
+        tx: &Tx<'_>,
+        app: &AppId,
+        now_ms: u64,
+        ids: Vec<String>,
+    ) -> Result<Vec<String>, StoreError> {
+        let Some(only) = &self.only else { return Ok(ids) };
+        let count = ids.len();
+        let Some(any) = Expression::any_of(ids.into_iter().map(Expression::Device).collect()) else {
+            return Ok(Vec::new());
+        };
+        let asked = Asked::new(tx, app, Expression::And(vec![any, only.clone()]), now_ms)?;
+        Ok(asked.ids_from(tx, app, None, count)?.0)
     }
 
     fn listed(&self, after: Option<&str>, limit: usize) -> Vec<String> {
@@ -199,7 +262,8 @@ impl Audience {
 
     /// The number of devices, when the list alone says it.
     pub(crate) fn listed_only(&self) -> Option<u64> {
-        self.expression().is_none().then(|| u64::try_from(self.devices.len()).unwrap_or(u64::MAX))
+        (self.expression().is_none() && self.lists.is_empty() && self.topic.is_none())
+            .then(|| u64::try_from(self.devices.len()).unwrap_or(u64::MAX))
     }
 
     /// The first of its devices that has a live token at a vendor.
@@ -209,10 +273,38 @@ impl Audience {
         app: &AppId,
         vendor: VendorName,
     ) -> Result<Option<String>, StoreError> {
-        let Some(everybody) = self.everybody() else { return Ok(None) };
-        let there = Expression::Has(Field::Vendor, Match::Exactly(vendor.to_string()));
-        let asked = Asked::new(tx, app, Expression::And(vec![everybody, there]), tx.now_ms())?;
-        Ok(asked.ids_from(tx, app, None, 1)?.0.pop())
+        if let Some(everybody) = self.everybody() {
+            let there = Expression::Has(Field::Vendor, Match::Exactly(vendor.to_string()));
+            let asked = Asked::new(tx, app, Expression::And(vec![everybody, there]), tx.now_ms())?;
+            if let Some(first) = asked.ids_from(tx, app, None, 1)?.0.pop() {
+                return Ok(Some(first));
+            }
+        }
+        self.first_listed_at(tx, app, vendor)
+    }
+
+    fn first_listed_at(
+        &self,
+        tx: &Tx<'_>,
+        app: &AppId,
+        vendor: VendorName,
+    ) -> Result<Option<String>, StoreError> {
+        for list in &self.lists {
+            let mut after: Option<String> = None;
+            loop {
+                let devices = lists::page(tx, app, list, after.as_deref(), LIST_PAGE)?;
+                after = devices.last().cloned();
+                let is_last = devices.len() < LIST_PAGE;
+                let some = Self { devices, only: self.only.clone(), ..Self::default() };
+                if let Some(first) = some.first_at(tx, app, vendor)? {
+                    return Ok(Some(first));
+                }
+                if is_last {
+                    break;
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn everybody(&self) -> Option<Expression> {
@@ -220,7 +312,37 @@ impl Audience {
     }
 
     /// How many devices it means now, of what kind, and the first ids of them.
+    /// Devices of lists on disk are counted with the lists: one that is in two, or listed too, counts twice.
     pub(crate) fn look(&self, tx: &Tx<'_>, app: &AppId, sample: usize) -> Result<Look, StoreError> {
+        let mut look = self.look_without_lists(tx, app, sample)?;
+        for list in &self.lists {
+            let mut after: Option<String> = None;
+            loop {
+                let ids = lists::page(tx, app, list, after.as_deref(), LIST_PAGE)?;
+                let is_last = ids.len() < LIST_PAGE;
+                after = ids.last().cloned();
+                look.add(self.look_at(tx, app, ids, sample)?, sample);
+                if is_last {
+                    break;
+                }
+            }
+        }
+        Ok(look)
+    }
+
+    /// The same for devices of a list.
+    fn look_at(
+        &self,
+        tx: &Tx<'_>,
+        app: &AppId,
+        devices: Vec<String>,
+        sample: usize,
+    ) -> Result<Look, StoreError> {
+        let some = Self { devices, only: self.only.clone(), ..Self::default() };
+        some.look_without_lists(tx, app, sample)
+    }
+
+    fn look_without_lists(&self, tx: &Tx<'_>, app: &AppId, sample: usize) -> Result<Look, StoreError> {
         let Some(everybody) = self.everybody() else { return Ok(Look::default()) };
         let asked = Asked::new(tx, app, everybody, tx.now_ms())?;
         let mut summary = tx.index().summary(app, &asked.expression, &asked.known);
@@ -250,4 +372,18 @@ impl Audience {
 pub(crate) struct Look {
     pub summary: Summary,
     pub sample: Vec<String>,
+}
+
+impl Look {
+    fn add(&mut self, other: Self, sample: usize) {
+        let (all, more) = (&mut self.summary, other.summary);
+        all.devices += more.devices;
+        all.online += more.online;
+        all.without_token += more.without_token;
+        for (vendor, devices) in more.by_vendor {
+            *all.by_vendor.entry(vendor).or_default() += devices;
+        }
+        let room = sample.saturating_sub(self.sample.len());
+        self.sample.extend(other.sample.into_iter().take(room));
+    }
 }

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use reveille_proto::ids::{AppId, MessageId};
 
+use crate::exports;
 use crate::facts::note_silence;
+use crate::imports;
 use crate::jobs::{self, Task};
+use crate::lists;
 use crate::messages;
 use crate::operations;
 use crate::policies::book;
@@ -109,6 +112,12 @@ pub(crate) fn look(tx: &mut Tx<'_>, rules: &Rules, check: Check) -> Result<(), S
         }
         Check::GoOn { app, message } => jobs::release(tx, &app, message),
         Check::Schedule { app, schedule, due_ms } => schedules::look(tx, rules, &app, &schedule, due_ms),
+        Check::ForgetList { app, list } => lists::forget(tx, &app, &list),
+        Check::ForgetImport { app, id } => imports::forget(tx, &app, &id),
+        Check::ForgetExport { app, id } => {
+            exports::forget(tx, &app, &id);
+            Ok(())
+        }
         Check::ForgetAnswer { key } => {
             tx.remove(Space::Messages, key);
             Ok(())

@@ -4,6 +4,7 @@
 //! Each connection begins with a fresh client library state: the broker keeps the session, the outbox keeps ours,
 //! and every packet may be repeated. So nothing depends on what the library remembers over a reconnect.
 
+mod direct;
 mod outbox;
 
 use std::collections::{HashMap, VecDeque};
@@ -28,6 +29,8 @@ use crate::shared::Shared;
 use crate::store::{Commit, StoreError};
 use crate::vendor::Secret;
 
+pub(crate) use direct::{NotTaken, Publisher, Publishes, Taken as Published, publisher};
+
 /// Facts that may wait for the disk at once; the broker sends no more before we acknowledge.
 const RECEIVE_MAX: u16 = 1024;
 /// Largest packet of the broker's that is read, in bytes.
@@ -39,6 +42,8 @@ const INFLIGHT_MAX: u16 = 256;
 /// Requests that wait in the library.
 const REQUESTS_MAX: usize = 2 * RECEIVE_MAX as usize;
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Topic, fixed header, packet identifier and properties around a payload, in bytes, generously.
+const AROUND_PAYLOAD: usize = 128;
 const CONNECT_TIMEOUT_S: u64 = 5;
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
@@ -68,11 +73,12 @@ enum Ended {
 }
 
 /// Keeps the feed connected, for ever.
-pub(crate) async fn run(shared: Arc<Shared>, options: FeedOptions) {
+pub(crate) async fn run(shared: Arc<Shared>, options: FeedOptions, publishes: Publishes) {
+    let publishes = Arc::new(publishes);
     let mut back_off = BACK_OFF_MIN;
     let mut is_quiet = false;
     loop {
-        let ended = guarded(&shared, &options).await;
+        let ended = guarded(&shared, &options, &publishes).await;
         let was_up = shared.is_feed_up.swap(false, Ordering::SeqCst);
         shared.metrics.feed_connected.set(0);
         if was_up {
@@ -91,10 +97,10 @@ pub(crate) async fn run(shared: Arc<Shared>, options: FeedOptions) {
 }
 
 /// A connection in a task of its own: a panic of the client library ends the connection, not the feed.
-async fn guarded(shared: &Arc<Shared>, options: &FeedOptions) -> Ended {
-    let (shared, options) = (Arc::clone(shared), options.clone());
+async fn guarded(shared: &Arc<Shared>, options: &FeedOptions, publishes: &Arc<Publishes>) -> Ended {
+    let (shared, options, publishes) = (Arc::clone(shared), options.clone(), Arc::clone(publishes));
     let mut task = JoinSet::new(); // aborts the connection when the feed is ended
-    task.spawn(async move { connection(&shared, &options).await });
+    task.spawn(async move { connection(&shared, &options, &publishes).await });
     task.join_next().await.and_then(Result::ok).unwrap_or(Ended::Library)
 }
 
@@ -114,18 +120,38 @@ fn mqtt_options(options: &FeedOptions) -> MqttOptions {
     mqtt
 }
 
+/// A packet for the broker, and who is told of its acknowledgement.
+enum Given {
+    /// An entry of the outbox, by its number.
+    Entry(u64),
+    /// Somebody waits.
+    Direct(direct::Done),
+}
+
 /// What the parts of one connection share.
 struct Link {
     client: AsyncClient,
-    /// Numbers of outbox entries given to the library, in order, whose packet identifier is not known yet.
-    given: Mutex<VecDeque<u64>>,
+    /// What was given to the library, in order, whose packet identifier is not known yet.
+    given: Mutex<VecDeque<Given>>,
     room: Semaphore,
     packet_max: AtomicU32,
     done: mpsc::Sender<u64>,
     acks: mpsc::Sender<(Publish, Option<Commit<Taken, StoreError>>)>,
 }
 
-async fn connection(shared: &Arc<Shared>, options: &FeedOptions) -> Ended {
+impl Link {
+    /// Hands a packet to the library, which gives identifiers in this order. It always has room: [`WINDOW`] bounds how
+    /// many are under way.
+    fn publish(&self, given: Given, topic: &str, payload: Vec<u8>) -> Result<(), Ended> {
+        let mut waiting = lock(&self.given);
+        let handed = self.client.try_publish(topic, QoS::AtLeastOnce, false, payload);
+        handed.map_err(|_| Ended::Library)?;
+        waiting.push_back(given);
+        Ok(())
+    }
+}
+
+async fn connection(shared: &Arc<Shared>, options: &FeedOptions, publishes: &Publishes) -> Ended {
     let (client, events) = AsyncClient::new(mqtt_options(options), REQUESTS_MAX);
     let (done, done_outbox) = mpsc::channel(WINDOW + 1);
     let (acks, waiting_acks) = mpsc::channel(usize::from(RECEIVE_MAX) + 1);
@@ -141,6 +167,7 @@ async fn connection(shared: &Arc<Shared>, options: &FeedOptions) -> Ended {
         ended = read(shared, &link, events) => ended,
         ended = acknowledge(shared, &link, waiting_acks) => ended,
         ended = outbox::send(shared, &link) => ended,
+        ended = direct::send(&link, publishes) => ended,
         ended = outbox::forget(shared, done_outbox) => ended,
     };
     ended.err().unwrap_or(Ended::Library)
@@ -148,20 +175,25 @@ async fn connection(shared: &Arc<Shared>, options: &FeedOptions) -> Ended {
 
 /// Polls the library. Never cancelled in the middle but by the connection's end, so no packet is half written.
 async fn read(shared: &Arc<Shared>, link: &Link, mut events: EventLoop) -> Result<(), Ended> {
-    let mut sent: HashMap<u16, u64> = HashMap::new();
+    let mut sent: HashMap<u16, Given> = HashMap::new();
     loop {
         match events.poll().await.map_err(|error| Ended::Connection(Box::new(error)))? {
             Event::Incoming(Incoming::ConnAck(ack)) => begin(link, &ack)?,
             Event::Incoming(Incoming::SubAck(ack)) => subscribed(shared, &ack)?,
             Event::Incoming(Incoming::Publish(publish)) => take(shared, link, publish).await?,
             Event::Incoming(Incoming::PubAck(ack)) => {
-                if let Some(number) = sent.remove(&ack.pkid) {
-                    acknowledged(shared, link, &ack, number).await?;
+                match sent.remove(&ack.pkid) {
+                    Some(Given::Entry(number)) => acknowledged(shared, link, &ack, number).await?,
+                    Some(Given::Direct(done)) => {
+                        link.room.add_permits(1);
+                        let _ = done.send(direct::read(ack.reason)); // nobody waits any more, then
+                    }
+                    None => {}
                 }
             }
             Event::Outgoing(Outgoing::Publish(packet_id)) => {
-                let number = lock(&link.given).pop_front().ok_or(Ended::Library)?;
-                sent.insert(packet_id, number);
+                let given = lock(&link.given).pop_front().ok_or(Ended::Library)?;
+                sent.insert(packet_id, given);
             }
             Event::Outgoing(Outgoing::AwaitAck(_)) => return Err(Ended::Library), // its identifiers ran out
             Event::Incoming(_) | Event::Outgoing(_) => {}

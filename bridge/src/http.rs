@@ -13,7 +13,9 @@ mod deliveries;
 mod devices;
 mod etag;
 mod events;
+mod exports;
 mod guard;
+pub(crate) mod imports;
 mod long_operations;
 mod messages;
 mod openapi;
@@ -21,10 +23,12 @@ mod operations;
 mod paging;
 mod policies;
 pub mod problem;
+mod publish;
 mod receipts;
 mod schedules;
 mod segments;
 mod stats;
+mod subscribers;
 mod tags;
 mod templates;
 mod webhooks;
@@ -49,6 +53,7 @@ use crate::config::Config;
 use crate::console::Peer;
 use crate::shared::Shared;
 pub(crate) use audit::file as audit_file;
+pub(crate) use deliveries::row as show_delivery;
 pub(crate) use messages::state as message_state;
 use problem::{Errno, Problem};
 
@@ -85,6 +90,8 @@ async fn watch_over(
     request: Request,
     next: Next,
 ) -> Response {
+    // An upload is as slow as the network that it comes over; its own handler bounds it.
+    let timeout = if request.uri().path().ends_with("/imports") { imports::UPLOAD_TIMEOUT } else { timeout };
     let answer = tokio::time::timeout(timeout, next.run(request)).await;
     let answer = answer.unwrap_or_else(|_| Problem::new(Errno::RequestTimeout).into_response());
     shared.metrics.answer(answer.status().as_u16());

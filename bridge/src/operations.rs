@@ -20,6 +20,10 @@ const KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 pub(crate) enum Kind {
     /// Removes an app with all that belongs to it.
     AppRemoval,
+    /// Reads an upload row by row.
+    Import,
+    /// Writes a file.
+    Export,
 }
 
 /// How far an operation is.
@@ -60,6 +64,11 @@ pub(crate) struct Operation {
     pub problem: Option<Value>,
 }
 
+/// A new id of an operation.
+pub(crate) fn new_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
 /// Begins an operation.
 pub(crate) fn begin(
     tx: &mut Tx<'_>,
@@ -67,9 +76,20 @@ pub(crate) fn begin(
     kind: Kind,
     total: Option<u64>,
 ) -> Result<Operation, StoreError> {
+    begin_as(tx, &new_id(), app, kind, total)
+}
+
+/// The same under an id that was given before.
+pub(crate) fn begin_as(
+    tx: &mut Tx<'_>,
+    id: &str,
+    app: &AppId,
+    kind: Kind,
+    total: Option<u64>,
+) -> Result<Operation, StoreError> {
     let now_ms = tx.now_ms();
     let operation = Operation {
-        id: uuid::Uuid::now_v7().to_string(),
+        id: id.to_owned(),
         app: app.as_str().to_owned(),
         kind,
         state: State::Running,

@@ -107,6 +107,24 @@ pub(crate) enum Check {
         /// When it was due, in milliseconds since 1970.
         due_ms: u64,
     },
+    /// A list of devices that nobody used for long.
+    ForgetList {
+        #[serde(with = "app_text")]
+        app: AppId,
+        list: String,
+    },
+    /// An upload that ended some time ago.
+    ForgetImport {
+        #[serde(with = "app_text")]
+        app: AppId,
+        id: String,
+    },
+    /// A file that was written some time ago.
+    ForgetExport {
+        #[serde(with = "app_text")]
+        app: AppId,
+        id: String,
+    },
     /// A stored answer is no longer replayed.
     ForgetAnswer {
         /// Where it stands.

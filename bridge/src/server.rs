@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::apps::{self, Keys};
@@ -20,7 +20,9 @@ use crate::sender::{Sender, SenderOptions};
 use crate::shared::{Beside, Shared};
 use crate::store::{OpenError, Store, StoreError};
 use crate::webhooks::postman;
-use crate::{audit, chores, expiry, funnels, http, removal, statistics, token_feed, worker};
+use crate::{
+    audit, chores, expiry, exports, funnels, http, imports, removal, statistics, token_feed, worker,
+};
 
 /// How long vendor calls and requests under way may take when the bridge stops. Calls end sooner by their own
 /// deadline.
@@ -76,6 +78,7 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
     let options = SenderOptions::default();
     let store = Store::open_with(data_dir, config.secret_key_file.as_deref(), Arc::clone(&options.clock))?;
     let first_admin_key = apps::prepare(&store).await?;
+    let (publisher, publishes) = feed::publisher();
     let shared = Arc::new(Shared {
         keys: Keys::new(store.clone()),
         store,
@@ -87,6 +90,9 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
         extra_metrics,
         broker: operations.clone(),
         is_broker_ready,
+        publisher,
+        uploads: Semaphore::new(imports::INCOMING_MAX),
+        files: data_dir.join("bridge"),
         webhook_hosts: config.webhook_hosts.clone(),
         audit_retention_ms: config.audit_retention_s * 1000,
         calls_at_once: config.calls_at_once,
@@ -96,8 +102,10 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
     others.spawn(chores::run_jobs(Arc::clone(&shared)));
     others.spawn(chores::run_checks(Arc::clone(&shared)));
     others.spawn(removal::run(Arc::clone(&shared)));
+    others.spawn(imports::run(Arc::clone(&shared)));
+    others.spawn(exports::run(Arc::clone(&shared)));
     others.spawn(history::run(Arc::clone(&shared), operations.clone()));
-    others.spawn(feed::run(Arc::clone(&shared), feed_options(&config)));
+    others.spawn(feed::run(Arc::clone(&shared), feed_options(&config), publishes));
     others.spawn(expiry::run(Arc::clone(&shared)));
     others.spawn(statistics::run(Arc::clone(&shared)));
     others.spawn(audit::run(Arc::clone(&shared)));

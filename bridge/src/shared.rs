@@ -1,10 +1,14 @@
 //! What every part of a running bridge shares.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use tokio::sync::Semaphore;
+
 use crate::apps::Keys;
 use crate::console::history::History;
+use crate::feed::Publisher;
 use crate::metrics::Metrics;
 use crate::rules::Rules;
 use crate::sender::Sender;
@@ -48,6 +52,12 @@ pub(crate) struct Shared {
     pub broker: Option<axum::Router>,
     /// The readiness of the broker in the same process.
     pub is_broker_ready: Option<IsReady>,
+    /// Where publishes for the broker are handed in.
+    pub publisher: Publisher,
+    /// Turns for uploads that come in.
+    pub uploads: Semaphore,
+    /// Where uploads and exports lie.
+    pub files: PathBuf,
     /// Hosts of webhooks that may be of the inner network.
     pub webhook_hosts: Vec<String>,
     /// How long records of the audit log are kept, in milliseconds.

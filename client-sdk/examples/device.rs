@@ -11,6 +11,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::sync::watch;
 
+/// The topic of what was sent to this device by name, tag or audience.
+const DIRECTED: &str = "$push/message";
+
 #[derive(Parser)]
 #[command(about = "A device that prints what it is sent, once")]
 struct Arguments {
@@ -74,6 +77,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let Arguments { client_id, host, port, .. } = &arguments;
+    println!("{client_id} connects to {host}:{port}; Ctrl-C ends it");
     let (client, mut messages) = Client::connect(options(&arguments))?;
     let story = tokio::spawn(tell_network(client.network()));
     let intervals = tokio::spawn(tell_heartbeat(client.heartbeat()));
@@ -123,9 +128,11 @@ fn options(arguments: &Arguments) -> Options {
 /// The order that matters: show, then `handled`, then tell the business.
 async fn show(client: &Client, message: Message) -> Result<(), Box<dyn Error>> {
     let text = String::from_utf8_lossy(message.payload()).into_owned();
+    let what = if message.topic() == DIRECTED { "alert" } else { message.topic() };
     match (message.title(), message.body()) {
-        (None, None) => println!("{}  {text}", message.topic()),
-        (title, body) => println!("{}  [{}] {}", message.topic(), title.unwrap_or(""), body.unwrap_or("")),
+        (Some(title), Some(body)) => println!("{what}  {title}: {body}"),
+        (Some(one), None) | (None, Some(one)) => println!("{what}  {one}"),
+        (None, None) => println!("{what}  {text}"),
     }
     let id = message.id();
     message.handled().await?;
@@ -140,8 +147,9 @@ async fn tell_network(mut network: watch::Receiver<NetworkState>) {
         let state = network.borrow_and_update().clone();
         match &state {
             NetworkState::Connecting => {}
-            NetworkState::Online { session_present } => {
-                println!("online, session present: {session_present}")
+            NetworkState::Online { session_present: false } => println!("online"),
+            NetworkState::Online { session_present: true } => {
+                println!("online again: what waited for it comes now")
             }
             NetworkState::Waiting { retry_in, reason } => {
                 println!("offline ({reason}), again in {retry_in:.1?}")

@@ -12,6 +12,8 @@ pub const PREFIX: &str = "$push/v1/";
 
 /// bridge -> broker: [`Send`].
 pub const SEND: &str = "$push/v1/send";
+/// bridge -> broker: [`Publication`].
+pub const PUBLISH: &str = "$push/v1/publish";
 /// bridge -> broker: [`Withdraw`].
 pub const WITHDRAW: &str = "$push/v1/withdraw";
 /// broker -> bridge: [`Queued`].
@@ -89,7 +91,7 @@ mod tests {
 
     #[test]
     fn every_topic_is_a_topic_name() {
-        for topic in [SEND, WITHDRAW, QUEUED, UNACKED, ACKED, PRESENCE, DEVICE] {
+        for topic in [SEND, PUBLISH, WITHDRAW, QUEUED, UNACKED, ACKED, PRESENCE, DEVICE] {
             assert!(topic.starts_with(PREFIX), "{topic}");
             assert!(TopicName::parse(topic).is_ok(), "{topic}");
         }

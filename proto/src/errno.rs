@@ -85,6 +85,8 @@ errors! {
     TemplateUnknown = 3040 "template_unknown" 404 false "No such template";
     ScheduleUnknown = 3041 "schedule_unknown" 404 false "No such schedule";
     PolicyUnknown = 3050 "policy_unknown" 404 false "No such policy";
+    ImportUnknown = 3060 "import_unknown" 404 false "No such upload";
+    ExportUnknown = 3061 "export_unknown" 404 false "No such export, or it is over";
     SessionUnknown = 3101 "session_unknown" 404 false "No such session";
     NotConnected = 3102 "not_connected" 404 false "The session has no connection";
     RetainedUnknown = 3103 "retained_unknown" 404 false "The topic has no retained message";
@@ -93,6 +95,7 @@ errors! {
     AppExists = 4001 "app_exists" 409 false "The app exists";
     TooManyApps = 4002 "too_many_apps" 409 false "No further app fits";
     IdempotencyMismatch = 4003 "idempotency_mismatch" 422 false "The Idempotency-Key was used for another request";
+    KeyExists = 4009 "key_exists" 409 false "A key of this id exists";
     TooManyCredentials = 4010 "too_many_credentials" 409 false "No further credential fits at this vendor";
     TooManyWebhooks = 4020 "too_many_webhooks" 409 false "No further webhook fits";
     VendorRefused = 4021 "vendor_refused" 422 false "The vendor refuses it";
@@ -105,6 +108,9 @@ errors! {
     TooManyPolicies = 4050 "too_many_policies" 409 false "No further policy fits";
     CategoryTaken = 4051 "category_taken" 409 false "Another policy has this category";
     TooManyReaders = 4090 "too_many_readers" 429 true "Too many read events already";
+    TooManyImports = 4060 "too_many_imports" 409 true "Too many uploads wait";
+    TooManyExports = 4061 "too_many_exports" 409 true "Too many exports are kept";
+    ExportRunning = 4062 "export_running" 409 true "The export is not whole yet";
     BrokersOwn = 4101 "brokers_own" 409 false "It belongs to the bridge, without which nothing is pushed";
     TooManyBans = 4102 "too_many_bans" 409 false "No further ban fits";
     QueuesFull = 4103 "queues_full" 409 true "No receiver's queue has room, or the store takes no writes";
@@ -113,6 +119,7 @@ errors! {
     StoreFailed = 5001 "store_failed" 503 true "The store does not take it";
     Stopping = 5002 "stopping" 503 true "The server stops";
     NotOffered = 5003 "not_offered" 501 false "This program does not offer it";
+    BrokerAway = 5004 "broker_away" 503 true "The broker does not answer";
     VendorFailed = 5020 "vendor_failed" 502 true "The vendor cannot be asked";
 }
 

@@ -12,6 +12,7 @@ mod crash;
 mod demo;
 mod device;
 mod flapping;
+mod publish;
 mod socket;
 mod stage;
 mod vendor;

@@ -99,6 +99,15 @@ struct Sets {
     alias: Vec<String>,
     registration_id: Vec<String>,
     segment: Vec<String>,
+    file: Option<File>,
+}
+
+/// A list of ids that was uploaded.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = JpushFile)]
+struct File {
+    file_id: String,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -353,6 +362,12 @@ fn audience(audience: Audience, only: Option<Expression>) -> Result<Map<String, 
     narrowing.extend(sets.tag_not.iter().map(|tag| Expression::Not(Box::new(has(Field::Tag, tag)))));
     narrowing.extend(Expression::any_of(sets.segment.into_iter().map(Expression::Segment).collect()));
     let mut out = Map::new();
+    if let Some(file) = sets.file {
+        if !sets.registration_id.is_empty() || !sets.alias.is_empty() {
+            return Err(Refused::wrong("audience.file", "goes with tags and segments only"));
+        }
+        put(&mut out, &["lists"], json!([file.file_id]));
+    }
     if sets.registration_id.len() >= sets.alias.len() {
         narrowing.extend(any(&Field::Alias(USER.to_owned()), &sets.alias));
         put_some(&mut out, &["devices"], some_of(sets.registration_id));
@@ -390,7 +405,7 @@ impl Sets {
     }
 
     fn is_empty(&self) -> bool {
-        self.named().iter().all(|(_, texts)| texts.is_empty())
+        self.file.is_none() && self.named().iter().all(|(_, texts)| texts.is_empty())
     }
 
     fn with_an_empty_text(&self) -> Option<&'static str> {
@@ -686,6 +701,11 @@ mod tests {
                 }),
             ),
             (
+                "a file of ids",
+                json!({"platform": ["ios"], "audience": {"file": {"file_id": "0199"}}, "notification": {"alert": "a"}}),
+                json!({"audience": {"lists": ["0199"], "only": "platform:ios"}, "notification": {"body": "a"}}),
+            ),
+            (
                 "a custom message only",
                 json!({
                     "platform": "all", "audience": {"alias": ["4312", "892"], "segment": ["south"]},
@@ -741,6 +761,7 @@ mod tests {
             ("/platform", Value::Null, "platform is missing"),
             ("/audience", json!({}), "audience names nobody"),
             ("/audience", json!({"tag": [""]}), "audience.tag has an empty text"),
+            ("/audience", json!({"file": {"file_id": "f"}, "alias": ["a"]}), "audience.file goes with"),
             ("/notification", json!({"android": {"extras": {}}}), "notification.alert is missing"),
             ("/notification", Value::Null, "notification or message is missing"),
             (

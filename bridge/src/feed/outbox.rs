@@ -5,19 +5,14 @@ use std::sync::atomic::Ordering;
 
 use prost::Message as _;
 use reveille_proto::bridge as wire;
-use rumqttc::v5::mqttbytes::QoS;
 use tokio::sync::mpsc;
 
-use super::{Ended, Link, WINDOW};
+use super::{AROUND_PAYLOAD, Ended, Given, Link, WINDOW};
 use crate::devices;
 use crate::messages;
 use crate::queues::{self, Out};
-use crate::sender::tasks::lock;
 use crate::shared::Shared;
 use crate::store::{Space, StoreError, Tx, keys};
-
-/// Topic, fixed header, packet identifier and properties around a payload, in bytes, generously.
-const AROUND_PAYLOAD: usize = 128;
 
 /// A packet for the broker; without a topic there is nothing to send any more.
 struct Packet {
@@ -50,8 +45,7 @@ pub(super) async fn send(shared: &Arc<Shared>, link: &Link) -> Result<(), Ended>
                 continue;
             }
             permit.forget(); // given back with the broker's acknowledgement
-            lock(&link.given).push_back(packet.number);
-            link.client.publish(topic, QoS::AtLeastOnce, false, payload).await.map_err(|_| Ended::Library)?;
+            link.publish(Given::Entry(packet.number), topic, payload)?;
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use reveille_proto::ids::AppId;
+use reveille_proto::topic::TopicName;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -13,8 +14,10 @@ use super::Api;
 use super::body::{Errors, Json};
 use super::guard::{Guarded, READ};
 use super::problem::Problem;
+use super::subscribers;
 use crate::audience::{Audience, ENTRIES_MAX, Expression, Look};
 use crate::devices::{USER, is_device_id};
+use crate::lists::{self, LISTS_MAX};
 use crate::segments::{self, WriteOutError};
 use crate::store::Tx;
 
@@ -45,6 +48,11 @@ pub(super) struct AudienceBody {
     #[serde(default)]
     all: bool,
     expr: Option<String>,
+    /// Lists of ids that were uploaded, by the id of the upload.
+    #[serde(default)]
+    lists: Vec<String>,
+    /// Whoever subscribes to this topic now, connected or not.
+    topic: Option<String>,
     /// Of all these only whoever this expression means too.
     only: Option<String>,
 }
@@ -65,10 +73,24 @@ impl AudienceBody {
         let has_expr = self.expr.is_some();
         let expr = self.expr.and_then(|text| errors.expression(EXPR, &text));
         let only = self.only.and_then(|text| errors.expression(ONLY, &text));
-        let audience =
-            Audience { devices: self.devices, aliases, tags: self.tags, all: self.all, expr, only };
+        if self.lists.len() > LISTS_MAX {
+            errors.add("/audience/lists", format!("has at most {LISTS_MAX} lists"));
+        }
+        if let Some(Err(error)) = self.topic.as_ref().map(|topic| TopicName::parse(topic.clone())) {
+            errors.add("/audience/topic", error.to_string());
+        }
+        let audience = Audience {
+            devices: self.devices,
+            aliases,
+            tags: self.tags,
+            all: self.all,
+            expr,
+            lists: self.lists,
+            topic: self.topic,
+            only,
+        };
         if audience.is_empty() && !has_expr {
-            errors.add("/audience", "names nobody: give devices, aliases, tags, expr, or all");
+            errors.add("/audience", "names nobody: give devices, aliases, tags, lists, topic, expr, or all");
         }
         if audience.entries() > ENTRIES_MAX {
             errors.add("/audience", format!("has at most {ENTRIES_MAX} entries; use a tag for more"));
@@ -95,8 +117,18 @@ pub(super) fn not_written_out(error: WriteOutError, pointer: &str) -> Problem {
     }
 }
 
-/// Writes out the segments.
+/// Writes out the segments, and finds the lists.
 pub(super) fn write_out(tx: &Tx<'_>, app: &AppId, audience: &mut Audience) -> Result<(), Problem> {
+    for (at, list) in audience.lists.iter().enumerate() {
+        let pointer = format!("/audience/lists/{at}");
+        match lists::load(tx, app, list)? {
+            Some(list) if list.is_whole => {}
+            Some(_) => return Err(Problem::field(pointer, "is still being read: wait for its operation")),
+            None => {
+                return Err(Problem::field(pointer, "is no list of this app, or was not used for 30 days"));
+            }
+        }
+    }
     for (expr, pointer) in [(&mut audience.expr, EXPR), (&mut audience.only, ONLY)] {
         if let Some(expr) = expr {
             *expr = segments::write_out(tx, app, expr).map_err(|error| not_written_out(error, pointer))?;
@@ -114,6 +146,7 @@ pub(super) async fn count(
     if let Some(count) = audience.listed_only() {
         return Ok((audience, count));
     }
+    subscribers::keep(shared, app, &mut audience).await?;
     let app = app.clone();
     shared
         .store
@@ -147,6 +180,7 @@ pub(super) async fn estimate(
     let mut errors = Errors::default();
     let mut audience = body.audience.check(&mut errors);
     errors.or_ok()?;
+    subscribers::look(&shared, &app, &mut audience).await?;
     let look = shared
         .store
         .read(move |tx| {

@@ -3,6 +3,7 @@
 
 pub(super) mod gorush;
 pub(super) mod jpush;
+pub(super) mod keys;
 pub(super) mod unipush;
 
 use axum::body::Bytes;

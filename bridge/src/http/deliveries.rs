@@ -72,7 +72,7 @@ pub(super) async fn show(
     Ok(axum::Json(answer))
 }
 
-fn row(device: &str, delivery: &Delivery) -> Value {
+pub(crate) fn row(device: &str, delivery: &Delivery) -> Value {
     let vendor = match delivery.facts.push {
         Push::Queued(vendor) | Push::Submitted(vendor) | Push::Accepted(vendor) | Push::Delivered(vendor) => {
             Some(vendor)

@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::body::{Errors, Json, Page, Params};
+use super::body::{Errors, Json, Page, Params, parse};
 use super::credentials::vendor;
 use super::etag::{self, IfMatch};
 use super::guard::{Guarded, READ, SEND};
+use super::imports;
 use super::problem::{Errno, Problem};
 use super::tags::DEVICES_MAX;
 use crate::audience::{Asked, Expression};
@@ -24,12 +25,13 @@ use crate::devices::{
     self, ALIASES_MAX, ATTRIBUTE_MAX, ATTRIBUTES_MAX, Attributes, Device, Presence, TAGS_MAX, USER,
     is_attribute_name, is_device_id, is_label,
 };
+use crate::imports::{Done, NotDone};
 use crate::index::DeviceNumber;
-use crate::lane::{CredentialName, Registered};
+use crate::lane::{CredentialName, Home, Registered};
 use crate::segments::{self, WriteOutError};
 use crate::store::{StoreError, Tx};
 use crate::tokens::{self, Token, TokenState};
-use crate::vendor::{DeviceToken, Environment};
+use crate::vendor::{DeviceToken, Environment, VendorName};
 
 /// One alias means the alias type `user`.
 #[derive(Deserialize, ToSchema)]
@@ -252,6 +254,58 @@ pub(super) async fn import(
     };
     let created = shared.store.write(work).await?;
     Ok(axum::Json(json!({"set": count, "created": created})))
+}
+
+/// Sets one device in full, as `PUT` does, with the device tokens that stand beside it.
+pub(super) fn import_one(
+    tx: &mut Tx<'_>,
+    app: &AppId,
+    mut fields: serde_json::Map<String, Value>,
+) -> Result<Done, NotDone> {
+    let id = imports::text(&mut fields, &["id", "device"])?;
+    if !is_device_id(&id) {
+        return Err(imports::wrong("id is no client id of 1 to 1,024 bytes"));
+    }
+    let registered = read_tokens(fields.remove("tokens"))?;
+    let body: DeviceBody = parse(Value::Object(fields).to_string().as_bytes())?;
+    let old = devices::load(tx, app, &id)?;
+    let mut device = devices::load_or_new(tx, app, &id)?;
+    body.put_into(&mut device);
+    check(&device)?;
+    let has_tokens = !registered.is_empty();
+    for (vendor, token, home) in registered {
+        tokens::register(tx, app, &mut device, vendor, token, home)?;
+    }
+    match old {
+        None => devices::save(tx, app, &device).map(|()| Done::Created).map_err(NotDone::Store),
+        Some(old) if old == device && !has_tokens => Ok(Done::Same),
+        Some(_) => devices::save(tx, app, &device).map(|()| Done::Changed).map_err(NotDone::Store),
+    }
+}
+
+/// `{"apns": "token"}`, or `{"apns": {"token": …, "environment": …}}`.
+fn read_tokens(given: Option<Value>) -> Result<Vec<(VendorName, DeviceToken, Home)>, NotDone> {
+    let tokens = match given {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Object(tokens)) => tokens,
+        Some(_) => return Err(imports::wrong("tokens has a token for each vendor")),
+    };
+    let mut registered = Vec::new();
+    for (name, value) in tokens {
+        let body: TokenBody = match value {
+            Value::String(token) => {
+                TokenBody { token, credential: None, environment: None, bundle_id: None, package: None }
+            }
+            other => parse(other.to_string().as_bytes()).map_err(|problem: Problem| problem.below(&name))?,
+        };
+        let vendor = vendor(&name)?;
+        let token = DeviceToken::parse(&body.token).map_err(|error| imports::wrong(&error.to_string()))?;
+        let TokenBody { credential, environment, bundle_id, package, .. } = body;
+        let home = Registered { credential, environment, bundle_id, package }.check();
+        let home = home.map_err(|(field, problem)| imports::wrong(&format!("{field} {problem}")))?;
+        registered.push((vendor, token, home));
+    }
+    Ok(registered)
 }
 
 /// Changes a device that is known; what is left out stays.

@@ -15,8 +15,8 @@ use utoipa_axum::routes;
 use super::problem::ProblemBody;
 use super::{
     Api, aliases, apns_channels, apps, audiences, audit, compat, credentials, dead_tokens, deliveries,
-    devices, events, long_operations, messages, operations, policies, receipts, schedules, segments, stats,
-    tags, templates, webhooks,
+    devices, events, exports, imports, long_operations, messages, operations, policies, publish, receipts,
+    schedules, segments, stats, tags, templates, webhooks,
 };
 
 /// The name of the security scheme in the description.
@@ -53,6 +53,7 @@ const OPEN: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/v1/vendors/{vendor
         (name = "credentials", description = "What an app needs to speak to a vendor"),
         (name = "devices", description = "Installs of an app, their tokens and presence"),
         (name = "events", description = "What happens, told live"),
+        (name = "imports", description = "Files of devices and ids, in and out"),
         (name = "messages", description = "Send, follow, withdraw"),
         (name = "planning", description = "Templates and schedules"),
         (name = "operations", description = "What runs, and how it fares"),
@@ -111,6 +112,7 @@ pub(super) fn described() -> OpenApiRouter<Api> {
         .routes(routes!(webhooks::show, webhooks::set, webhooks::remove, webhooks::act))
         .routes(routes!(webhooks::attempts))
         .routes(routes!(webhooks::dead_letters))
+        .routes(routes!(compat::keys::adopt))
         .routes(routes!(compat::jpush::push))
         .routes(routes!(compat::jpush::validate))
         .routes(routes!(compat::jpush::cids))
@@ -122,6 +124,12 @@ pub(super) fn described() -> OpenApiRouter<Api> {
         .routes(routes!(stats::show))
         .routes(routes!(events::of_all))
         .routes(routes!(events::of_app))
+        .routes(routes!(publish::publish))
+        .routes(routes!(imports::begin))
+        .routes(routes!(imports::show))
+        .routes(routes!(imports::errors))
+        .routes(routes!(exports::begin))
+        .routes(routes!(exports::fetch, exports::remove))
         .routes(routes!(operations::record))
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))

@@ -411,6 +411,72 @@ pub fn idempotency(app: &AppId, api_key: &str, header: &str) -> Vec<u8> {
     key(b'i', &[app.as_str(), api_key, header])
 }
 
+/// `messages`: a list of devices.
+pub fn list(app: &AppId, list: &str) -> Vec<u8> {
+    key(b'k', &[app.as_str(), list])
+}
+
+/// `messages`: the devices of a list, by id.
+pub fn list_entries(app: &AppId, list: &str) -> Vec<u8> {
+    key(b'l', &[app.as_str(), list])
+}
+
+/// `messages`: one of them.
+pub fn list_entry(app: &AppId, list: &str, device: &str) -> Vec<u8> {
+    key(b'l', &[app.as_str(), list, device])
+}
+
+/// `queues`: every upload that is not over, of every app.
+pub fn open_imports() -> Vec<u8> {
+    vec![b'u']
+}
+
+/// `queues`: every upload of an app that is not over.
+pub fn open_imports_of(app: &AppId) -> Vec<u8> {
+    key(b'u', &[app.as_str()])
+}
+
+/// `queues`: one of them.
+pub fn open_import(app: &AppId, id: &str) -> Vec<u8> {
+    key(b'u', &[app.as_str(), id])
+}
+
+/// Whose a key of [`open_imports`] is, and its id.
+pub fn parse_open_import(key: &[u8]) -> Option<(AppId, String)> {
+    let mut parts = key.strip_prefix(b"u")?.split(|byte| *byte == 0).map(std::str::from_utf8);
+    Some((AppId::parse(parts.next()?.ok()?).ok()?, parts.next()?.ok()?.to_owned()))
+}
+
+/// `queues`: one upload.
+pub fn import(app: &AppId, id: &str) -> Vec<u8> {
+    key(b'i', &[app.as_str(), id])
+}
+
+/// `queues`: what is wrong with rows of an upload, by their numbers.
+pub fn import_errors(app: &AppId, id: &str) -> Vec<u8> {
+    key(b'r', &[app.as_str(), id])
+}
+
+/// `queues`: one of them.
+pub fn import_error(app: &AppId, id: &str, row: u64) -> Vec<u8> {
+    numbered(import_errors(app, id), row)
+}
+
+/// `queues`: every export of every app.
+pub fn exports() -> Vec<u8> {
+    vec![b'e']
+}
+
+/// `queues`: every export of an app.
+pub fn exports_of(app: &AppId) -> Vec<u8> {
+    key(b'e', &[app.as_str()])
+}
+
+/// `queues`: one export.
+pub fn export(app: &AppId, id: &str) -> Vec<u8> {
+    key(b'e', &[app.as_str(), id])
+}
+
 /// `queues`: what waits for the broker, in order.
 pub fn outbox() -> Vec<u8> {
     vec![b'o']

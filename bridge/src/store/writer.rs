@@ -30,6 +30,10 @@ pub(crate) struct Wakes {
     pub jobs: Notify,
     /// An app waits to be removed.
     pub removals: Notify,
+    /// An upload waits to be read.
+    pub imports: Notify,
+    /// An export waits to be written.
+    pub exports: Notify,
     /// Some lane of [`Wakes::take_lanes`] has work.
     pub pushes: Notify,
     /// Some webhook of [`Wakes::take_hooks`] has work.
@@ -62,6 +66,12 @@ impl Wakes {
         if touched.removals {
             self.removals.notify_one();
         }
+        if touched.imports {
+            self.imports.notify_one();
+        }
+        if touched.exports {
+            self.exports.notify_one();
+        }
         if !touched.lanes.is_empty() {
             lock(&self.lanes).extend(touched.lanes);
             self.pushes.notify_one();
@@ -84,6 +94,10 @@ pub(crate) struct Touched {
     pub jobs: bool,
     /// Apps to be removed.
     pub removals: bool,
+    /// Uploads.
+    pub imports: bool,
+    /// Exports.
+    pub exports: bool,
     /// Vendors'.
     pub lanes: BTreeSet<Lane>,
     /// Webhooks'.
@@ -102,6 +116,8 @@ impl Touched {
         self.checks |= other.checks;
         self.jobs |= other.jobs;
         self.removals |= other.removals;
+        self.imports |= other.imports;
+        self.exports |= other.exports;
         self.lanes.extend(other.lanes);
         self.hooks.extend(other.hooks);
         self.index.extend(other.index);

@@ -11,7 +11,7 @@ use prost::Message as _;
 use reveille_proto::bridge::{self as wire};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, ConnectReturnCode, Packet, PingResp, PubAck, Publish, SubAck, SubscribeReasonCode,
+    ConnAck, ConnectReturnCode, Packet, PingResp, PubAck, PubAckReason, Publish, SubAck, SubscribeReasonCode,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Heard {
     sends: Vec<wire::Send>,
     withdraws: Vec<wire::Withdraw>,
+    published: Vec<wire::Publication>,
     acked: u64,
     connects: u64,
 }
@@ -33,6 +34,8 @@ struct Inner {
     heard: Mutex<Heard>,
     changed: Notify,
     withholds: AtomicBool,
+    /// How it acknowledges what is published.
+    published_reason: Mutex<Option<PubAckReason>>,
 }
 
 pub struct Broker {
@@ -93,6 +96,12 @@ impl Broker {
 
     pub async fn withdraws(&self, count: usize) -> Vec<wire::Withdraw> {
         self.until(|heard| (heard.withdraws.len() >= count).then(|| heard.withdraws.clone())).await
+    }
+
+    /// What was published so far; from now on it is acknowledged with this reason.
+    pub fn published(&self, next: PubAckReason) -> Vec<wire::Publication> {
+        *self.inner.published_reason.lock().unwrap() = Some(next);
+        self.inner.heard.lock().unwrap().published.clone()
     }
 
     pub async fn connected(&self, times: u64) {
@@ -234,10 +243,15 @@ fn answer(
             match std::str::from_utf8(&publish.topic).unwrap() {
                 wire::SEND => heard.sends.push(wire::Send::decode(publish.payload).unwrap()),
                 wire::WITHDRAW => heard.withdraws.push(wire::Withdraw::decode(publish.payload).unwrap()),
+                wire::PUBLISH => heard.published.push(wire::Publication::decode(publish.payload).unwrap()),
                 topic => panic!("the bridge published on {topic}"),
             }
+            let is_direct = publish.topic == wire::PUBLISH;
+            let reason = inner.published_reason.lock().unwrap().filter(|_| is_direct);
+            let mut ack = PubAck::new(publish.pkid, None);
+            ack.reason = reason.unwrap_or(PubAckReason::Success);
             let withholds = inner.withholds.load(Ordering::SeqCst);
-            if withholds { vec![] } else { vec![Packet::PubAck(PubAck::new(publish.pkid, None))] }
+            if withholds { vec![] } else { vec![Packet::PubAck(ack)] }
         }
         Packet::PubAck(ack) => {
             assert_eq!(flying.first().map(|(id, _)| *id), Some(ack.pkid), "acknowledged out of order");

@@ -114,6 +114,18 @@ async fn a_key_opens_its_own_app_in_every_form() {
     }
     let sent = world.api.get("/v1/apps/shop/messages").await.ok();
     assert_eq!(sent["items"].as_array().unwrap().len(), 4);
+    let (theirs, secret) = ("7d431e42dfa6a6d693ac2d04", "5e987ac6d2e04d95a9d8f0d1");
+    let path = format!("/v1/apps/shop/keys/{theirs}");
+    let adopted = json!({"secret": secret, "scopes": ["send"]});
+    assert_eq!(world.guest(&basic(theirs, secret), UNIPUSH, &body).await.status, 401);
+    assert_eq!(world.api.put(&path, adopted.clone()).await.status, 204);
+    assert_eq!(world.guest(&basic(theirs, secret), UNIPUSH, &body).await.status, 200);
+    assert_eq!(world.guest(&basic(theirs, "5e987ac6d2e04d95a9d8f0d2"), UNIPUSH, &body).await.status, 401);
+    let elsewhere = format!("/v1/apps/default/keys/{theirs}");
+    assert_eq!(world.api.put(&elsewhere, adopted.clone()).await.errno(), 4009, "taken from another app");
+    assert_eq!(world.api.put("/v1/apps/shop/keys/short", adopted).await.status, 400);
+    let short = json!({"secret": "short", "scopes": []});
+    assert_eq!(world.api.put(&path, short).await.pointers(), ["/secret", "/scopes"]);
     for (login, status) in [(basic("default", key), 403), (reader, 403), (basic("none", &world.api.key), 404)]
     {
         let answer = world.guest(&login, UNIPUSH, &body).await;
@@ -141,6 +153,11 @@ async fn a_uni_push_function_is_told_what_becomes_of_each_client() {
     assert_eq!(*states, wanted);
     assert_eq!(world.api.message(id).await["strategy"], "vendor_only");
     assert_eq!(world.guest(&login, UNIPUSH, &body).await.json, answer.json, "sent twice");
+    let at_ms = 4_000_000_000_000_u64; // in the year 2096 a message is too far ahead, so that the field is seen to arrive
+    let later =
+        json!({"push_clientid": "away", "title": "t", "settings": {"speed": 10, "schedule_time": at_ms}});
+    let refused = world.guest(&login, UNIPUSH, &later).await;
+    assert!(refused.json["errMsg"].as_str().unwrap().contains("/delivery/not_before"), "{}", refused.text);
     let refused = world.guest(&login, UNIPUSH, &json!({"user_id": "u", "user_tag": "t", "title": "t"})).await;
     assert_eq!((refused.status, &refused.json["errCode"]), (422, &json!(1002)), "{}", refused.text);
     world.stop().await;

@@ -198,6 +198,66 @@ fn a_withdrawn_message_leaves_the_queues() {
 }
 
 #[test]
+fn what_the_bridge_publishes_for_an_app_is_a_message_like_any_other() {
+    let mut bench = Bench::new(Limits::default());
+    let bridge = bench.open_bridge();
+    let awake = bench.online(durable("awake"));
+    bench.subscribe(awake, "设备/+", 1);
+    let asleep = bench.online(durable("asleep"));
+    bench.subscribe(asleep, "设备/1", 1);
+    bench.lose(asleep);
+    heard(&mut bench, bridge);
+    let property = |name: &str, value: &str| bridge::UserProperty { name: name.into(), value: value.into() };
+    let good = bridge::Publication {
+        app: "default".into(),
+        topic: "设备/1".into(),
+        payload: "9.1".into(),
+        qos: 1,
+        retain: true,
+        expiry_s: Some(60),
+        content_type: Some("text/plain".into()),
+        user_properties: vec![property("a", "b"), property("push-title", "警报")],
+        ..Default::default()
+    };
+    let mut ask = |publication: bridge::Publication, id: u16| {
+        let mut order = publish(bridge::PUBLISH, "", 1, id);
+        order.payload = publication.encode_to_vec().into();
+        bench.publish(bridge, order);
+        let packets = bench.read(bridge);
+        let reason = packets.iter().find_map(|packet| match packet {
+            Packet::PubAck(ack) if ack.packet_id == packet_id(id) => Some(ack.reason),
+            _ => None,
+        });
+        let is_queued = packets.iter().any(|packet| match packet {
+            Packet::Publish(publish) => publish.topic.as_ref().unwrap().as_str() == bridge::QUEUED,
+            _ => false,
+        });
+        (reason.unwrap(), is_queued)
+    };
+    assert_eq!(ask(good.clone(), 1), (ReasonCode::SUCCESS, true), "a push candidate for who is away");
+    let nobody = bridge::Publication { topic: "nobody".into(), retain: false, ..good.clone() };
+    assert_eq!(ask(nobody, 2), (ReasonCode::NO_MATCHING_SUBSCRIBERS, false));
+    let other_app = bridge::Publication { app: "other".into(), retain: false, ..good.clone() };
+    assert_eq!(ask(other_app, 3), (ReasonCode::NO_MATCHING_SUBSCRIBERS, false));
+    for (id, bad) in [
+        (4, bridge::Publication { topic: "$push/v1/send".into(), ..good.clone() }),
+        (5, bridge::Publication { topic: "a/#".into(), ..good.clone() }),
+        (6, bridge::Publication { app: String::new(), ..good.clone() }),
+        (7, bridge::Publication { qos: 3, ..good.clone() }),
+    ] {
+        assert_eq!(ask(bad, id), (ReasonCode::PAYLOAD_FORMAT_INVALID, false), "{id}");
+    }
+    let got = bench.publishes(awake);
+    assert_eq!(got.len(), 1);
+    assert_eq!((got[0].payload.as_ref(), got[0].qos as u8), ("9.1".as_bytes(), 1));
+    assert_eq!(got[0].properties.content_type.as_deref(), Some("text/plain"));
+    assert_eq!(got[0].properties.user_properties[0], ("a".into(), "b".into()));
+    let late = bench.online(connect("late", Version::V5));
+    bench.subscribe(late, "设备/1", 0);
+    assert_eq!(bench.messages(late), [("设备/1".to_owned(), "9.1".to_owned())], "kept by the topic");
+}
+
+#[test]
 fn what_a_device_says_is_vouched_for_by_the_broker() {
     let mut bench = Bench::new(Limits::default());
     let bridge = bench.open_bridge();

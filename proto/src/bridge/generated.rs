@@ -65,6 +65,41 @@ pub struct Send {
     #[prost(string, repeated, tag = "2")]
     pub client_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// $push/v1/publish, bridge -> broker: a message of the app's, as if one of its clients had published it; for the subscribers
+/// of its topic, and a push candidate by its user properties. Acknowledged as a client's QoS 1 publish is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Publication {
+    #[prost(string, tag = "1")]
+    pub app: ::prost::alloc::string::String,
+    /// none that begins with $
+    #[prost(string, tag = "2")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub payload: ::prost::bytes::Bytes,
+    /// at most this for each receiver
+    #[prost(uint32, tag = "4")]
+    pub qos: u32,
+    #[prost(bool, tag = "5")]
+    pub retain: bool,
+    #[prost(uint32, optional, tag = "6")]
+    pub expiry_s: ::core::option::Option<u32>,
+    #[prost(string, optional, tag = "7")]
+    pub content_type: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "8")]
+    pub response_topic: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(bytes = "bytes", optional, tag = "9")]
+    pub correlation_data: ::core::option::Option<::prost::bytes::Bytes>,
+    #[prost(message, repeated, tag = "10")]
+    pub user_properties: ::prost::alloc::vec::Vec<UserProperty>,
+}
+/// MQTT 5 user property.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UserProperty {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
 /// $push/v1/withdraw, bridge -> broker: take the message out of queues.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Withdraw {

@@ -11,6 +11,7 @@ use crate::devices;
 use crate::http::Api;
 use crate::http::audiences::{self, SAMPLE};
 use crate::http::problem::Problem;
+use crate::http::subscribers;
 use crate::languages::DEFAULT;
 use crate::messages::Message;
 use crate::store::{StoreError, Tx};
@@ -23,6 +24,7 @@ const LOGIN: &str = "login";
 
 /// Looks, and tells.
 pub(super) async fn rehearse(shared: &Api, mut message: Message) -> Result<Value, Problem> {
+    subscribers::look(shared, &message.app, &mut message.audience).await?;
     shared
         .store
         .read(move |tx| {

@@ -23,6 +23,7 @@ use crate::http::guard::{Guarded, SEND};
 use crate::http::problem::{Errno, Problem};
 use crate::lane::Class;
 use crate::languages::{DEFAULT, is_language};
+use crate::lists;
 use crate::messages::{Content, Message, Notification, Origin, Texts, new_id};
 use crate::pace::Speed;
 use crate::policies;
@@ -236,7 +237,12 @@ pub(in crate::http) fn outline(
     if body.dry_run {
         return Err(Problem::field("/dry_run", "has no place here: use messages:validate"));
     }
-    message(body, app, rules, now_ms)
+    let message = message(body, app, rules, now_ms)?;
+    match message.audience.topic {
+        // Nobody asks the broker when the moment comes.
+        Some(_) => Err(Problem::field("/audience/topic", "has no place here: send to a tag or a segment")),
+        None => Ok(message),
+    }
 }
 
 /// What a request with an `Idempotency-Key` is known by.
@@ -294,6 +300,9 @@ fn accept(
         return Ok(Sent::Before(answer));
     }
     find_policy(tx, &mut message)?;
+    for list in &message.audience.lists {
+        lists::keep(tx, &message.app, list)?;
+    }
     let id = message.id.to_string();
     let state = sending::begin(tx, rules, message, estimate)?;
     let answer = json!({"id": id, "state": state, "audience_estimate": estimate});

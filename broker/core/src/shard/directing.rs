@@ -3,12 +3,12 @@
 
 use super::Shard;
 use crate::io::{ConnectionKey, Output, Part, RouteTo, Ticket};
-use crate::message::{Alert, Message, MessageKey, Push, Time};
+use crate::message::{Alert, Message, MessageKey, MessageProperties, Push, Time};
 use bytestring::ByteString;
 use reveille_proto::bridge::from_device::Kind;
 use reveille_proto::bridge::{
-    self, DEVICE, EVENT, FromDevice, PUSH_BODY, PUSH_COLLAPSE, PUSH_STRATEGY, PUSH_TITLE, Priority, REGISTER,
-    SEND, SEND_TARGETS_MAX, Send, Strategy, WITHDRAW, Wire, Withdraw,
+    self, DEVICE, EVENT, FromDevice, PUBLISH, PUSH_BODY, PUSH_COLLAPSE, PUSH_STRATEGY, PUSH_TITLE, Priority,
+    Publication, REGISTER, SEND, SEND_TARGETS_MAX, Send, Strategy, WITHDRAW, Wire, Withdraw,
 };
 use reveille_proto::ids::{AppId, ClientId, MessageId};
 use reveille_proto::mqtt::{Publish, QoS};
@@ -29,6 +29,7 @@ impl Shard {
         let is_bridge = self.session_at(key).is_some_and(|(_, session)| session.is_bridge);
         match (topic.as_str(), is_bridge) {
             (SEND, true) => self.send(key, publish, now),
+            (PUBLISH, true) => self.publish_for_app(key, publish, now),
             (WITHDRAW, true) => self.send_withdraw(key, publish, now),
             (REGISTER, false) => self.relay(key, publish, Kind::Register, now),
             (EVENT, false) => self.relay(key, publish, Kind::Event, now),
@@ -46,6 +47,23 @@ impl Shard {
             }
             None => self.answer(key, publish, ReasonCode::PAYLOAD_FORMAT_INVALID, now),
         }
+    }
+
+    /// An ordinary message, which the bridge publishes for an app.
+    fn publish_for_app(&mut self, key: ConnectionKey, publish: &Publish, now: Time) {
+        let decoded = Publication::decode(publish.payload.clone()).ok();
+        let message_key = MessageKey(self.number());
+        let Some(mut message) = decoded.and_then(|publication| ordinary(publication, message_key, now))
+        else {
+            return self.answer(key, publish, ReasonCode::PAYLOAD_FORMAT_INVALID, now);
+        };
+        let levels_max = self.connection(key).map_or(0, |connection| connection.limits.topic_levels_max);
+        if message.topic.levels().take(levels_max + 1).count() > levels_max {
+            return self.answer(key, publish, ReasonCode::TOPIC_NAME_INVALID, now);
+        }
+        message.push = self.candidate(&message, now);
+        self.trace_published(&message);
+        self.route(key, publish, Arc::new(message), RouteTo::Subscribers, now);
     }
 
     fn send_withdraw(&mut self, key: ConnectionKey, publish: &Publish, now: Time) {
@@ -169,7 +187,7 @@ fn directed(send: Send, key: MessageKey, now: Time) -> Option<(Message, Vec<Clie
     let client_ids: Result<Vec<ClientId>, _> = send.client_ids.iter().map(|id| ClientId::parse(id)).collect();
     let text = |text: &str| (!text.is_empty()).then(|| ByteString::from(text));
     let properties = text(&wire.content_type).map(|content_type| {
-        Box::new(crate::message::MessageProperties { content_type: Some(content_type), ..Default::default() })
+        Box::new(MessageProperties { content_type: Some(content_type), ..Default::default() })
     });
     let push = Push {
         id: MessageId::from_bytes(&wire.id).ok()?,
@@ -195,4 +213,31 @@ fn directed(send: Send, key: MessageKey, now: Time) -> Option<(Message, Vec<Clie
         push: Some(Box::new(push)),
     };
     Some((message, client_ids.ok()?))
+}
+
+/// Reads what the bridge publishes for an app; `None` when it is no message of an app's.
+fn ordinary(publication: Publication, key: MessageKey, now: Time) -> Option<Message> {
+    let topic = TopicName::parse(publication.topic).ok().filter(|topic| !topic.as_str().starts_with('$'))?;
+    let own = publication.user_properties.into_iter();
+    let properties = MessageProperties {
+        payload_format_indicator: None,
+        response_topic: publication.response_topic.map(TopicName::parse).transpose().ok()?,
+        correlation_data: publication.correlation_data,
+        content_type: publication.content_type.map(ByteString::from),
+        user_properties: own.map(|property| (property.name.into(), property.value.into())).collect(),
+    };
+    let expiry = publication.expiry_s.map(|seconds| Duration::from_secs(u64::from(seconds)));
+    Some(Message {
+        key,
+        app: AppId::parse(&publication.app).ok()?,
+        topic,
+        payload: publication.payload,
+        qos: u8::try_from(publication.qos).ok().and_then(QoS::from_u8)?,
+        retain: publication.retain,
+        accepted_at: now,
+        expires_at: expiry.map(|length| now + length),
+        publisher: None,
+        properties: (properties != MessageProperties::default()).then(|| Box::new(properties)),
+        push: None,
+    })
 }

@@ -1,0 +1,212 @@
+//! `/v1/apps/{app}/exports`: files to be made, and made ones to be fetched.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use utoipa::ToSchema;
+
+use super::Api;
+use super::audiences::not_written_out;
+use super::body::{Errors, Json, Params, message_id};
+use super::guard::{ADMIN, Guarded};
+use super::long_operations::accepted;
+use super::problem::{Errno, Problem};
+use crate::exports::{self, KEPT_MAX, What};
+use crate::imports::rows::Format;
+use crate::messages;
+use crate::operations::Operation;
+use crate::segments;
+use crate::store::Tx;
+
+/// Bytes that are read at once.
+const PIECE: usize = 64 * 1024;
+/// Pieces that wait for the network.
+const PIECES: usize = 4;
+
+/// What a file is to hold.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = ExportKind)]
+enum Kind {
+    /// Devices in the form that an import reads, with their live device tokens.
+    Devices,
+    /// Device tokens that vendors called dead.
+    DeadTokens,
+    /// A row for each device of a message.
+    Deliveries,
+}
+
+/// What a file is to hold, and how it is written.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExportBody {
+    what: Kind,
+    /// The message, for `deliveries`.
+    message: Option<String>,
+    /// An expression of the audience language, for `devices`.
+    filter: Option<String>,
+    format: Option<Format>,
+}
+
+/// Writes a file of devices, dead device tokens or deliveries. When the operation is done, its result says where it is.
+#[utoipa::path(
+    post,
+    path = "/v1/apps/{app}/exports",
+    tag = "imports",
+    request_body = ExportBody,
+    responses((status = 202, description = "The operation says how far it is", body = Operation)),
+)]
+pub(super) async fn begin(
+    Guarded { app, .. }: Guarded<ADMIN>,
+    State(shared): State<Api>,
+    Json(body, _): Json<ExportBody>,
+) -> Result<(StatusCode, [(HeaderName, String); 1], axum::Json<Operation>), Problem> {
+    let format = body.format.unwrap_or(Format::Ndjson);
+    let what = body.check()?;
+    let work = move |tx: &mut Tx<'_>| {
+        if exports::count(tx, &app)? >= KEPT_MAX {
+            return Err(Problem::new(Errno::TooManyExports));
+        }
+        let what = match what {
+            What::Devices { filter: Some(filter) } => {
+                let filter = segments::write_out(tx, &app, &filter);
+                What::Devices { filter: Some(filter.map_err(|error| not_written_out(error, "/filter"))?) }
+            }
+            What::Deliveries { message } => {
+                messages::load(tx, &app, message)?.ok_or_else(|| Problem::new(Errno::MessageUnknown))?;
+                What::Deliveries { message }
+            }
+            other => other,
+        };
+        Ok::<_, Problem>(exports::begin(tx, &app, what, format)?)
+    };
+    Ok(accepted(shared.store.write(work).await?))
+}
+
+impl ExportBody {
+    fn check(self) -> Result<What, Problem> {
+        let mut errors = Errors::default();
+        let filter = self.filter.and_then(|text| errors.expression("/filter", &text));
+        errors.or_ok()?;
+        match (self.what, self.message, filter) {
+            (Kind::Devices, None, filter) => Ok(What::Devices { filter }),
+            (Kind::DeadTokens, None, None) => Ok(What::DeadTokens),
+            (Kind::Deliveries, Some(message), None) => {
+                Ok(What::Deliveries { message: message_id(&message)? })
+            }
+            (Kind::Deliveries, None, _) => Err(Problem::field("/message", "is missing")),
+            (Kind::Deliveries | Kind::DeadTokens, _, Some(_)) => {
+                Err(Problem::field("/filter", "belongs to devices"))
+            }
+            (Kind::Devices | Kind::DeadTokens, Some(_), _) => {
+                Err(Problem::field("/message", "belongs to deliveries"))
+            }
+        }
+    }
+}
+
+/// The file, for a day after it was made.
+#[utoipa::path(
+    get,
+    path = "/v1/apps/{app}/exports/{export}",
+    tag = "imports",
+    responses((status = 200, description = "The file", content((String = "application/x-ndjson"), (String = "text/csv")))),
+)]
+pub(super) async fn fetch(
+    Guarded { app, .. }: Guarded<ADMIN>,
+    Params((_, id)): Params<(String, String)>,
+    State(shared): State<Api>,
+) -> Result<Response, Problem> {
+    let wanted = id.clone();
+    let export = shared.store.read(move |tx| exports::load(tx, &app, &wanted)).await?;
+    let export = export.ok_or_else(|| Problem::new(Errno::ExportUnknown))?;
+    if export.expires_at_ms.is_none() {
+        return Err(Problem::new(Errno::ExportRunning));
+    }
+    let (kind, name) = match export.format {
+        Format::Csv => ("text/csv; charset=utf-8", format!("{id}.csv")),
+        Format::Ndjson => ("application/x-ndjson", format!("{id}.ndjson")),
+    };
+    let path = exports::file_of(&shared.files, &id);
+    let file = tokio::task::spawn_blocking(move || open(&path, export.bytes)).await;
+    let file = file.map_err(io::Error::other).and_then(|file| file);
+    let file = file.map_err(|error| Problem::because(Errno::StoreFailed, error.to_string()))?;
+    let headers = [
+        (header::CONTENT_TYPE, kind.to_owned()),
+        (header::CONTENT_LENGTH, export.bytes.to_string()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
+    ];
+    Ok((headers, Body::new(Pieces::of(file))).into_response())
+}
+
+/// Forgets a file before its time.
+#[utoipa::path(
+    delete,
+    path = "/v1/apps/{app}/exports/{export}",
+    tag = "imports",
+    responses((status = 204, description = "Done")),
+)]
+pub(super) async fn remove(
+    Guarded { app, .. }: Guarded<ADMIN>,
+    Params((_, id)): Params<(String, String)>,
+    State(shared): State<Api>,
+) -> Result<StatusCode, Problem> {
+    let work = move |tx: &mut Tx<'_>| {
+        exports::load(tx, &app, &id)?.ok_or_else(|| Problem::new(Errno::ExportUnknown))?;
+        exports::forget(tx, &app, &id);
+        Ok::<_, Problem>(StatusCode::NO_CONTENT)
+    };
+    shared.store.write(work).await
+}
+
+fn open(path: &Path, bytes: u64) -> io::Result<io::Take<fs::File>> {
+    Ok(fs::File::open(path)?.take(bytes))
+}
+
+/// A file piece by piece, as fast as the network takes them.
+struct Pieces(mpsc::Receiver<io::Result<Bytes>>);
+
+impl Pieces {
+    fn of(mut file: io::Take<fs::File>) -> Self {
+        let (pieces, receiver) = mpsc::channel(PIECES);
+        tokio::task::spawn_blocking(move || {
+            loop {
+                let mut piece = Vec::with_capacity(PIECE);
+                let read = file.by_ref().take(PIECE as u64).read_to_end(&mut piece);
+                let is_end = matches!(read, Ok(0) | Err(_));
+                let piece = read.map(|_| Bytes::from(piece));
+                // Whoever fetches it may have gone.
+                if matches!(piece, Ok(ref piece) if piece.is_empty()) || pieces.blocking_send(piece).is_err()
+                {
+                    return;
+                }
+                if is_end {
+                    return;
+                }
+            }
+        });
+        Self(receiver)
+    }
+}
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+}
