@@ -510,4 +510,4 @@ pub(crate) fn list(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

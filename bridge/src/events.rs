@@ -132,6 +132,8 @@ struct Ring {
     last: u64,
     kept: VecDeque<Arc<Event>>,
     bytes: usize,
+    /// `None` when the bridge stops. Sent to under the ring's lock, so that a reader that joins misses none.
+    live: Option<broadcast::Sender<Arc<Event>>>,
 }
 
 /// The newest events, and everybody who reads them.
@@ -139,8 +141,6 @@ pub(crate) struct Events {
     /// Tells this start of the process from others, in ids.
     start: String,
     ring: Mutex<Ring>,
-    /// `None` when the bridge stops. Sent to under the ring's lock, so that a reader that joins misses none.
-    live: Mutex<Option<broadcast::Sender<Arc<Event>>>>,
     /// Readers that want to know of devices.
     for_devices: AtomicUsize,
     readers: Arc<Semaphore>,
@@ -148,10 +148,10 @@ pub(crate) struct Events {
 
 impl Default for Events {
     fn default() -> Self {
+        let live = Some(broadcast::channel(BEHIND_MAX).0);
         Self {
             start: format!("{:08x}", rand::random::<u32>()),
-            ring: Mutex::new(Ring { last: 0, kept: VecDeque::new(), bytes: 0 }),
-            live: Mutex::new(Some(broadcast::channel(BEHIND_MAX).0)),
+            ring: Mutex::new(Ring { last: 0, kept: VecDeque::new(), bytes: 0, live }),
             for_devices: AtomicUsize::new(0),
             readers: Arc::new(Semaphore::new(READERS_MAX)),
         }
@@ -167,7 +167,7 @@ impl Events {
         if number.is_some() {
             ring.keep(Arc::clone(&event));
         }
-        if let Some(live) = &*lock(&self.live) {
+        if let Some(live) = &ring.live {
             let _ = live.send(event); // nobody reads
         }
     }
@@ -186,7 +186,7 @@ impl Events {
 
     /// Ends every reader: the bridge stops.
     pub fn close(&self) {
-        lock(&self.live).take();
+        lock(&self.ring).live = None;
     }
 }
 

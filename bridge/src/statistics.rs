@@ -5,8 +5,8 @@
 //!  another of the same group     --note--> its tally --+--> one row for each span and value, in the group's commit
 //! ```
 //! A delivery's record says what was counted of it ([`Counted`]), and both are written by the same commit: a crash
-//! loses neither or both, and a fact that is told twice counts once. A commit reads and writes each row once, however
-//! many deliveries are in it. Each row exists for a minute, an hour and a day; the finer ones are removed sooner.
+//! loses neither or both, and a fact that is told twice counts once. A commit writes each row of the minute once, however
+//! many deliveries are in it. Minutes are folded into hours and days when they are over, and removed sooner.
 
 mod keeper;
 mod row;
@@ -89,6 +89,11 @@ fn rows_of(app: &AppId, span: Span, by: Option<By>) -> Vec<u8> {
     keys::statistics(app, span.letter(), by.map_or(b't', By::letter))
 }
 
+/// Of all deliveries, and each dimension.
+fn dimensions() -> impl Iterator<Item = Option<By>> {
+    std::iter::once(None).chain(By::ALL.map(Some))
+}
+
 /// Removes some rows that are old enough. `false`: there are no more.
 fn prune(tx: &mut Tx<'_>, app: &AppId, span: Span, by: Option<By>) -> Result<bool, StoreError> {
     let rows = rows_of(app, span, by);
@@ -99,6 +104,15 @@ fn prune(tx: &mut Tx<'_>, app: &AppId, span: Span, by: Option<By>) -> Result<boo
     let is_more = old.len() == PRUNE_CHUNK;
     old.into_iter().for_each(|key| tx.remove(Space::Statistics, key));
     Ok(is_more)
+}
+
+/// Folds the minute that is open, when it is over.
+fn fold_open(tx: &mut Tx<'_>, app: &AppId) -> Result<(), StoreError> {
+    let minute_ms = tx.now_ms() / MINUTE_MS * MINUTE_MS;
+    match keeper::open_minute(tx, app)? {
+        Some(open_ms) if open_ms < minute_ms => keeper::fold(tx, app, minute_ms).map(|_| ()),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Removes what is old, for ever.
@@ -112,9 +126,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 }
 
 async fn prune_all(shared: &Arc<Shared>) -> Result<(), StoreError> {
-    let dimensions = || std::iter::once(None).chain(By::ALL.map(Some));
     for app in shared.store.read(apps::list).await? {
         let Ok(app) = AppId::parse(&app.id) else { continue };
+        let of = app.clone();
+        // An app without news folds its last minute here, long before it is removed.
+        shared.store.write(move |tx| fold_open(tx, &of)).await?;
         for (span, by) in Span::ALL.into_iter().flat_map(|span| dimensions().map(move |by| (span, by))) {
             let mut is_more = true;
             while is_more {

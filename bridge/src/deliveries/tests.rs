@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use proptest::strategy::Strategy as _;
 use reveille_proto::bridge::Strategy;
 
-fn events() -> impl proptest::strategy::Strategy<Value = Event> {
+/// Whatever a broker, a vendor or the plan may say.
+pub(crate) fn events() -> impl proptest::strategy::Strategy<Value = Event> {
     prop_oneof![
         Just(Event::Told),
         (0_u64..4).prop_map(|epoch| Event::Queued { epoch }),

@@ -67,8 +67,8 @@ pub(crate) fn read(events: &Arc<Events>, wish: Wish, last_id: Option<&str>) -> O
 
 impl Events {
     fn place(&self, last_id: Option<&str>) -> Option<Place> {
-        let ring = lock(&self.ring); // held while joining, so that nothing falls between both
-        let live = lock(&self.live).as_ref()?.subscribe();
+        let ring = lock(&self.ring);
+        let live = ring.live.as_ref()?.subscribe();
         let missed = match last_id {
             None => Some(Vec::new()),
             Some(id) => self.number(id).and_then(|number| ring.after(number)),

@@ -1,8 +1,9 @@
 use super::*;
 use crate::deliveries::Case;
 use crate::deliveries::News;
+use crate::deliveries::tests::events;
 use crate::messages::Message;
-use crate::plan::{Event, Reason};
+use crate::plan::Event;
 use crate::statistics::{self, Asked, Counts};
 use crate::store::Store;
 use crate::vendor::VendorName;
@@ -19,32 +20,6 @@ enum Step {
     React { message: u8, device: u8, reaction: Reaction },
     Refuse { message: u8, device: u8 },
     Restart,
-}
-
-fn events() -> impl Strategy<Value = Event> {
-    let vendor = VendorName::Fcm;
-    prop_oneof![
-        Just(Event::Told),
-        (0_u64..4).prop_map(|epoch| Event::Queued { epoch }),
-        (0_u64..4).prop_map(|epoch| Event::Unacked { epoch }),
-        Just(Event::Acked),
-        Just(Event::Silent),
-        Just(Event::PushQueued(vendor)),
-        Just(Event::Submitted),
-        Just(Event::Accepted),
-        Just(Event::Delivered),
-        Just(Event::Undelivered),
-        Just(Event::Postponed),
-        Just(Event::Refused),
-        Just(Event::Lost),
-        prop::sample::select(vec![
-            Reason::Recalled,
-            Reason::Expired,
-            Reason::VendorsRefused,
-            Reason::Unreachable
-        ])
-        .prop_map(Event::Ended),
-    ]
 }
 
 fn steps() -> impl Strategy<Value = Step> {

@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use reveille_proto::ids::AppId;
 
+use super::keeper::open_minute;
 use super::row::{By, Row, Value};
 use super::{Span, rows_of};
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
@@ -122,10 +123,32 @@ pub(crate) struct Series {
 
 /// Reads the series of each value, or the one of all deliveries.
 pub(crate) fn read(tx: &Tx<'_>, app: &AppId, asked: &Asked) -> Result<Vec<Series>, StoreError> {
-    let rows = rows_of(app, asked.span(), asked.by);
-    let mut from = Bound::Included(keys::statistics_at(&rows, asked.from_ms));
+    loop {
+        let open_ms = open_minute(tx, app)?;
+        let mut series = BTreeMap::new();
+        read_rows(tx, app, asked, asked.span(), asked.from_ms, &mut series)?;
+        if let Some(open_ms) = open_ms.filter(|_| asked.span() != Span::Minute) {
+            read_rows(tx, app, asked, Span::Minute, open_ms.max(asked.from_ms), &mut series)?;
+        }
+        // The reads are no snapshot: a minute that was folded between them would count twice, or not at all.
+        if open_minute(tx, app)? == open_ms {
+            return Ok(series.into_values().collect());
+        }
+    }
+}
+
+/// Adds the rows of some spans, from a moment on.
+fn read_rows(
+    tx: &Tx<'_>,
+    app: &AppId,
+    asked: &Asked,
+    span: Span,
+    from_ms: u64,
+    series: &mut BTreeMap<Value, Series>,
+) -> Result<(), StoreError> {
+    let rows = rows_of(app, span, asked.by);
+    let mut from = Bound::Included(keys::statistics_at(&rows, from_ms));
     let to = Bound::Excluded(keys::statistics_at(&rows, asked.to_ms));
-    let mut series: BTreeMap<Value, Series> = BTreeMap::new();
     loop {
         let found = tx.range(Space::Statistics, from, to.clone(), Order::Forward, ROWS_CHUNK)?;
         for (key, bytes) in &found {
@@ -137,7 +160,7 @@ pub(crate) fn read(tx: &Tx<'_>, app: &AppId, asked: &Asked) -> Result<Vec<Series
         }
         match found.last() {
             Some((last, _)) if found.len() == ROWS_CHUNK => from = Bound::Excluded(last.clone()),
-            Some(_) | None => return Ok(series.into_values().collect()),
+            Some(_) | None => return Ok(()),
         }
     }
 }

@@ -104,6 +104,39 @@ async fn values_without_a_row_of_their_own_are_counted_together_and_none_is_lost
 }
 
 #[tokio::test]
+async fn a_minute_is_folded_once_whoever_does_it_and_a_clock_set_back_opens_none_again() {
+    let mut world = World::at(DAY_MS);
+    for (now_ms, folds, restarts) in [
+        (DAY_MS, true, false),
+        (DAY_MS + MINUTE_MS, false, true),
+        (DAY_MS + 5 * MINUTE_MS, true, true),
+        (DAY_MS + 2 * MINUTE_MS, true, false),
+        (DAY_MS + 59 * MINUTE_MS, false, false),
+        (DAY_MS + HOUR_MS, true, true),
+        (2 * DAY_MS, false, false),
+    ] {
+        world.now_ms.store(now_ms, Ordering::SeqCst);
+        world.deliver("sale").await;
+        if folds {
+            world.store().write(|tx| fold_open(tx, &AppId::default())).await.unwrap();
+            world.now_ms.fetch_add(MINUTE_MS, Ordering::SeqCst);
+            world.store().write(|tx| fold_open(tx, &AppId::default())).await.unwrap();
+        }
+        if restarts {
+            world.open();
+        }
+    }
+    for step in ["1h", "1d"] {
+        for by in [None, Some(By::Campaign)] {
+            assert_eq!(acked(&world.read(step, by).await), 7, "{step}");
+        }
+    }
+    let hours: Vec<_> =
+        world.read("1h", None).await[0].points.iter().map(|point| point.row.counts.acked).collect();
+    assert_eq!(hours, [5, 1, 1]);
+}
+
+#[tokio::test]
 async fn a_write_that_fails_counts_nothing() {
     let world = World::at(DAY_MS);
     let fail = |tx: &mut Tx<'_>| {
@@ -123,7 +156,8 @@ async fn old_rows_go_and_longer_spans_stay() {
         world.now_ms.store(DAY_MS + later_ms, Ordering::SeqCst);
         let mut left = 0;
         for span in Span::ALL {
-            for by in std::iter::once(None).chain(By::ALL.map(Some)) {
+            world.store().write(|tx| fold_open(tx, &AppId::default())).await.unwrap();
+            for by in dimensions() {
                 let app = AppId::default();
                 assert!(!world.store().write(move |tx| prune(tx, &app, span, by)).await.unwrap());
             }

@@ -354,6 +354,11 @@ pub fn statistics(app: &AppId, span: u8, by: u8) -> Vec<u8> {
     key
 }
 
+/// `statistics`: the minute of an app that is not folded into its hour and day yet.
+pub fn statistics_open(app: &AppId) -> Vec<u8> {
+    key(b'o', &[app.as_str()])
+}
+
 /// `statistics`: of these, the rows of one span.
 pub fn statistics_at(rows: &[u8], at_ms: u64) -> Vec<u8> {
     [rows, &at_ms.to_be_bytes()].concat()
