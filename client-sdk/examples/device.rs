@@ -81,7 +81,8 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     println!("{client_id} connects to {host}:{port}; Ctrl-C ends it");
     let (client, mut messages) = Client::connect(options(&arguments))?;
     let story = tokio::spawn(tell_network(client.network()));
-    let intervals = tokio::spawn(tell_heartbeat(client.heartbeat()));
+    let is_learning = arguments.network.is_some(); // else its interval is fixed, and no news
+    let intervals = is_learning.then(|| tokio::spawn(tell_heartbeat(client.heartbeat())));
     if let Some((vendor, token)) = &arguments.token {
         client.register(&Registration::new().token(vendor, token).platform(std::env::consts::OS)).await?;
         println!("registered at {vendor}");
@@ -104,7 +105,10 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     }
     client.close().await;
     story.await?;
-    Ok(intervals.await?)
+    if let Some(intervals) = intervals {
+        intervals.await?;
+    }
+    Ok(())
 }
 
 fn options(arguments: &Arguments) -> Options {
