@@ -94,3 +94,24 @@ async fn a_device_token_and_a_message_survive_a_broker_that_is_dead_for_a_while(
     stage.wait_funnel(&id, |funnel| funnel["acked"] == 1).await;
     assert_eq!(stage.mids("fcm", &token("away")), [id]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_kill_lets_through_one_message_more_than_a_policy_allows() {
+    let mut stage = Stage::start().await;
+    let policy = json!({"caps": [{"max": 2, "window_s": 86_400, "then": "drop"}]});
+    stage.api.put("/v1/apps/default/policies/rare", policy).await;
+    let mut states = Vec::new();
+    for _ in 0..3 {
+        let body =
+            json!({"audience": {"devices": ["somebody"]}, "notification": {"title": "t"}, "policy": "rare"});
+        let sent = stage.api.post("/v1/apps/default/messages", body).await;
+        stage.crash(); // right behind the answer
+        let path = format!("/v1/apps/default/messages/{}", sent["id"].as_str().unwrap());
+        let message = stage.api.get(&path).await;
+        crate::stage::check_sum(&message["funnel"]);
+        let suppressed =
+            stage.api.get(&format!("{path}/deliveries/somebody")).await["state"] == "suppressed_cap";
+        states.push(suppressed);
+    }
+    assert_eq!(states, [false, false, true]);
+}
