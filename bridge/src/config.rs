@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::inbox::{ENTRIES_MAX, KEEP_MAX_S};
 use crate::rules::Rules;
 use crate::vendor::Secret;
 
@@ -32,6 +33,10 @@ pub struct Config {
     pub retention_s: u64,
     /// How long records of the audit log are kept, in seconds; a day to ten years.
     pub audit_retention_s: u64,
+    /// How long a message stays in inboxes unless it says so itself, in seconds; 60 to a year.
+    pub inbox_s: u64,
+    /// Entries of one user's inbox, the oldest goes then; 1 to 1,000.
+    pub inbox_entries_max: usize,
     /// How long the answer to an `Idempotency-Key` is replayed, in seconds; at most 30 days.
     pub idempotency_s: u64,
     /// Attempts for one push; absent: the vendor's usual.
@@ -79,6 +84,8 @@ impl Default for Config {
             broker_silence_s: 30,
             retention_s: 7 * DAY_S,
             audit_retention_s: 366 * DAY_S,
+            inbox_s: 30 * DAY_S,
+            inbox_entries_max: 200,
             idempotency_s: DAY_S,
             attempts_max: None,
             calls_at_once: 64,
@@ -123,6 +130,8 @@ impl Config {
                 (DAY_S..=3_660 * DAY_S).contains(&self.audit_retention_s),
                 "86400 to 316224000 (a day to ten years)",
             ),
+            ("inbox_s", (60..=KEEP_MAX_S).contains(&self.inbox_s), "60 to 31622400 (a year)"),
+            ("inbox_entries_max", (1..=ENTRIES_MAX).contains(&self.inbox_entries_max), "1 to 1000"),
             ("idempotency_s", (1..=30 * DAY_S).contains(&self.idempotency_s), "1 to 2592000 (30 days)"),
             ("attempts_max", self.attempts_max.is_none_or(|n| (1..=100).contains(&n)), "1 to 100"),
             ("calls_at_once", (1..=1_000).contains(&self.calls_at_once), "1 to 1000"),
@@ -151,6 +160,8 @@ impl Config {
             ttl_ms: self.ttl_s * 1000,
             broker_silence_ms: self.broker_silence_s * 1000,
             retention_ms: self.retention_s * 1000,
+            inbox_ms: self.inbox_s * 1000,
+            inbox_entries_max: self.inbox_entries_max,
             idempotency_ms: self.idempotency_s * 1000,
             credential_warning_ms: self.credential_warning_s * 1000,
             attempts_max: self.attempts_max,

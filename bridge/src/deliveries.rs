@@ -132,6 +132,9 @@ pub struct Delivery {
     /// The vendor's own name for the push, where its receipts say nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor_id: Option<String>,
+    /// Whose inbox it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbox_user: Option<String>,
     /// What happened, in words.
     pub timeline: Vec<Entry>,
     /// Entries left out of the timeline.
@@ -326,6 +329,7 @@ impl Delivery {
             refused: Vec::new(),
             family: None,
             vendor_id: None,
+            inbox_user: None,
             timeline: Vec::new(),
             left_out: 0,
         };

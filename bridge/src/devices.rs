@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::audience::expression::Field;
 use crate::events::{self, News};
+use crate::inbox;
 use crate::index::{Change, DeviceNumber, Label};
 use crate::policies::book;
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
@@ -175,6 +176,7 @@ pub(crate) fn save(tx: &mut Tx<'_>, app: &AppId, device: &Device) -> Result<(), 
         tx.touched().index.push(Change::Presence { app: app.clone(), number, presence });
     }
     device.updated_at_ms = tx.now_ms();
+    inbox::device::tell_of_user(tx, app, old.as_ref(), &device)?;
     write(tx, app, &device)
 }
 

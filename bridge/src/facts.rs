@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::apps;
 use crate::deliveries::{Case, News, Reaction};
 use crate::devices::{self, Attributes, is_device_id};
+use crate::inbox;
 use crate::jobs::hand_to_broker;
 use crate::lane::Registered;
 use crate::messages::{self, Message};
@@ -113,6 +114,10 @@ pub(crate) fn take(tx: &mut Tx<'_>, rules: &Rules, fact: Fact) -> Result<Taken, 
         Fact::Device(said) => match from_device::Kind::try_from(said.kind) {
             Ok(from_device::Kind::Register) => register(tx, &said),
             Ok(from_device::Kind::Event) => react(tx, &said),
+            Ok(from_device::Kind::Inbox) => {
+                let taken = inbox::device::take(tx, &said)?;
+                Ok(taken.map_or_else(Taken::Ignored, |()| Taken::Taken))
+            }
             Err(_) => Ok(Taken::Ignored("unknown kind of device message")),
         },
     }
@@ -139,7 +144,8 @@ impl Missed {
 }
 
 fn identity(app: &str, id: &[u8]) -> Option<(AppId, MessageId)> {
-    Some((AppId::parse(app).ok()?, MessageId::from_bytes(id).ok()?))
+    let id = MessageId::from_bytes(id).ok().filter(|id| !id.is_note())?;
+    Some((AppId::parse(app).ok()?, id))
 }
 
 fn missed(

@@ -16,6 +16,7 @@ mod events;
 mod exports;
 mod guard;
 pub(crate) mod imports;
+mod inbox;
 mod long_operations;
 mod messages;
 mod openapi;

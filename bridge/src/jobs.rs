@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audience::Cursor;
 use crate::deliveries::{self, Case};
+use crate::inbox;
 use crate::messages::{self, Message, app_text, id_text};
 use crate::pace::Pace;
 use crate::plan::Push;
@@ -244,6 +245,7 @@ fn expand(
         if case.is_known() || !is_in_wave(&message, &place, &case) {
             continue; // in another part of the audience too, or in another wave
         }
+        case.keep_in_inbox(tx, rules)?;
         case.settle(tx)?;
         begun += 1;
         gathered.add(case);
@@ -396,6 +398,9 @@ fn end(tx: &mut Tx<'_>, message: &Message, after: Option<&str>) -> Result<Option
         if delivery.bucket == deliveries::Bucket::InFlight {
             Case::load(tx, message, &device)?.settle(tx)?; // the plan sees that it is over
         }
+        if let (Some(user), Some(_)) = (&delivery.inbox_user, message.recalled_at_ms) {
+            inbox::withdraw(tx, message, user)?;
+        }
     }
     Ok(if is_last { None } else { Some(Task::End(last)) })
 }
@@ -416,6 +421,7 @@ fn forget(tx: &mut Tx<'_>, message: &Message) -> Result<Option<Task>, StoreError
     if !is_last {
         return Ok(Some(Task::Forget));
     }
+    inbox::keep_content(tx, message)?;
     tx.remove(Space::Messages, keys::funnel(app, id));
     tx.remove(Space::Messages, keys::message(app, id));
     Ok(None)

@@ -30,6 +30,7 @@ mod feed;
 mod funnels;
 pub mod http;
 mod imports;
+pub mod inbox;
 pub mod index;
 mod jobs;
 pub mod lane;

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use crate::audience::Audience;
 use crate::deliveries::Funnel;
 use crate::devices::Device;
+use crate::inbox::badge::Badge;
 use crate::lane::{Class, CredentialName, Lane};
 use crate::languages;
 use crate::pace::Speed;
@@ -83,6 +84,9 @@ pub struct Message {
     /// What vendors shall count it as; else its category says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,
+    /// Until when it stays in the inboxes of the users whom it reaches, in milliseconds since 1970; `None`: in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbox_until_ms: Option<u64>,
     /// The sender's own id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
@@ -164,7 +168,7 @@ pub struct Notification {
     pub sound: Option<String>,
     /// The number on the app's icon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub badge: Option<u32>,
+    pub badge: Option<Badge>,
     /// Android notification channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
@@ -314,8 +318,13 @@ impl Message {
         if self.is_bulk { Size::Bulk } else { Size::Single }
     }
 
-    /// The push for one device.
-    pub fn push(&self, vendor: VendorName, token: DeviceToken) -> Push {
+    /// What it wants of the number on the app's icon.
+    pub(crate) fn badge(&self) -> Option<Badge> {
+        self.content.as_ref()?.notification.as_ref()?.badge
+    }
+
+    /// The push for one device. `unread` is how many messages the device's user has not read.
+    pub fn push(&self, vendor: VendorName, token: DeviceToken, unread: Option<u64>) -> Push {
         let content = self.content.clone().unwrap_or_default();
         let mut push = Push::new(self.id, self.app.clone(), token);
         push.kind = if content.notification.is_some() { PushKind::Alert } else { PushKind::Data };
@@ -324,7 +333,10 @@ impl Message {
         push.body = notification.body;
         push.image = notification.image;
         push.sound = notification.sound;
-        push.badge = notification.badge;
+        let badge =
+            notification.badge.map(|badge| badge.number(vendor, unread, self.inbox_until_ms.is_some()));
+        let badge = badge.unwrap_or_default();
+        (push.badge, push.badge_add) = (badge.set, badge.add);
         push.channel = notification.channel;
         push.category = notification.category;
         push.click = notification.click.map(|click| click.url);
@@ -373,6 +385,7 @@ impl Message {
             ("sent_at_ms", Some(self.begins_at_ms().into())),
             ("expires_at_ms", self.expires_at_ms.map(Value::from)),
             ("collapse_key", self.collapse_key.clone().map(Value::from)),
+            ("inbox", self.inbox_until_ms.map(|_| true.into())),
         ] {
             if let Some(value) = value {
                 payload.insert(name.to_owned(), value);
@@ -429,6 +442,7 @@ impl Message {
             policy: None,
             is_urgent: false,
             class: None,
+            inbox_until_ms: None,
             reference: None,
             campaign: None,
             template: None,
@@ -569,7 +583,7 @@ mod tests {
         let wired = wire::Message { alert, topic: "设备/1".to_owned(), ..Default::default() };
         let message = Message::from_wire(&app, id, wired, 3_000).unwrap();
         assert_eq!((message.wait_ack_ms, message.expires_at_ms), (3_000, None));
-        let push = message.push(VendorName::Apns, DeviceToken::parse("t").unwrap());
+        let push = message.push(VendorName::Apns, DeviceToken::parse("t").unwrap(), None);
         assert_eq!((push.kind, push.title.as_deref(), push.body), (PushKind::Alert, Some("t"), None));
     }
 }

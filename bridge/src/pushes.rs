@@ -11,6 +11,7 @@ use reveille_proto::ids::MessageId;
 use crate::credentials::{self, Days};
 use crate::deliveries::{self, Case, News, VendorCounts, fingerprint, funnel, save_funnel};
 use crate::devices;
+use crate::inbox;
 use crate::jobs::hand_to_broker;
 use crate::lane::{CredentialName, Home, Lane};
 use crate::messages::{self, Message};
@@ -61,7 +62,8 @@ pub(crate) fn begin(
         digest_of: None,
     };
     let (mut tokens, mut ids) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-    for waiting in batch {
+    let (together, unread) = with_one_badge(tx, &message, lane.vendor, batch)?;
+    for waiting in together {
         if let Some(token) = turn.take(tx, waiting, kept.is_some())? {
             tokens.push(token);
             ids.push(waiting.device.clone());
@@ -76,13 +78,35 @@ pub(crate) fn begin(
         (true, None) | (false, _) => None,
     };
     message.speak(first.language.as_deref(), device.as_ref());
-    let mut push = Push { others: tokens.collect(), ..message.push(lane.vendor, token) };
+    let mut push = Push { others: tokens.collect(), ..message.push(lane.vendor, token, unread) };
     if let Some(count) = digest_of
         && let Some(policy) = book::of(tx, &message)?
     {
         push = policy.digest(count, push);
     }
     Ok(Some(Call { credential: Arc::new(kept.credential), push, devices: ids }))
+}
+
+/// The pushes of a batch that show the same number on the icon as its first; the others wait for their turn. And how many
+/// messages their users have not read.
+fn with_one_badge<'b>(
+    tx: &Tx<'_>,
+    message: &Message,
+    vendor: VendorName,
+    batch: &'b [Waiting],
+) -> Result<(Vec<&'b Waiting>, Option<u64>), StoreError> {
+    let Some((first, others)) = batch.split_first() else { return Ok((Vec::new(), None)) };
+    if !message.badge().is_some_and(|badge| badge.is_for_each_user(vendor)) {
+        return Ok((batch.iter().collect(), None));
+    }
+    let unread = inbox::unread_at(tx, &message.app, &first.device, message)?;
+    let mut together = vec![first];
+    for waiting in others {
+        if inbox::unread_at(tx, &message.app, &waiting.device, message)? == unread {
+            together.push(waiting);
+        }
+    }
+    Ok((together, unread))
 }
 
 /// The pushes of one message at their turn.

@@ -7,6 +7,7 @@ use reveille_proto::bridge::Strategy;
 use reveille_proto::ids::{AppId, MessageId};
 use serde::{Deserialize, Serialize};
 
+use crate::inbox::device::Note;
 use crate::lane::Lane;
 use crate::messages::{app_text, id_text, strategy_text};
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
@@ -35,6 +36,8 @@ pub(crate) enum Out {
         #[serde(with = "id_text")]
         message: MessageId,
     },
+    /// Tell devices of their user's inbox.
+    Inbox(Note),
 }
 
 /// Something to look at when its moment comes.

@@ -1,6 +1,6 @@
 //! The figures that the bridge's decisions rest on, from the configuration.
 
-/// Figures for transactions; all in milliseconds.
+/// Figures for transactions; times in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rules {
     /// How long an online device may take to acknowledge, unless the message says otherwise.
@@ -11,6 +11,10 @@ pub(crate) struct Rules {
     pub broker_silence_ms: u64,
     /// How long a message is kept after its end.
     pub retention_ms: u64,
+    /// How long a message stays in inboxes, unless it says otherwise.
+    pub inbox_ms: u64,
+    /// Entries of one user's inbox at most.
+    pub inbox_entries_max: usize,
     /// How long an answer is replayed.
     pub idempotency_ms: u64,
     /// How long before its end a credential is told of.

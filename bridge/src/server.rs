@@ -21,7 +21,7 @@ use crate::shared::{Beside, Shared};
 use crate::store::{OpenError, Store, StoreError};
 use crate::webhooks::postman;
 use crate::{
-    audit, chores, expiry, exports, funnels, http, imports, removal, statistics, token_feed, worker,
+    audit, chores, expiry, exports, funnels, http, imports, inbox, removal, statistics, token_feed, worker,
 };
 
 /// How long vendor calls and requests under way may take when the bridge stops. Calls end sooner by their own
@@ -110,6 +110,7 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
     others.spawn(statistics::run(Arc::clone(&shared)));
     others.spawn(audit::run(Arc::clone(&shared)));
     others.spawn(funnels::run(Arc::clone(&shared)));
+    others.spawn(inbox::sweeper::run(Arc::clone(&shared)));
     let feed_interval = Duration::from_secs(config.invalid_feed_s);
     let gentle = vec![
         tokio::spawn(token_feed::run(Arc::clone(&shared), feed_interval, stopped.clone())),

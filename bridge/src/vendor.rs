@@ -239,6 +239,8 @@ pub struct Push {
     pub sound: Option<String>,
     /// The number on the app's icon; absolute, 0 clears it.
     pub badge: Option<u32>,
+    /// By how much it counts up, at vendors whose devices count themselves; never together with `badge`.
+    pub badge_add: Option<u32>,
     /// Android notification channel; APNs has none and groups by it (`thread-id`).
     pub channel: Option<String>,
     /// The vendor's or app's category of the message.
@@ -272,6 +274,7 @@ impl Push {
             image: None,
             sound: None,
             badge: None,
+            badge_add: None,
             channel: None,
             category: None,
             click: None,

@@ -33,6 +33,11 @@ pub const REGISTER: &str = "$push/register";
 /// device -> bridge: shown, clicked, dismissed, JSON.
 pub const EVENT: &str = "$push/event";
 
+/// device -> bridge: what it wants to know or change in its user's inbox, JSON.
+pub const INBOX_ASK: &str = "$push/inbox/ask";
+/// bridge -> device: the answer, and what changed in its user's inbox, JSON.
+pub const INBOX: &str = "$push/inbox";
+
 /// User property that the broker appends to a push candidate: its message id.
 pub const PUSH_ID: &str = "push-id";
 /// User property of a publisher: title of the alert; makes the message a push candidate.
@@ -95,7 +100,7 @@ mod tests {
             assert!(topic.starts_with(PREFIX), "{topic}");
             assert!(TopicName::parse(topic).is_ok(), "{topic}");
         }
-        for topic in [MESSAGE, REGISTER, EVENT] {
+        for topic in [MESSAGE, REGISTER, EVENT, INBOX_ASK, INBOX] {
             assert!(!topic.starts_with(PREFIX), "a device may use {topic}");
             assert!(TopicName::parse(topic).is_ok(), "{topic}");
         }

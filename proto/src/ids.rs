@@ -123,6 +123,9 @@ pub struct Epoch(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(pub [u8; 16]);
 
+/// The version of a UUID in the upper half of its seventh byte; 8 is for whoever wants to make one. [RFC9562-5.8]
+const NOTE_VERSION: u8 = 0x80;
+
 impl MessageId {
     /// Reads the 16 bytes that stand in the messages of broker and bridge.
     ///
@@ -130,6 +133,19 @@ impl MessageId {
     /// [`IdError::Message`] when there are not exactly 16 bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, IdError> {
         bytes.try_into().map(Self).map_err(|_| IdError::Message)
+    }
+
+    /// The id of a note of the bridge to a device: a UUID, version 8, made of another one. Nobody keeps what becomes of it.
+    pub fn note(mut uuid: [u8; 16]) -> Self {
+        let [_, _, _, _, _, _, version, ..] = &mut uuid;
+        *version = *version & 0x0f | NOTE_VERSION;
+        Self(uuid)
+    }
+
+    /// Whether it is the id of a note.
+    pub fn is_note(self) -> bool {
+        let [_, _, _, _, _, _, version, ..] = self.0;
+        version & 0xf0 == NOTE_VERSION
     }
 
     /// Reads the 36 characters that people and devices see, hexadecimal in groups of 8-4-4-4-12.
@@ -197,6 +213,15 @@ mod tests {
         for bad in ["", "a\0b", &"x".repeat(65_536)] {
             assert_eq!(ClientId::parse(bad), Err(IdError::Client), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_note_is_told_from_a_message_by_its_id() {
+        let message = MessageId::parse("0199b2c0-7c3e-7a41-9c55-0242ac120002").unwrap();
+        assert!(!message.is_note());
+        let note = MessageId::note(message.0);
+        assert!(note.is_note());
+        assert_eq!(note.to_string(), "0199b2c0-7c3e-8a41-9c55-0242ac120002");
     }
 
     #[test]

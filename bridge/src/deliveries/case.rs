@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{Bucket, Delivery, Entry, Reaction, State, funnel, save_funnel};
 use crate::credentials;
 use crate::devices::{self, Device};
+use crate::inbox;
 use crate::jobs::{self, AHEAD_RESUME};
 use crate::lane::{CredentialName, Lane};
 use crate::messages::{self, Message};
@@ -14,6 +15,7 @@ use crate::policies::admission::Answer;
 use crate::policies::book;
 use crate::policies::coalescing::Share;
 use crate::queues;
+use crate::rules::Rules;
 use crate::statistics::{Counted, Whose, reason_of};
 use crate::store::{Space, StoreError, Tx, keys};
 use crate::tokens::Token;
@@ -120,6 +122,13 @@ impl<'m> Case<'m> {
         if !self.delivery.timeline.iter().any(is_same) {
             self.delivery.note(now_ms, Some(vendor), words);
         }
+    }
+
+    /// Puts the message into the inbox of the device's user, where the sender wants that.
+    pub fn keep_in_inbox(&mut self, tx: &mut Tx<'_>, rules: &Rules) -> Result<(), StoreError> {
+        let entries_max = rules.inbox_entries_max;
+        self.delivery.inbox_user = inbox::deliver(tx, entries_max, self.message, self.device.as_ref())?;
+        Ok(())
     }
 
     /// What the plan says now.

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{AROUND_PAYLOAD, Ended, Given, Link, WINDOW};
 use crate::devices;
+use crate::inbox;
 use crate::messages;
 use crate::queues::{self, Out};
 use crate::shared::Shared;
@@ -81,6 +82,7 @@ fn packet(tx: &Tx<'_>, number: u64, out: Out) -> Result<Packet, StoreError> {
                 wire::Withdraw { app: app.as_str().to_owned(), message_id, client_ids: Vec::new() };
             Some((wire::WITHDRAW, withdraw.encode_to_vec()))
         }
+        Out::Inbox(note) => inbox::device::packet(tx, note)?.map(|send| (wire::SEND, send.encode_to_vec())),
     };
     Ok(Packet { number, topic_and_payload })
 }

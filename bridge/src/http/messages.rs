@@ -199,6 +199,7 @@ fn show_message(message: &Message, funnel: &Funnel, now_ms: u64) -> Value {
         "class": message.class,
         "policy": message.policy,
         "urgent": message.is_urgent,
+        "inbox_until_ms": message.inbox_until_ms,
         "reference": message.reference,
         "campaign": message.campaign,
         "template": message.template,

@@ -15,8 +15,8 @@ use utoipa_axum::routes;
 use super::problem::ProblemBody;
 use super::{
     Api, aliases, apns_channels, apps, audiences, audit, compat, credentials, dead_tokens, deliveries,
-    devices, events, exports, imports, long_operations, messages, operations, policies, publish, receipts,
-    schedules, segments, stats, tags, templates, webhooks,
+    devices, events, exports, imports, inbox, long_operations, messages, operations, policies, publish,
+    receipts, schedules, segments, stats, tags, templates, webhooks,
 };
 
 /// The name of the security scheme in the description.
@@ -54,6 +54,7 @@ const OPEN: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/v1/vendors/{vendor
         (name = "devices", description = "Installs of an app, their tokens and presence"),
         (name = "events", description = "What happens, told live"),
         (name = "imports", description = "Files of devices and ids, in and out"),
+        (name = "inbox", description = "What users have kept to read, and what they have not read"),
         (name = "messages", description = "Send, follow, withdraw"),
         (name = "planning", description = "Templates and schedules"),
         (name = "operations", description = "What runs, and how it fares"),
@@ -89,6 +90,10 @@ pub(super) fn described() -> OpenApiRouter<Api> {
         .routes(routes!(aliases::show_user))
         .routes(routes!(aliases::devices_of_user))
         .routes(routes!(aliases::show, aliases::act))
+        .routes(routes!(inbox::list))
+        .routes(routes!(inbox::read))
+        .routes(routes!(inbox::delete))
+        .routes(routes!(inbox::unread_count))
         .routes(routes!(tags::list))
         .routes(routes!(tags::show, tags::act))
         .routes(routes!(segments::list))

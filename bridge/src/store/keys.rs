@@ -411,6 +411,43 @@ pub fn vendor_id(app: &AppId, vendor: VendorName, id: &str) -> Vec<u8> {
     key(b'w', &[app.as_str(), vendor.as_str(), id])
 }
 
+/// `messages`: the counts of every user's inbox.
+pub fn inbox_ledgers() -> Vec<u8> {
+    vec![b'L']
+}
+
+/// `messages`: the counts of one user's inbox.
+pub fn inbox_ledger(app: &AppId, user: &str) -> Vec<u8> {
+    key(b'L', &[app.as_str(), user])
+}
+
+/// Whose a key of [`inbox_ledger`] is.
+pub fn inbox_owner(key: &[u8]) -> Option<(AppId, String)> {
+    let mut parts = key.strip_prefix(b"L")?.split(|byte| *byte == 0).map(std::str::from_utf8);
+    let app = AppId::parse(parts.next()?.ok()?).ok()?;
+    Some((app, parts.next()?.ok()?.to_owned()))
+}
+
+/// `messages`: the entries of a user's inbox, oldest message first.
+pub fn inbox_entries(app: &AppId, user: &str) -> Vec<u8> {
+    key(b'E', &[app.as_str(), user])
+}
+
+/// `messages`: one of them.
+pub fn inbox_entry(app: &AppId, user: &str, id: MessageId) -> Vec<u8> {
+    [inbox_entries(app, user).as_slice(), &id.0].concat()
+}
+
+/// `messages`: what forgotten messages say that are in inboxes.
+pub fn inbox_contents() -> Vec<u8> {
+    vec![b'C']
+}
+
+/// `messages`: what one of them says.
+pub fn inbox_content(app: &AppId, id: MessageId) -> Vec<u8> {
+    of_message(b'C', app, id)
+}
+
 /// `messages`: a request that was done already.
 pub fn idempotency(app: &AppId, api_key: &str, header: &str) -> Vec<u8> {
     key(b'i', &[app.as_str(), api_key, header])

@@ -139,8 +139,10 @@ impl HarmonyCredential {
             put(&mut shown, "image", push.image.as_deref());
             put(&mut shown, "sound", push.sound.as_deref().filter(|sound| *sound != "default"));
         }
-        if let (Value::Object(fields), Some(badge)) = (&mut shown, push.badge) {
-            fields.insert("badge".to_owned(), json!({"setNum": badge.min(99)}));
+        let badge = push.badge.map(|badge| json!({"setNum": badge.min(99)}));
+        let badge = badge.or_else(|| push.badge_add.map(|more| json!({"addNum": more.min(99)})));
+        if let (Value::Object(fields), Some(badge)) = (&mut shown, badge) {
+            fields.insert("badge".to_owned(), badge);
         }
         shown
     }

@@ -134,6 +134,8 @@ impl HonorCredential {
         }
         if let (Some(badge), Some(class)) = (push.badge, &self.badge_class) {
             fields.insert("badge".to_owned(), json!({"setNum": badge.min(99), "badgeClass": class}));
+        } else if let (Some(more), Some(class)) = (push.badge_add, &self.badge_class) {
+            fields.insert("badge".to_owned(), json!({"addNum": more.min(99), "badgeClass": class}));
         }
         shown
     }

@@ -177,6 +177,8 @@ impl HuaweiCredential {
         }
         if let (Some(badge), Some(class)) = (push.badge, &self.badge_class) {
             fields.insert("badge".to_owned(), json!({"set_num": badge.min(99), "class": class}));
+        } else if let (Some(more), Some(class)) = (push.badge_add, &self.badge_class) {
+            fields.insert("badge".to_owned(), json!({"add_num": more.min(99), "class": class}));
         }
         shown
     }

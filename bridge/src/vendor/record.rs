@@ -146,7 +146,7 @@ fn content(push: &Push) -> Value {
     };
     let mut all = json!({
         "mid": push.id.to_string(), "kind": kind, "title": push.title, "body": push.body, "data": push.data,
-        "image": push.image, "sound": push.sound, "badge": push.badge, "channel": push.channel,
+        "image": push.image, "sound": push.sound, "badge": push.badge, "badge_add": push.badge_add, "channel": push.channel,
         "category": push.category, "click": push.click, "collapse_key": push.collapse_key,
         "expires_at_ms": push.expires_at_ms, "priority": push.priority, "overrides": push.overrides,
     });

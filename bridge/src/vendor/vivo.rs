@@ -155,7 +155,7 @@ impl VivoCredential {
         if let Some(category) = category {
             fields.insert("category".to_owned(), category.into());
         }
-        if self.adds_badge && push.badge.is_some_and(|badge| badge > 0) {
+        if self.adds_badge && push.badge.or(push.badge_add).is_some_and(|badge| badge > 0) {
             fields.insert("addBadge".to_owned(), true.into());
         }
         if let Some(content) = skip_content {

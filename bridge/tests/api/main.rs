@@ -21,6 +21,7 @@ mod dead_feed;
 mod delivery;
 mod events;
 mod files;
+mod inbox;
 mod lanes;
 mod openapi;
 mod policies;

@@ -214,7 +214,7 @@ pub mod presence {
         }
     }
 }
-/// What a device said on $push/register or $push/event: the broker wraps it, so that the app and the client id
+/// What a device said on $push/register, $push/event or $push/inbox/ask: the broker wraps it, so that the app and the client id
 /// are the broker's word, not the device's. Published to the bridge on $push/v1/device.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FromDevice {
@@ -247,6 +247,7 @@ pub mod from_device {
     pub enum Kind {
         Register = 0,
         Event = 1,
+        Inbox = 2,
     }
     impl Kind {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -257,6 +258,7 @@ pub mod from_device {
             match self {
                 Self::Register => "REGISTER",
                 Self::Event => "EVENT",
+                Self::Inbox => "INBOX",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -264,6 +266,7 @@ pub mod from_device {
             match value {
                 "REGISTER" => Some(Self::Register),
                 "EVENT" => Some(Self::Event),
+                "INBOX" => Some(Self::Inbox),
                 _ => None,
             }
         }

@@ -12,6 +12,7 @@ use crate::http::Api;
 use crate::http::audiences::{self, SAMPLE};
 use crate::http::problem::Problem;
 use crate::http::subscribers;
+use crate::inbox;
 use crate::languages::DEFAULT;
 use crate::messages::Message;
 use crate::store::{StoreError, Tx};
@@ -79,7 +80,8 @@ fn vendors(tx: &Tx<'_>, app: &AppId, message: &Message, look: &Look) -> Result<V
         let kept = name.map(|name| credentials::load(tx, app, vendor, &name)).transpose()?.flatten();
         let asked = match kept {
             Some(kept) => {
-                let push = message.push(vendor, token.token);
+                let unread = inbox::unread_at(tx, app, &device, message)?;
+                let push = message.push(vendor, token.token, unread);
                 request(kept.credential.vendor(), &push, tx.now_ms())
             }
             None => Err("the app has no credential at this vendor".to_owned()),

@@ -21,6 +21,7 @@ use crate::http::audiences::{self, AudienceBody};
 use crate::http::body::{Errors, Json, parse};
 use crate::http::guard::{Guarded, SEND};
 use crate::http::problem::{Errno, Problem};
+use crate::inbox::KEEP_MAX_S;
 use crate::lane::Class;
 use crate::languages::{DEFAULT, is_language};
 use crate::lists;
@@ -95,6 +96,7 @@ pub(in crate::http) struct SendBody {
     #[serde(default)]
     #[schema(value_type = Object)]
     overrides: BTreeMap<VendorName, Map<String, Value>>,
+    inbox: Option<InboxWish>,
     campaign: Option<String>,
     /// The name of the policy that it is under; else the one of its category.
     policy: Option<String>,
@@ -103,6 +105,24 @@ pub(in crate::http) struct SendBody {
     reference: Option<String>,
     #[serde(default)]
     dry_run: bool,
+}
+
+/// Whether, and for how long, the message stays in the inboxes of its users.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "is true, false, or {\"expires_s\": seconds}")]
+enum InboxWish {
+    /// For the configured time, or not at all.
+    Simply(bool),
+    /// For a time of its own.
+    For(KeptFor),
+}
+
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct KeptFor {
+    /// In seconds.
+    #[schema(minimum = 60, maximum = 31_622_400)]
+    expires_s: u64,
 }
 
 /// An answer that is replayed to whoever repeats the request.
@@ -346,6 +366,8 @@ fn message(body: SendBody, app: &AppId, rules: &Rules, now_ms: u64) -> Result<Me
     let start = start(&delivery, now_ms, &mut errors);
     let speed = speed(&delivery, ttl_ms, &mut errors);
     let begins_at_ms = start.as_ref().map_or(now_ms, |start| start.last_ms().max(now_ms));
+    let inbox_until_ms =
+        kept_for_ms(body.inbox, rules, &mut errors).map(|kept_ms| begins_at_ms.saturating_add(kept_ms));
     for (pointer, text, max) in [
         ("/delivery/collapse_key", &delivery.collapse_key, COLLAPSE_KEY_MAX),
         ("/campaign", &body.campaign, KEY_MAX),
@@ -368,6 +390,7 @@ fn message(body: SendBody, app: &AppId, rules: &Rules, now_ms: u64) -> Result<Me
         class: delivery.class,
         policy: body.policy,
         is_urgent: delivery.urgent,
+        inbox_until_ms,
         overrides: body
             .overrides
             .into_iter()
@@ -533,6 +556,18 @@ fn speed(delivery: &DeliveryBody, ttl_ms: u64, errors: &mut Errors) -> Speed {
         errors.add("/delivery/spread_minutes", "is shorter than the message lives (ttl_s)");
     }
     Speed { rate_per_s, spread_minutes }
+}
+
+fn kept_for_ms(wish: Option<InboxWish>, rules: &Rules, errors: &mut Errors) -> Option<u64> {
+    match wish? {
+        InboxWish::Simply(is_kept) => is_kept.then_some(rules.inbox_ms),
+        InboxWish::For(KeptFor { expires_s }) => {
+            if !(60..=KEEP_MAX_S).contains(&expires_s) {
+                errors.add("/inbox/expires_s", "is 60 to 31,622,400");
+            }
+            Some(expires_s.saturating_mul(1000))
+        }
+    }
 }
 
 fn times(delivery: &DeliveryBody, rules: &Rules, errors: &mut Errors) -> (u64, u64) {

@@ -96,7 +96,7 @@ impl Shard {
         let push = slot.and_then(|slot| slot.entry.push.as_ref()).map(|push| push.id);
         if let Some(id) = push {
             session.remember_push(id, limit);
-            if has_bridge {
+            if has_bridge && !id.is_note() {
                 let device = crate::presence::device(&session.client_id, session.epoch);
                 self.acked.entry((session.app.clone(), id)).or_default().push(device);
             }

@@ -7,8 +7,8 @@ use crate::message::{Alert, Message, MessageKey, MessageProperties, Push, Time};
 use bytestring::ByteString;
 use reveille_proto::bridge::from_device::Kind;
 use reveille_proto::bridge::{
-    self, DEVICE, EVENT, FromDevice, PUBLISH, PUSH_BODY, PUSH_COLLAPSE, PUSH_STRATEGY, PUSH_TITLE, Priority,
-    Publication, REGISTER, SEND, SEND_TARGETS_MAX, Send, Strategy, WITHDRAW, Wire, Withdraw,
+    self, DEVICE, EVENT, FromDevice, INBOX_ASK, PUBLISH, PUSH_BODY, PUSH_COLLAPSE, PUSH_STRATEGY, PUSH_TITLE,
+    Priority, Publication, REGISTER, SEND, SEND_TARGETS_MAX, Send, Strategy, WITHDRAW, Wire, Withdraw,
 };
 use reveille_proto::ids::{AppId, ClientId, MessageId};
 use reveille_proto::mqtt::{Publish, QoS};
@@ -33,6 +33,7 @@ impl Shard {
             (WITHDRAW, true) => self.send_withdraw(key, publish, now),
             (REGISTER, false) => self.relay(key, publish, Kind::Register, now),
             (EVENT, false) => self.relay(key, publish, Kind::Event, now),
+            (INBOX_ASK, false) => self.relay(key, publish, Kind::Inbox, now),
             _ => self.answer(key, publish, ReasonCode::NOT_AUTHORIZED, now),
         }
     }
