@@ -32,6 +32,7 @@ mod stats;
 mod subscribers;
 mod tags;
 mod templates;
+mod topics;
 mod webhooks;
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@ mod admin;
 mod auth;
 mod control;
 mod heartbeat;
+mod history;
 mod limits;
 mod listeners;
 mod overrides;
@@ -22,6 +23,8 @@ pub use control::{
     SharedStrategyConfig,
 };
 pub use heartbeat::{HeartbeatConfig, NetworkConfig};
+pub(crate) use history::HistoryRule;
+pub use history::{HistoryConfig, HistoryError};
 pub use limits::{LimitsConfig, QueueFullConfig};
 pub use listeners::{
     CertificateConfig, ClientCertificate, ClientIdentity, DEFAULT_LISTENER, FileMode, INTERNAL_LISTENER,
@@ -87,6 +90,8 @@ pub struct Config {
     pub traces: Vec<TraceConfig>,
     /// Where things go, and what clients are told and given without asking.
     pub control: ControlConfig,
+    /// Topics whose last values are kept.
+    pub history: Vec<HistoryConfig>,
     /// What is learned about networks, and what devices are told.
     pub heartbeat: HeartbeatConfig,
     /// Every bound.
@@ -128,6 +133,7 @@ impl Default for Config {
             drain: Drain::default(),
             traces: Vec::new(),
             control: ControlConfig::default(),
+            history: Vec::new(),
             heartbeat: HeartbeatConfig::default(),
             limits: LimitsConfig::default(),
             apps: BTreeMap::new(),
@@ -299,6 +305,9 @@ pub enum ConfigError {
     /// A trace that cannot be.
     #[error("traces: {0}")]
     Trace(TraceError),
+    /// A rule of `history`.
+    #[error("history: {0}")]
+    History(HistoryError),
     /// A filter under `control`.
     #[error("{key}: {filter:?} is no topic filter: {error}")]
     ControlFilter {
@@ -392,6 +401,7 @@ impl Config {
         self.push_rules.iter().try_for_each(|rule| rule.parse().map(drop))?;
         self.drain.check().map_err(ConfigError::Drain)?;
         traces::check(&self.traces)?;
+        history::check(&self.history)?;
         if self.shards > SHARDS_MAX {
             return Err(ConfigError::Shards);
         }

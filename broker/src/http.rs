@@ -18,6 +18,7 @@ mod serve;
 mod sessions;
 mod status;
 mod subscriptions;
+mod topics;
 
 pub(crate) use admin::Admin;
 

@@ -34,6 +34,7 @@ mod shard_thread;
 mod shared;
 mod sys;
 mod tls;
+mod topics;
 mod tracer;
 mod transport;
 mod watch;

@@ -91,6 +91,7 @@ impl Operator {
             apps,
             user_limits,
             control,
+            history,
             heartbeat,
         } = new;
         report.fixed("broker.listen", in_force.listen == *listen);
@@ -136,6 +137,11 @@ impl Operator {
         report.changed.extend(intervals.iter().filter(|(_, is_same)| !is_same).map(|(key, _)| *key));
         self.shared.intervals.set(*slow_consumer_s, *sys_interval_s);
         (in_force.slow_consumer_s, in_force.sys_interval_s) = (*slow_consumer_s, *sys_interval_s);
+        if in_force.history != *history {
+            self.shared.topics.configure(history);
+            in_force.history.clone_from(history);
+            report.changed.push("broker.history");
+        }
         if in_force.drain != *drain {
             in_force.drain.clone_from(drain);
             report.changed.push("broker.drain");

@@ -230,8 +230,12 @@ impl Rules {
         let asker = Ticket { shard: self.shared.no, number: ticket };
         let router = self.shared.read_router();
         let is_refused = router.refuses(message, &to);
+        let is_public = !is_refused && matches!(to, RouteTo::Subscribers);
         let parts = if is_refused { Vec::new() } else { router.route(message, to, asker) };
         drop(router);
+        if is_public {
+            self.shared.topics.note(message);
+        }
         if self.shared.tracer.is_on() {
             self.shared.tracer.routed(message, parts.len());
         }

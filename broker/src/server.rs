@@ -198,6 +198,7 @@ fn serve(
         keeper,
         admin_keys: Arc::new(ArcSwap::from_pointee(config.admin.keys.clone())),
         limits: Arc::new(ArcSwap::from_pointee(LimitsTable::new(config))),
+        topics: Arc::default(),
         control: Arc::new(ArcSwap::from_pointee(config.core_control()?)),
         heartbeats: Arc::clone(&heartbeats),
     };
@@ -212,6 +213,7 @@ fn serve(
         Broker { addresses, places, mailboxes, health, metrics, operator, api, running: Some(running) };
     shared.health.overload.set_max(&config.limits);
     shared.write_router().set_limits(Arc::clone(&shared.limits.load().core));
+    shared.topics.configure(&config.history);
     shared.write_router().set_strategies(shared.control.load().strategies.clone());
     let recovered = broker.start_shards(config, &shared, inboxes)?;
     broker.recover(&shared, recovered)?;

@@ -12,6 +12,7 @@ use crate::limits::LimitsTable;
 use crate::listener::Listener;
 use crate::mailbox::Mailboxes;
 use crate::metrics::Metrics;
+use crate::topics::Topics;
 use crate::tracer::Tracer;
 use crate::watch::Intervals;
 use arc_swap::ArcSwap;
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) draining: Arc<Draining>,
     /// Whom an operator follows.
     pub(crate) tracer: Arc<Tracer>,
+    /// What topics say, for those without MQTT.
+    pub(crate) topics: Arc<Topics>,
     /// Where things go, and what clients are told and given without asking.
     pub(crate) control: Arc<ArcSwap<Control>>,
     /// What is learned about networks.

@@ -92,6 +92,8 @@ errors! {
     RetainedUnknown = 3103 "retained_unknown" 404 false "The topic has no retained message";
     BanUnknown = 3104 "ban_unknown" 404 false "No such ban";
     TraceUnknown = 3105 "trace_unknown" 404 false "No such trace";
+    TopicUnknown = 3106 "topic_unknown" 404 false "The topic has neither a retained message nor a history";
+    NoHistory = 3107 "no_history" 404 false "No history is kept of this topic";
     AppExists = 4001 "app_exists" 409 false "The app exists";
     TooManyApps = 4002 "too_many_apps" 409 false "No further app fits";
     IdempotencyMismatch = 4003 "idempotency_mismatch" 422 false "The Idempotency-Key was used for another request";
@@ -116,6 +118,7 @@ errors! {
     QueuesFull = 4103 "queues_full" 409 true "No receiver's queue has room, or the store takes no writes";
     ReloadRefused = 4104 "reload_refused" 409 false "The configuration file cannot be used";
     Draining = 4105 "draining" 409 false "The broker empties itself already";
+    TooManyStreams = 4106 "too_many_streams" 429 true "No further stream fits";
     StoreFailed = 5001 "store_failed" 503 true "The store does not take it";
     Stopping = 5002 "stopping" 503 true "The server stops";
     NotOffered = 5003 "not_offered" 501 false "This program does not offer it";

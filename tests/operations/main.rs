@@ -12,4 +12,5 @@ mod draining;
 mod logs;
 mod metrics;
 mod reloading;
+mod topics;
 mod tracing;

@@ -16,7 +16,7 @@ use super::problem::ProblemBody;
 use super::{
     Api, aliases, apns_channels, apps, audiences, audit, compat, credentials, dead_tokens, deliveries,
     devices, events, exports, imports, inbox, long_operations, messages, operations, policies, publish,
-    receipts, schedules, segments, stats, tags, templates, webhooks,
+    receipts, schedules, segments, stats, tags, templates, topics, webhooks,
 };
 
 /// The name of the security scheme in the description.
@@ -60,6 +60,7 @@ const OPEN: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/v1/vendors/{vendor
         (name = "operations", description = "What runs, and how it fares"),
         (name = "policies", description = "How often, when and how an app speaks to its users"),
         (name = "statistics", description = "What deliveries passed when"),
+        (name = "topics", description = "What topics say, for dashboards without MQTT"),
         (name = "vendors", description = "What vendors report"),
         (name = "webhooks", description = "Who is told what happens"),
     )
@@ -90,6 +91,9 @@ pub(super) fn described() -> OpenApiRouter<Api> {
         .routes(routes!(aliases::show_user))
         .routes(routes!(aliases::devices_of_user))
         .routes(routes!(aliases::show, aliases::act))
+        .routes(routes!(topics::last))
+        .routes(routes!(topics::history))
+        .routes(routes!(topics::stream))
         .routes(routes!(inbox::list))
         .routes(routes!(inbox::read))
         .routes(routes!(inbox::delete))

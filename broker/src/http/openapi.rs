@@ -2,7 +2,7 @@
 
 use super::admin::Api;
 use super::problem::ProblemBody;
-use super::{bans, networks, program, publish, queues, retained, sessions, status, subscriptions};
+use super::{bans, networks, program, publish, queues, retained, sessions, status, subscriptions, topics};
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -29,6 +29,7 @@ const SCHEME: &str = "key";
         (name = "subscriptions", description = "Who gets what"),
         (name = "queues", description = "Messages that are not done"),
         (name = "retained", description = "The newest message of each topic that keeps one"),
+        (name = "topics", description = "What topics say, for those without MQTT"),
         (name = "publish", description = "Messages over HTTP"),
         (name = "bans", description = "Who may not connect"),
         (name = "networks", description = "For how long a connection may be silent"),
@@ -57,6 +58,9 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(queues::rank))
         .routes(routes!(retained::list, retained::delete_all))
         .routes(routes!(retained::show, retained::set, retained::delete))
+        .routes(routes!(topics::last))
+        .routes(routes!(topics::history))
+        .routes(routes!(topics::stream))
         .routes(routes!(publish::publish))
         .routes(routes!(bans::list, bans::add))
         .routes(routes!(bans::remove))

@@ -66,7 +66,7 @@ pub(crate) struct Retained {
 }
 
 impl Retained {
-    fn of(message: &Message, preview_max: Option<usize>) -> Self {
+    pub(super) fn of(message: &Message, preview_max: Option<usize>) -> Self {
         Self {
             topic: message.topic.to_string(),
             qos: message.qos as u8,
@@ -215,12 +215,12 @@ pub(crate) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn named((of, topic): &(String, String)) -> Result<(AppId, TopicName), Problem> {
+pub(super) fn named((of, topic): &(String, String)) -> Result<(AppId, TopicName), Problem> {
     let topic = TopicName::parse(topic.clone());
     Ok((app(of)?, topic.map_err(|error| Problem::because(Errno::InvalidPath, error.to_string()))?))
 }
 
-fn find(api: &Api, app: &AppId, topic: &TopicName) -> Result<Arc<Message>, Problem> {
+pub(super) fn find(api: &Api, app: &AppId, topic: &TopicName) -> Result<Arc<Message>, Problem> {
     let found = api.shared.read_router().retained_of(app, topic);
     found.filter(|message| !message.is_expired(api.now())).ok_or_else(|| Problem::new(Errno::RetainedUnknown))
 }

@@ -20,6 +20,7 @@ mod publishing;
 mod rumqttc;
 mod stopping;
 mod storing;
+mod topics;
 mod totals;
 
 use reveille_broker::{Broker, Config};
