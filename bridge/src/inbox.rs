@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::devices::{self, Device, USER};
 use crate::messages::{self, Content, Message};
+use crate::starts::Start;
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
 
 /// Longest time that an entry is kept, in seconds: a year.
@@ -337,8 +338,9 @@ pub(crate) struct Shown {
     pub accepted_at_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recalled_at_ms: Option<u64>,
+    /// When it was to begin, where that lay ahead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub collapse_key: Option<String>,
+    pub start: Option<Start>,
     /// Of the last entry, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inbox_until_ms: Option<u64>,
@@ -424,7 +426,7 @@ pub(crate) fn keep_content(tx: &mut Tx<'_>, message: &Message) -> Result<(), Sto
         content: message.content.clone(),
         accepted_at_ms: message.accepted_at_ms,
         recalled_at_ms: None,
-        collapse_key: message.collapse_key.clone(),
+        start: message.start.clone(),
         inbox_until_ms: until_ms,
     };
     tx.save(Space::Messages, keys::inbox_content(&message.app, message.id), &shown)

@@ -13,6 +13,7 @@ use crate::poster::{OutboxState, PostError, Poster};
 use crate::publisher::{PublishError, PushHints, packet};
 use crate::recorder::Recorder;
 use crate::seen_file::SeenFile;
+use crate::user_inbox::{Desk, UserInbox};
 use bytes::Bytes;
 use reveille_proto::ids::MessageId;
 use reveille_proto::reason::ReasonCode;
@@ -251,6 +252,14 @@ impl Client {
         self.handle.poster.state.clone()
     }
 
+    /// The inbox of the device's user: what the business keeps for reading.
+    pub fn inbox(&self) -> UserInbox {
+        if self.handle.desk.begin() {
+            let _ = self.handle.control.try_send(Control::InboxUsed); // else the next connection asks
+        }
+        UserInbox::new(self.handle.requests.clone(), self.handle.desk.clone())
+    }
+
     /// A vendor's push brought the message with this id (`mid` in its data): may it be shown?
     ///
     /// The connection is checked, since it should have brought the message itself, as [`Client::check_connection`] does.
@@ -311,6 +320,7 @@ pub(crate) struct Handle {
     network: watch::Receiver<NetworkState>,
     heartbeat: watch::Receiver<HeartbeatState>,
     dropped: Arc<AtomicU64>,
+    desk: Arc<Desk>,
     pub poster: Poster,
     /// The driver and the poster; taken by `close`, and held for that instant only.
     tasks: Mutex<Option<(Task, Task)>>,
@@ -345,6 +355,7 @@ impl Handle {
         let (network_end, network) = watch::channel(NetworkState::Connecting);
         let (heartbeat_end, heartbeat) = watch::channel(HeartbeatState::default());
         let dropped = Arc::new(AtomicU64::new(0));
+        let desk = Arc::new(Desk::default());
         let ends = Ends {
             requests: requests_end,
             control: control_end,
@@ -354,12 +365,22 @@ impl Handle {
             network: network_end,
             heartbeat: heartbeat_end,
             dropped: dropped.clone(),
+            desk: desk.clone(),
         };
         let (driver, event_loop) = Driver::new(options, ends, inbox, recorder);
         let (poster, posting) =
             Poster::new(post_file, outbox_limits, refused_pause, requests.clone(), network.clone());
         let tasks = (Task(runtime.spawn(driver.run(event_loop))), Task(runtime.spawn(posting)));
-        Ok(Self { requests, control, network, heartbeat, dropped, poster, tasks: Mutex::new(Some(tasks)) })
+        Ok(Self {
+            requests,
+            control,
+            network,
+            heartbeat,
+            dropped,
+            desk,
+            poster,
+            tasks: Mutex::new(Some(tasks)),
+        })
     }
 
     pub fn network(&self) -> watch::Receiver<NetworkState> {

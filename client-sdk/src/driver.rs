@@ -33,6 +33,7 @@ use crate::outbox::Outbox;
 use crate::received::{DeliveryKey, Received};
 use crate::reconnect::Reconnect;
 use crate::recorder::{Finished, Job, Recorder};
+use crate::user_inbox::{Desk, Watching};
 use bytes::Bytes;
 use reveille_proto::heartbeat::{CONFIG_PROPERTY, Config};
 use reveille_proto::ids::MessageId;
@@ -84,6 +85,8 @@ pub(crate) enum Control {
     Check,
     /// The phone is awake.
     Woke,
+    /// The app looks at its user's inbox from now on.
+    InboxUsed,
     Close,
 }
 
@@ -99,6 +102,8 @@ pub(crate) struct Ends {
     pub network: watch::Sender<NetworkState>,
     pub heartbeat: watch::Sender<HeartbeatState>,
     pub dropped: Arc<AtomicU64>,
+    /// Where the app asks about its user's inbox.
+    pub desk: Arc<Desk>,
 }
 
 /// The task's state. [`Driver::run`] ends when the app closes the client.
@@ -124,6 +129,7 @@ pub(crate) struct Driver {
     subscriptions: BTreeMap<String, QoS>,
     /// The last acknowledged registration, sent again when the broker lost the session.
     registration: Option<Bytes>,
+    watching: Watching,
 }
 
 /// What belongs to one accepted connection.
@@ -170,6 +176,7 @@ impl Driver {
             has_connected: false,
             subscriptions: BTreeMap::new(),
             registration: None,
+            watching: Watching::default(),
             options,
             ids_max,
             ends,
@@ -193,6 +200,7 @@ impl Driver {
             }
         }
         self.outbox.drain().into_iter().for_each(Body::close);
+        self.ends.desk.close();
         if let (Some(notes), Some(learner)) = (self.notes.take(), self.heartbeat.learner()) {
             notes.close(learner).await;
         }
@@ -322,6 +330,8 @@ impl Driver {
             Control::Foreground(is_foreground) => self.heartbeat.set_foreground(is_foreground, clock::now()),
             Control::Check => self.heartbeat.check(clock::now()),
             Control::Woke => self.heartbeat.woke(clock::now()),
+            Control::InboxUsed if self.online.is_some() => self.inbox_changed(),
+            Control::InboxUsed => {} // CONNACK asks
             Control::Close => return Some(Step::Close),
         }
         None
@@ -409,6 +419,10 @@ impl Driver {
         unknown.into_iter().for_each(Body::outcome_unknown);
         if self.has_connected && !connack.session_present {
             self.restore_session();
+        }
+        if self.ends.desk.is_used() {
+            self.watching.connected();
+            self.ask_for_counts();
         }
         self.has_connected = true;
         tracing::info!(session_present = connack.session_present, "connected");

@@ -38,6 +38,7 @@ mod received;
 mod reconnect;
 mod recorder;
 mod seen_file;
+mod user_inbox;
 
 pub use client::{Client, ClosedError, HandledError, SubscribeError, VendorPush};
 pub use disk::FileError;
@@ -50,6 +51,7 @@ pub use payload::Registration;
 pub use poster::{OutboxLimits, OutboxState, PostError};
 pub use publisher::{PublishError, Publisher, PushHints, Strategy};
 pub use reconnect::Backoff;
+pub use user_inbox::{InboxError, InboxMessage, InboxPage, InboxQuery, InboxState, UserInbox};
 
 pub use reveille_proto::ids::MessageId;
 pub use reveille_proto::reason::ReasonCode;

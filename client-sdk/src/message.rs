@@ -72,6 +72,11 @@ impl Content {
             alert,
         }
     }
+
+    /// Whether it stays in the user's inbox.
+    pub fn is_in_inbox(&self) -> bool {
+        self.alert.inbox
+    }
 }
 
 /// The last one counts: the broker appends its own behind those of the publisher.
@@ -146,6 +151,11 @@ impl Message {
     /// A message with the same key replaces this one, also on the screen.
     pub fn collapse_key(&self) -> Option<&str> {
         self.content.alert.collapse_key.as_deref()
+    }
+
+    /// Whether it stays in the user's inbox.
+    pub fn is_in_inbox(&self) -> bool {
+        self.content.is_in_inbox()
     }
 
     /// Says that the app is done with it: its id is written to the inbox file, then the message is acknowledged.

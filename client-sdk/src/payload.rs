@@ -11,6 +11,10 @@ pub(crate) const MESSAGE_TOPIC: &str = "$push/message";
 pub(crate) const REGISTER_TOPIC: &str = "$push/register";
 /// Where a device tells what became of a message.
 pub(crate) const EVENT_TOPIC: &str = "$push/event";
+/// Where a device asks about its user's inbox.
+pub(crate) const INBOX_ASK_TOPIC: &str = "$push/inbox/ask";
+/// Where the answers come, and the news.
+pub(crate) const INBOX_TOPIC: &str = "$push/inbox";
 /// The user property with the message id.
 pub(crate) const ID_PROPERTY: &str = "push-id";
 /// The user properties with title and body of a published message.
@@ -125,6 +129,8 @@ pub(crate) struct Alert {
     pub sent_at_ms: Option<u64>,
     pub expires_at_ms: Option<u64>,
     pub collapse_key: Option<String>,
+    #[serde(default)]
+    pub inbox: bool,
 }
 
 /// Strings and numbers always have a JSON form, so the empty answer never occurs.

@@ -399,3 +399,47 @@ async fn qos_0_beyond_the_apps_room_is_dropped_and_counted_and_qos_1_still_has_r
     assert_eq!(topics, ["a", "a", "b", "b", "b"]);
     assert_eq!(client.dropped(), 3);
 }
+
+/// The question on `$push/inbox/ask`, acknowledged.
+async fn inbox_question(connection: &mut Connection) -> serde_json::Value {
+    loop {
+        if let Packet::Publish(publish) = connection.receive().await {
+            assert_eq!(publish.topic, "$push/inbox/ask");
+            connection.send(Packet::PubAck(PubAck::new(publish.pkid, None))).await;
+            return serde_json::from_slice(&publish.payload).unwrap();
+        }
+    }
+}
+
+async fn tell_inbox(connection: &mut Connection, packet_id: u16, told: serde_json::Value) {
+    let mut publish = Publish::new("$push/inbox", QoS::AtLeastOnce, told.to_string(), None);
+    publish.pkid = packet_id;
+    connection.send(Packet::Publish(publish)).await;
+    assert_eq!(connection.receive_puback().await, packet_id, "acknowledged at once");
+}
+
+#[tokio::test]
+async fn the_inbox_is_asked_for_on_each_connection_and_is_no_message_of_the_app() {
+    let server = FakeServer::start().await;
+    let (client, mut messages) = Client::connect(server.options("d")).unwrap();
+    let inbox = client.inbox();
+    let mut state = inbox.state();
+    let mut connection = server.accept(true).await;
+    assert_eq!(inbox_question(&mut connection).await, serde_json::json!({}));
+    tell_inbox(&mut connection, 1, serde_json::json!({"user": "42", "unread": 2, "revision": 5})).await;
+    let known = soon("the counts", state.wait_for(Option::is_some)).await.unwrap().clone().unwrap();
+    assert_eq!((known.user.as_deref(), known.unread), (Some("42"), 2));
+
+    let asking = tokio::spawn(async move { inbox.read(&[id(1)]).await });
+    let question = inbox_question(&mut connection).await;
+    assert_eq!(question["read"], serde_json::json!([id(1).to_string()]));
+    let told = serde_json::json!({"request": question["request"], "user": "42", "unread": 1, "revision": 6});
+    tell_inbox(&mut connection, 2, told).await;
+    assert_eq!(soon("the answer", asking).await.unwrap(), Ok(1));
+
+    drop(connection);
+    let mut connection = server.accept(true).await;
+    assert_eq!(inbox_question(&mut connection).await, serde_json::json!({}));
+    nothing_before_marker(&mut connection, &mut messages, 9).await;
+    client.close().await;
+}

@@ -13,6 +13,7 @@ mod demo;
 mod device;
 mod flapping;
 mod publish;
+mod inbox;
 mod socket;
 mod stage;
 mod vendor;

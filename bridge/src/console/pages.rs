@@ -20,6 +20,7 @@ pub(super) mod statistics;
 pub(super) mod templates;
 pub(super) mod topics;
 pub(super) mod trace;
+pub(super) mod users;
 pub(super) mod vendors;
 pub(super) mod webhooks;
 

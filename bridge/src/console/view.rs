@@ -19,6 +19,7 @@ pub(super) mod schedules;
 pub(super) mod statistics;
 pub(super) mod templates;
 pub(super) mod trace;
+pub(super) mod users;
 pub(super) mod vendors;
 pub(super) mod webhooks;
 

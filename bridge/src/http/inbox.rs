@@ -28,6 +28,8 @@ pub(super) struct InboxQuery {
     limit: Option<usize>,
     /// Only what was not read.
     unread: Option<bool>,
+    /// Texts in this language, where the message has them.
+    language: Option<String>,
 }
 
 /// One message in an inbox.
@@ -126,16 +128,21 @@ pub(super) async fn list(
     State(shared): State<Api>,
 ) -> Result<impl IntoResponse, Problem> {
     let user = user_of(user)?;
-    let wrong =
-        |_| Problem::because(Errno::InvalidQuery, "an inbox knows the parameters after, limit and unread");
+    let wrong = |_| {
+        Problem::because(
+            Errno::InvalidQuery,
+            "an inbox knows the parameters after, limit, unread and language",
+        )
+    };
     let Query(query) = query.map_err(wrong)?;
     let wrong = |_| Problem::because(Errno::InvalidQuery, "after is a cursor of the page before");
     let before = query.after.as_deref().map(MessageId::parse).transpose().map_err(wrong)?;
     let page = Page::new(query.after, query.limit)?;
     let part = Part { before, limit: page.limit, is_unread: query.unread.unwrap_or(false) };
     let (lines, is_more) = shared.store.read(move |tx| inbox::page(tx, &app, &user, part)).await?;
+    let reader = device::Reader::Server(query.language.as_deref());
     let next = lines.last().filter(|_| is_more).map(|line| line.id.to_string());
-    Ok(page.answer_with(lines.iter().map(device::show).collect(), next))
+    Ok(page.answer_with(lines.iter().map(|line| device::show(line, &reader)).collect(), next))
 }
 
 /// How many messages a user has not read.

@@ -15,6 +15,7 @@ use crate::devices::{self, Device, USER};
 use crate::messages::{Content, app_text};
 use crate::queues::{self, Out};
 use crate::store::{StoreError, Tx};
+use crate::templates;
 
 /// Entries in one answer unless asked otherwise, and at most.
 const PAGE: usize = 20;
@@ -221,18 +222,19 @@ pub(crate) fn tell_of_user(
 /// The packet for the broker; `None` when nobody is to be told any more.
 pub(crate) fn packet(tx: &Tx<'_>, note: Note) -> Result<Option<wire::Send>, StoreError> {
     let Note { app, user, devices, tell } = note;
-    let mut client_ids = Vec::with_capacity(devices.len());
+    let (mut client_ids, mut reader) = (Vec::with_capacity(devices.len()), None);
     for id in devices {
         let device = devices::load(tx, &app, &id)?;
         if device.as_ref().and_then(user_of) == user.as_deref() {
             client_ids.push(id);
+            reader = device;
         }
     }
     if client_ids.is_empty() {
         return Ok(None);
     }
     let is_answer = !matches!(tell, Tell::Changed { .. });
-    let payload = payload(tx, &app, user.as_deref(), tell)?;
+    let payload = payload(tx, &app, user.as_deref(), tell, reader.as_ref())?;
     let message = wire::Message {
         id: MessageId::note(uuid::Uuid::now_v7().into_bytes()).0.to_vec().into(),
         app: app.as_str().to_owned(),
@@ -249,7 +251,13 @@ pub(crate) fn packet(tx: &Tx<'_>, note: Note) -> Result<Option<wire::Send>, Stor
     Ok(Some(wire::Send { message: Some(message), client_ids }))
 }
 
-fn payload(tx: &Tx<'_>, app: &AppId, user: Option<&str>, tell: Tell) -> Result<Value, StoreError> {
+fn payload(
+    tx: &Tx<'_>,
+    app: &AppId,
+    user: Option<&str>,
+    tell: Tell,
+    reader: Option<&Device>,
+) -> Result<Value, StoreError> {
     let (unread, revision) = user.map_or(Ok((0, 0)), |user| counts(tx, app, user))?;
     let mut fields = Map::new();
     let mut put = |name: &str, value: Value| {
@@ -274,7 +282,8 @@ fn payload(tx: &Tx<'_>, app: &AppId, user: Option<&str>, tell: Tell) -> Result<V
             put("unread", json!(unread));
             put("revision", json!(revision));
             if let (Some(user), Some(part)) = (user, get.as_ref().and_then(Get::part)) {
-                let (items, next) = items(tx, app, user, part)?;
+                let (items, next) =
+                    items(tx, app, user, part, &reader.map_or(Reader::Server(None), Reader::Device))?;
                 put("items", items.into());
                 put("next", json!(next));
             }
@@ -289,11 +298,12 @@ fn items(
     app: &AppId,
     user: &str,
     part: Part,
+    reader: &Reader<'_>,
 ) -> Result<(Vec<Value>, Option<String>), StoreError> {
     let (lines, mut is_more) = page(tx, app, user, part)?;
     let (mut items, mut bytes, mut last) = (Vec::new(), 0, None);
     for line in lines {
-        let item = show(&line);
+        let item = show(&line, reader);
         bytes += item.to_string().len();
         if bytes > PAGE_BYTES && last.is_some() {
             is_more = true;
@@ -305,10 +315,40 @@ fn items(
     Ok((items, last.filter(|_| is_more)))
 }
 
+/// Who reads an inbox, for texts in a language, and such that speak of the device.
+pub(crate) enum Reader<'a> {
+    /// A device.
+    Device(&'a Device),
+    /// A business server, in this language.
+    Server(Option<&'a str>),
+}
+
+impl Reader<'_> {
+    fn language(&self) -> Option<&str> {
+        match self {
+            Self::Device(device) => device.attributes.language.as_deref(),
+            Self::Server(language) => *language,
+        }
+    }
+
+    fn device(&self) -> Option<&Device> {
+        match self {
+            Self::Device(device) => Some(device),
+            Self::Server(_) => None,
+        }
+    }
+}
+
 /// One line of an inbox as devices and business servers read it.
-pub(crate) fn show(line: &Line) -> Value {
-    let Content { notification, data } = line.shown.content.clone().unwrap_or_default();
+pub(crate) fn show(line: &Line, reader: &Reader<'_>) -> Value {
+    let mut content = line.shown.content.clone().unwrap_or_default();
+    let i18n = content.notification.as_ref().map(|notification| &notification.i18n);
+    let language = i18n.and_then(|i18n| templates::language_for(i18n, reader.language()));
+    content.speak(language.as_deref(), reader.device());
+    let Content { notification, data, is_personal: _ } = content;
     let notification = notification.unwrap_or_default();
+    // One that waited for its time was sent when it came.
+    let sent_at_ms = if line.shown.start.is_some() { line.entry.since_ms } else { line.shown.accepted_at_ms };
     let read_at_ms = match line.entry.state {
         State::Read { at_ms } => Some(at_ms),
         State::Unread | State::Deleted => None,
@@ -321,7 +361,7 @@ pub(crate) fn show(line: &Line) -> Value {
         ("image", json!(notification.image)),
         ("url", json!(notification.click.map(|click| click.url))),
         ("data", if data.is_empty() { Value::Null } else { Value::Object(data) }),
-        ("sent_at_ms", json!(line.shown.accepted_at_ms)),
+        ("sent_at_ms", json!(sent_at_ms)),
         ("received_at_ms", json!(line.entry.since_ms)),
         ("expires_at_ms", json!(line.entry.until_ms)),
         ("read_at_ms", json!(read_at_ms)),

@@ -277,3 +277,19 @@ async fn a_badge_counts_what_the_user_has_not_read() {
     }
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_message_is_read_in_the_language_of_whoever_reads_it() {
+    let world = World::start().await;
+    let path = "/v1/apps/default/devices/phone";
+    world.api.put(path, json!({"alias": {"user": "42"}, "language": "pt-BR"})).await.ok();
+    let body = json!({"audience": {"devices": ["phone"]}, "inbox": true, "delivery": {"strategy": "online_only"},
+        "notification": {"title": "Hello", "i18n": {"pt": {"title": "Olá"}}}});
+    world.api.send(body).await;
+    assert_eq!(titles(&world, "").await, ["Hello"]);
+    assert_eq!(titles(&world, "?language=pt-BR").await, ["Olá"]);
+    assert_eq!(titles(&world, "?language=fr").await, ["Hello"]);
+    world.broker.said(Kind::Inbox, "phone", &json!({"request": "a", "get": {}}).to_string()).await;
+    assert_eq!(notes(&world, 1).await[0].1["items"][0]["title"], "Olá");
+    world.stop().await;
+}

@@ -21,6 +21,14 @@ pub struct Client {
     /// One task at a time waits for the next one.
     messages: Mutex<sdk::Messages>,
     network: Mutex<Story>,
+    inbox: Mutex<InboxStory>,
+}
+
+/// The states of the inbox as they are told one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct InboxStory {
+    /// From the first question on.
+    state: Option<watch::Receiver<Option<sdk::InboxState>>>,
 }
 
 /// The states of the connection as they are told one after the other.
@@ -42,6 +50,32 @@ impl Story {
     }
 }
 
+impl Client {
+    pub(crate) fn sdk(&self) -> &sdk::Client {
+        &self.client
+    }
+
+    /// The next state of the inbox; nothing once the client is closed.
+    pub(crate) async fn next_inbox(&self) -> Option<sdk::InboxState> {
+        let mut story = self.inbox.lock().await;
+        let state = story.state.get_or_insert_with(|| {
+            let mut state = self.client.inbox().state();
+            state.mark_changed(); // the first state is news too
+            state
+        });
+        let mut network = self.client.network();
+        loop {
+            tokio::select! {
+                changed = state.changed() => changed.ok()?,
+                _ = network.wait_for(|network| *network == sdk::NetworkState::Closed) => return None,
+            }
+            if let Some(known) = state.borrow_and_update().clone() {
+                return Some(known);
+            }
+        }
+    }
+}
+
 pub(crate) fn message_id(text: &str) -> Result<MessageId, ClientError> {
     MessageId::parse(text).map_err(|_| ClientError::MessageId)
 }
@@ -58,7 +92,7 @@ impl Client {
         let options = options.build()?;
         let (client, messages) = runtime::inside(|| sdk::Client::connect(options))??;
         let network = Mutex::new(Story::new(client.network()));
-        Ok(Arc::new(Self { client, messages: Mutex::new(messages), network }))
+        Ok(Arc::new(Self { client, messages: Mutex::new(messages), network, inbox: Mutex::default() }))
     }
 
     /// Waits for the next message; nothing once the client is closed and no message is left.

@@ -74,6 +74,12 @@ pub enum ClientError {
     /// QoS 2 needs a `Publisher`.
     #[error("QoS 2 is for publishers")]
     ExactlyOnceNeedsPublisher,
+    /// The business gave the device no user, so it has no inbox.
+    #[error("the device has no user")]
+    NoUser,
+    /// The push server did not answer, or not as it should.
+    #[error("the push server did not answer")]
+    NoAnswer,
     /// The outbox is at its limit of messages or bytes.
     #[error("the outbox is full")]
     OutboxFull,
@@ -150,6 +156,17 @@ impl From<sdk::PublishError> for ClientError {
             sdk::PublishError::OutcomeUnknown => Self::OutcomeUnknown,
             sdk::PublishError::ExactlyOnceNeedsPublisher => Self::ExactlyOnceNeedsPublisher,
             sdk::PublishError::Closed => Self::Closed,
+        }
+    }
+}
+
+impl From<sdk::InboxError> for ClientError {
+    fn from(error: sdk::InboxError) -> Self {
+        match error {
+            sdk::InboxError::Publish(error) => error.into(),
+            sdk::InboxError::NoUser => Self::NoUser,
+            sdk::InboxError::Refused | sdk::InboxError::NoAnswer => Self::NoAnswer,
+            sdk::InboxError::Closed => Self::Closed,
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod client;
 mod error;
+mod inbox;
 mod message;
 mod options;
 mod publisher;

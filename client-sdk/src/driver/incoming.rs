@@ -3,6 +3,7 @@
 use super::{Driver, count};
 use crate::inbox::{Acceptance, Source, UnixMillis};
 use crate::message::{Content, Ending, Message};
+use crate::payload::INBOX_TOPIC;
 use crate::received::{Acknowledgement, Arrival, DeliveryKey};
 use reveille_proto::heartbeat::{CONFIG_TOPIC, Config};
 use reveille_proto::ids::MessageId;
@@ -14,6 +15,11 @@ impl Driver {
     pub(super) fn on_publish(&mut self, publish: &Publish) {
         if publish.topic == CONFIG_TOPIC && publish.qos == QoS::AtMostOnce {
             self.on_advice(&publish.payload);
+            return;
+        }
+        if publish.topic == INBOX_TOPIC && publish.qos == QoS::AtLeastOnce {
+            self.acknowledge([Acknowledgement { packet_id: publish.pkid, qos: publish.qos }]);
+            self.on_inbox(&publish.payload);
             return;
         }
         let content = Content::read(publish);
@@ -35,6 +41,21 @@ impl Driver {
         if let Some(advice) = std::str::from_utf8(payload).ok().and_then(Config::parse) {
             self.heartbeat.advised(&advice);
             self.reconnect.advised(Duration::from_secs(u64::from(advice.window_s)));
+        }
+    }
+
+    /// News of the user's inbox are for whoever asked, and for the counts.
+    fn on_inbox(&mut self, payload: &[u8]) {
+        self.ends.desk.take(payload);
+        if self.watching.told() {
+            self.ask_for_counts();
+        }
+    }
+
+    /// A message came that is kept there, or the app begins to look: the counts are others.
+    pub(super) fn inbox_changed(&mut self) {
+        if self.ends.desk.is_used() && self.watching.changed() {
+            self.ask_for_counts();
         }
     }
 
@@ -64,6 +85,9 @@ impl Driver {
 
     /// Gives a message to the app; one that finds no room is given back, and comes again on the next connection.
     fn deliver(&mut self, content: Content, key: Option<DeliveryKey>) {
+        if content.is_in_inbox() {
+            self.inbox_changed();
+        }
         let id = content.id;
         let Some(messages) = self.ends.messages.clone() else {
             // A publisher asked for nothing, so nothing is kept for it.

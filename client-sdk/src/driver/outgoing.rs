@@ -4,7 +4,7 @@ use super::Driver;
 use crate::client::SubscribeError;
 use crate::network::{puback, pubrec, suback, unsuback};
 use crate::outbox::{Kind, Stage};
-use crate::payload::REGISTER_TOPIC;
+use crate::payload::{INBOX_ASK_TOPIC, REGISTER_TOPIC};
 use crate::publisher::PublishError;
 use bytes::Bytes;
 use reveille_proto::heartbeat::REPORT_TOPIC;
@@ -93,6 +93,16 @@ impl Driver {
     pub(super) fn report(&mut self, text: String) {
         let publish = Publish::new(REPORT_TOPIC, QoS::AtLeastOnce, text, None);
         self.outbox.push_front(Kind::AtLeastOnce, Body::Publish { publish, waiter: None });
+        self.submit();
+    }
+
+    /// Asks how much of the user's inbox is unread; nobody waits for it.
+    pub(super) fn ask_for_counts(&mut self) {
+        if !self.watching.queue() {
+            return;
+        }
+        let publish = Publish::new(INBOX_ASK_TOPIC, QoS::AtLeastOnce, "{}", None);
+        self.outbox.push(Kind::AtLeastOnce, Body::Publish { publish, waiter: None });
         self.submit();
     }
 
@@ -196,6 +206,9 @@ impl Driver {
             return;
         };
         let result = if reason.is_failure() { Err(PublishError::Refused(reason)) } else { Ok(()) };
+        if matches!(&body, Body::Publish { publish, waiter: None } if publish.topic == INBOX_ASK_TOPIC) {
+            self.watching.acknowledged();
+        }
         if let Body::Publish { publish, .. } = &body
             && result.is_ok()
         {

@@ -19,6 +19,7 @@ import { type Sent, Sending } from "./sending.js";
 import { type SocketFactory, webSocket } from "./socket.js";
 import { type Storage, MemoryStorage } from "./storage.js";
 import { decode, encode } from "./text.js";
+import { INBOX_ASK_TOPIC, INBOX_TOPIC, UserInbox } from "./user_inbox.js";
 
 /** How to connect. Everything but the first two has a default. */
 export interface Options {
@@ -103,6 +104,7 @@ export class Client {
   readonly #reconnect: Reconnect;
   readonly #received = new Received();
   readonly #sending: Sending;
+  readonly #userInbox = new UserInbox((payload) => this.publish(INBOX_ASK_TOPIC, payload));
   readonly #messages = new Queue<Message>();
   readonly #states = new Queue<NetworkState>(STATES_MAX);
   /** Granted subscriptions, asked again when the broker lost the session. */
@@ -298,6 +300,11 @@ export class Client {
     await this.#handledId(checkId(id));
   }
 
+  /** The inbox of the device's user: what the business keeps for reading. */
+  get inbox(): UserInbox {
+    return this.#userInbox;
+  }
+
   /** How many messages found no room because the app took them too slowly. */
   dropped(): number {
     return this.#dropped;
@@ -314,6 +321,7 @@ export class Client {
     this.#sending.close();
     this.#messages.close();
     this.#states.close();
+    this.#userInbox.close();
     this.#onlineWaiters.forEach(({ reject }) => reject(closed()));
     this.#onlineWaiters.clear();
   }
@@ -359,6 +367,7 @@ export class Client {
     this.#onlineWaiters.clear();
     this.#sending.connected(this.#connection as Connection, sessionPresent, properties);
     this.#sendPosted();
+    this.#userInbox.connected();
     this.#schedule();
   }
 
@@ -424,6 +433,11 @@ export class Client {
       return;
     }
     const content = readContent(packet);
+    if (packet.topic === INBOX_TOPIC && packet.qos === 1 && packet.messageId !== undefined) {
+      this.#connection?.acknowledge(packet.messageId);
+      this.#userInbox.take(content.payload);
+      return;
+    }
     if (packet.qos === 0 || packet.messageId === undefined) {
       const isNew = content.id === undefined || this.#inbox.accept(content.id, Date.now()) === "show";
       if (this.#messages.length >= this.#options.incomingMax) this.#dropped += 1;
@@ -445,6 +459,7 @@ export class Client {
   }
 
   #deliver(content: Content, delivery: Delivery | undefined): void {
+    if (content.isInInbox) this.#userInbox.changed();
     let isOver = false;
     const once = (work: () => Promise<void>) => {
       if (isOver) return Promise.resolve();

@@ -16,6 +16,10 @@ export type ErrorKind =
   | "outbox-full"
   /** Inbox or outbox could not be stored; the reason stands in `cause`. */
   | "not-recorded"
+  /** The business gave the device no user, so it has no inbox. */
+  | "no-user"
+  /** The push server did not answer, or not as it should. */
+  | "no-answer"
   /** An option is off limits. */
   | "options";
 

@@ -10,6 +10,7 @@ export type { InboxLimits } from "./inbox.js";
 export type { Content, Message } from "./message.js";
 export type { OutboxLimits, OutboxState, PushHints } from "./outbox.js";
 export type { Backoff } from "./reconnect.js";
+export type { InboxMessage, InboxPage, InboxQuery, InboxState, UserInbox } from "./user_inbox.js";
 export { webSocket } from "./socket.js";
 export type { Socket, SocketFactory } from "./socket.js";
 export { IndexedDbStorage, KeyValueStorage, MemoryStorage, pageStorage } from "./storage.js";

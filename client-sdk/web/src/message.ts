@@ -28,6 +28,8 @@ export interface Content {
   readonly expiresAtMs: number | undefined;
   /** A message with the same key replaces this one, also on the screen. */
   readonly collapseKey: string | undefined;
+  /** Whether it stays in the user's inbox. */
+  readonly isInInbox: boolean;
 }
 
 /** A message that the app has not had before. It stays unacknowledged until `handled`. */
@@ -61,6 +63,7 @@ export function readContent(packet: IPublishPacket): Content {
     sentAtMs: number(alert["sent_at_ms"]),
     expiresAtMs: number(alert["expires_at_ms"]),
     collapseKey: text(alert["collapse_key"]),
+    isInInbox: alert["inbox"] === true,
   };
 }
 

@@ -118,7 +118,7 @@ fn ids_beginning_with(
     Ok(Found { rows, next })
 }
 
-fn row(tx: &Tx<'_>, app: &AppId, id: &str) -> Result<Option<DeviceRow>, StoreError> {
+pub(super) fn row(tx: &Tx<'_>, app: &AppId, id: &str) -> Result<Option<DeviceRow>, StoreError> {
     let Some(device) = devices::load(tx, app, id)? else { return Ok(None) };
     let presence = devices::presence(tx, app, id)?;
     Ok(Some(DeviceRow { device, presence }))

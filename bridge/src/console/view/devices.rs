@@ -14,6 +14,7 @@ use crate::console::door::encode;
 use crate::console::words::{self, fill, number};
 use crate::deliveries::State;
 use crate::devices::{Device, Presence};
+use crate::inbox::user_of;
 use crate::tokens::{DeadToken, Token, TokenState};
 use crate::vendor::VendorName;
 
@@ -55,7 +56,7 @@ pub(in crate::console) fn list(
     }
 }
 
-fn device_table(context: &Context<'_>, rows: &[DeviceRow]) -> Markup {
+pub(super) fn device_table(context: &Context<'_>, rows: &[DeviceRow]) -> Markup {
     let texts = context.texts;
     let body = html! {
         @for row in rows {
@@ -63,7 +64,7 @@ fn device_table(context: &Context<'_>, rows: &[DeviceRow]) -> Markup {
             tr {
                 th scope="row" { a href=(context.path(&format!("/devices/{}", encode(&device.id)))) { code { (device.id) } } }
                 td { (presence(texts, row.is_online())) }
-                td { (or_dash(device.alias.get("user").map(String::as_str))) }
+                td { (user_link(context, device)) }
                 td { @for tag in device.tags.iter().take(5) { (badge(Tone::Quiet, tag)) " " } @if device.tags.len() > 5 { span.dim { "+" (device.tags.len() - 5) } } @if device.tags.is_empty() { (dash()) } }
                 td { (or_dash(device.attributes.platform.as_deref())) " " span.dim { (device.attributes.app_version.as_deref().unwrap_or_default()) } }
                 td { @for token in &device.tokens { (token_badge(token)) " " } @if device.tokens.is_empty() { (dash()) } }
@@ -84,6 +85,14 @@ fn device_table(context: &Context<'_>, rows: &[DeviceRow]) -> Markup {
         ],
         body,
     )
+}
+
+/// The way to the device's user.
+fn user_link(context: &Context<'_>, device: &Device) -> Markup {
+    html! {
+        @if let Some(user) = user_of(device) { a href=(context.path(&format!("/users/{}", encode(user)))) { (user) } }
+        @else { (dash()) }
+    }
 }
 
 fn token_badge(token: &Token) -> Markup {
@@ -196,6 +205,7 @@ fn about(context: &Context<'_>, device: &Device) -> Markup {
     let texts = context.texts;
     let attributes = &device.attributes;
     let rows = [
+        (texts.user, user_link(context, device)),
         (
             texts.aliases,
             html! { @for (kind, alias) in &device.alias { span.pair { (kind) ": " strong { (alias) } } " " } @if device.alias.is_empty() { (dash()) } },
