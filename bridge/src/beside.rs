@@ -2,6 +2,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, StatusCode};
+use axum::response::Response;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
@@ -20,20 +21,24 @@ pub(crate) enum NotAsked {
     Refused(StatusCode, Value),
 }
 
+/// The answer of a path of the operations API, without its prefix, as it comes: also one without end.
+pub(crate) async fn pass_on(shared: &Shared, method: Method, path: &str) -> Result<Response, NotAsked> {
+    let router = shared.broker.clone().ok_or(NotAsked::Elsewhere)?;
+    let request = Request::builder().method(method).uri(path).body(Body::empty());
+    let request = request.map_err(|_| NotAsked::Refused(StatusCode::BAD_REQUEST, Value::Null))?;
+    let answer = TowerToHyperService::new(router).call(request).await;
+    Ok(answer.unwrap_or_else(|never| match never {}))
+}
+
 /// Asks for a path of the operations API, without its prefix.
 pub(crate) async fn ask(
     shared: &Shared,
     method: Method,
     path: &str,
 ) -> Result<(StatusCode, Value), NotAsked> {
-    let router = shared.broker.clone().ok_or(NotAsked::Elsewhere)?;
-    let failed = |status| NotAsked::Refused(status, Value::Null);
-    let request = Request::builder().method(method).uri(path).body(Body::empty());
-    let request = request.map_err(|_| failed(StatusCode::BAD_REQUEST))?;
-    let answer = TowerToHyperService::new(router).call(request).await;
-    let (parts, body) = answer.unwrap_or_else(|never| match never {}).into_parts();
+    let (parts, body) = pass_on(shared, method, path).await?.into_parts();
     let bytes = to_bytes(body, ANSWER_BYTES_MAX).await;
-    let bytes = bytes.map_err(|_| failed(StatusCode::BAD_GATEWAY))?;
+    let bytes = bytes.map_err(|_| NotAsked::Refused(StatusCode::BAD_GATEWAY, Value::Null))?;
     let value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
     match parts.status.is_success() {
         true => Ok((parts.status, value)),

@@ -1,11 +1,8 @@
 //! `/v1/apps/{app}/topics`: what topics say, for dashboards without MQTT. The broker in the same process answers.
 
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::Uri;
-use axum::response::{IntoResponse, Response};
-use hyper::service::Service as _;
-use hyper_util::service::TowerToHyperService;
+use axum::extract::State;
+use axum::http::{Method, Uri};
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -13,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::guard::{Guarded, READ};
 use super::problem::{Errno, Problem};
+use crate::beside::{self, NotAsked};
 
 /// The newest of a topic.
 #[derive(ToSchema)]
@@ -125,13 +123,12 @@ pub(super) async fn stream(
 
 /// The operator's API has the same paths without the version.
 async fn ask(shared: &Api, uri: &Uri) -> Result<Response, Problem> {
-    let broker = shared.operations.clone().ok_or_else(|| {
-        Problem::because(Errno::NotOffered, "the broker runs in another process: ask its own API")
-    })?;
     let path = uri.path_and_query().map_or("", |path| path.as_str());
     let path = path.strip_prefix("/v1").unwrap_or(path);
-    let asked = Request::builder().uri(path).body(Body::empty());
-    let asked = asked.map_err(|_| Problem::new(Errno::PathUnknown))?;
-    let answer = TowerToHyperService::new(broker).call(asked).await;
-    Ok(answer.unwrap_or_else(|never| match never {}).into_response())
+    beside::pass_on(shared, Method::GET, path).await.map_err(|refused| match refused {
+        NotAsked::Elsewhere => {
+            Problem::because(Errno::NotOffered, "the broker runs in another process: ask its own API")
+        }
+        NotAsked::Refused(..) => Problem::new(Errno::PathUnknown),
+    })
 }

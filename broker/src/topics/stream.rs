@@ -108,7 +108,7 @@ pub(crate) struct Reader {
     waiting: Arc<Waiting>,
 }
 
-/// What a reader gets.
+/// What a reader is told.
 #[derive(Clone, Debug)]
 pub(crate) enum Told {
     /// The newest message of a topic.
