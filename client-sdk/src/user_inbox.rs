@@ -351,6 +351,8 @@ pub(crate) struct Watching {
     is_stale: bool,
     /// A question that the broker has not acknowledged; it outlives the connection.
     is_queued: bool,
+    /// And another one is to follow it: it may be answered already.
+    is_again: bool,
 }
 
 impl Watching {
@@ -365,14 +367,16 @@ impl Watching {
         (self.is_asking, self.is_stale) = (true, false);
     }
 
-    /// Whether a question must be queued: one that still waits for the broker will do.
+    /// Whether a question is queued now: one at a time waits for the broker, so that connections that come and go gather none.
     pub fn queue(&mut self) -> bool {
+        self.is_again = self.is_queued;
         !std::mem::replace(&mut self.is_queued, true)
     }
 
-    /// The broker has the question.
-    pub fn acknowledged(&mut self) {
+    /// The broker has the question. Whether another one is to follow.
+    pub fn acknowledged(&mut self) -> bool {
         self.is_queued = false;
+        std::mem::take(&mut self.is_again)
     }
 
     /// The push server told the counts. Whether to ask again.
@@ -429,9 +433,10 @@ mod tests {
         assert!(watching.changed());
         assert!(watching.queue());
         watching.connected();
-        assert!(!watching.queue(), "the one from before will do");
-        watching.acknowledged();
+        assert!(!watching.queue(), "the one from before goes first");
+        assert!(watching.acknowledged(), "its answer may be older than the connection");
         assert!(watching.queue());
+        assert!(!watching.acknowledged());
         assert!(!watching.told());
     }
 }

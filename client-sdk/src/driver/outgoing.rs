@@ -206,8 +206,9 @@ impl Driver {
             return;
         };
         let result = if reason.is_failure() { Err(PublishError::Refused(reason)) } else { Ok(()) };
+        let mut is_asked_again = false;
         if matches!(&body, Body::Publish { publish, waiter: None } if publish.topic == INBOX_ASK_TOPIC) {
-            self.watching.acknowledged();
+            is_asked_again = self.watching.acknowledged();
         }
         if let Body::Publish { publish, .. } = &body
             && result.is_ok()
@@ -219,6 +220,9 @@ impl Driver {
             }
         }
         body.end_publish(result);
+        if is_asked_again {
+            self.ask_for_counts();
+        }
     }
 
     fn on_suback(&mut self, ack: &SubAck) {

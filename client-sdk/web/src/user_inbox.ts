@@ -72,6 +72,8 @@ export class UserInbox {
   #isQueued = false;
   #isAsking = false;
   #isStale = false;
+  #isAgain = false;
+  #isClosed = false;
   #state: InboxState | undefined;
 
   constructor(publish: (payload: string) => Promise<void>) {
@@ -149,6 +151,7 @@ export class UserInbox {
   }
 
   close(): void {
+    this.#isClosed = true;
     this.#asked.forEach(({ reject }) => reject(closed()));
     this.#states.close();
   }
@@ -159,11 +162,15 @@ export class UserInbox {
     this.changed();
   }
 
-  /** One question waits for the broker at a time, also over connections. */
+  /** One question waits for the broker at a time, also over connections; another may have to follow it. */
   #askForCounts(): void {
+    this.#isAgain = this.#isQueued;
     if (this.#isQueued) return;
     this.#isQueued = true;
-    void this.#publish("{}").catch(() => {}).finally(() => (this.#isQueued = false));
+    void this.#publish("{}").catch(() => {}).finally(() => {
+      this.#isQueued = false;
+      if (this.#isAgain && !this.#isClosed) this.#askForCounts();
+    });
   }
 
   async #ask(question: Told): Promise<Told> {
