@@ -230,7 +230,11 @@ impl Rules {
         let asker = Ticket { shard: self.shared.no, number: ticket };
         let router = self.shared.read_router();
         let is_refused = router.refuses(message, &to);
-        let is_public = !is_refused && matches!(to, RouteTo::Subscribers);
+        let is_public = match to {
+            RouteTo::Subscribers | RouteTo::FromClient(_) => !is_refused,
+            // Again, for one client, or on its way already.
+            RouteTo::Group(..) | RouteTo::Sessions(_) | RouteTo::Retained => false,
+        };
         let parts = if is_refused { Vec::new() } else { router.route(message, to, asker) };
         drop(router);
         if is_public {
