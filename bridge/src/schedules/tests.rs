@@ -21,6 +21,8 @@ const RULES: Rules = Rules {
     ttl_ms: 86_400_000,
     broker_silence_ms: 30_000,
     retention_ms: 400 * 86_400_000,
+    inbox_ms: 86_400_000,
+    inbox_entries_max: 200,
     idempotency_ms: 86_400_000,
     credential_warning_ms: 0,
     attempts_max: None,
