@@ -32,7 +32,7 @@ use crate::vault::Vault;
 
 /// The format of the data directory that this build writes. 2 has queues, counts and credentials under names besides
 /// those of 1, which mean the same in both; 3 has policies, what they hold and what they count.
-/// those of 1, which mean the same in both; 3 has inboxes, and notes about them in the outbox.
+/// Inboxes, and notes about them in the outbox, are of 3 too.
 pub const FORMAT: u32 = 3;
 /// Writes that wait for the store's thread; beyond it callers wait for room.
 const WAITING_MAX: usize = 4096;

@@ -61,10 +61,8 @@ fn a_newer_format_or_a_directory_that_is_a_file_is_refused_in_one_line() {
     fs::create_dir_all(dir.path().join("bridge")).unwrap();
     for newer in [(FORMAT + 1).to_string().as_str(), "x"] {
         fs::write(dir.path().join("bridge/format"), newer).unwrap();
-    for newer in [(FORMAT + 1).to_string(), "x".to_owned()] {
-        fs::write(dir.path().join("bridge/format"), &newer).unwrap();
         let error = Store::open(dir.path(), clock()).err().unwrap();
-        assert!(matches!(&error, OpenError::Newer { found, .. } if *found == newer), "{error}");
+        assert!(matches!(&error, OpenError::Newer { found, .. } if found == newer), "{error}");
         assert!(!error.to_string().contains('\n'));
     }
     let file = dir.path().join("file");
