@@ -93,7 +93,6 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
         publisher,
         uploads: Semaphore::new(imports::INCOMING_MAX),
         files: data_dir.join("bridge"),
-        operations: operations.clone(),
         webhook_hosts: config.webhook_hosts.clone(),
         audit_retention_ms: config.audit_retention_s * 1000,
         calls_at_once: config.calls_at_once,

@@ -58,8 +58,6 @@ pub(crate) struct Shared {
     pub uploads: Semaphore,
     /// Where uploads and exports lie.
     pub files: PathBuf,
-    /// The operations API of the broker in the same process.
-    pub operations: Option<axum::Router>,
     /// Hosts of webhooks that may be of the inner network.
     pub webhook_hosts: Vec<String>,
     /// How long records of the audit log are kept, in milliseconds.
