@@ -87,7 +87,7 @@ cargo test --quiet --workspace --doc
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps
 
-step "the operations API against its description"
+step "the HTTP APIs against their descriptions"
 tests/http/schemathesis.sh
 
 step "deployment files"

@@ -34,7 +34,7 @@ const VERIFIED_MAX: usize = 10_000;
 /// Verifications at once, so that a flood of wrong keys cannot take every core.
 const VERIFYING_MAX: usize = 2;
 /// Wrong secrets for one key id within [`FAILURES_WINDOW_MS`] before it is refused unseen.
-const FAILURES_MAX: u32 = 10;
+pub(crate) const FAILURES_MAX: u32 = 10;
 const FAILURES_WINDOW_MS: u64 = 60_000;
 /// Key ids with failures that are watched; beyond it the count starts anew.
 const FAILING_MAX: usize = 10_000;
@@ -78,6 +78,8 @@ struct KeyRecord {
     /// `None` for the operator's key, which opens every app.
     app: Option<String>,
     scopes: BTreeSet<Access>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    tags: BTreeSet<String>,
     #[serde(default)]
     name: String,
     salt: String,
@@ -90,7 +92,7 @@ impl KeyRecord {
         let app = self.app.as_deref().map(AppId::parse);
         // A key of an app whose name cannot be read must not become one of every app.
         let scopes = if matches!(app, Some(Err(_))) { BTreeSet::new() } else { self.scopes.clone() };
-        Caller { key_id: id.to_owned(), app: app.and_then(Result::ok), scopes }
+        Caller { key_id: id.to_owned(), app: app.and_then(Result::ok), scopes, tags: self.tags.clone() }
     }
 }
 
@@ -102,9 +104,15 @@ pub struct Caller {
     /// `None`: every app.
     app: Option<AppId>,
     scopes: BTreeSet<Access>,
+    tags: BTreeSet<String>,
 }
 
 impl Caller {
+    /// The tags that the key is limited to: it concerns only devices with one of them. Empty: every device.
+    pub fn tags(&self) -> &BTreeSet<String> {
+        &self.tags
+    }
+
     /// Whether the key opens this app for this.
     pub fn may(&self, app: &AppId, access: Access) -> bool {
         let is_own = self.app.as_ref().is_none_or(|own| own == app);
@@ -129,7 +137,8 @@ impl Caller {
     /// A caller that nobody verified.
     #[cfg(test)]
     pub(crate) fn for_tests(key_id: &str) -> Self {
-        Self { key_id: key_id.to_owned(), app: None, scopes: BTreeSet::from([Access::Admin]) }
+        let scopes = BTreeSet::from([Access::Admin]);
+        Self { key_id: key_id.to_owned(), app: None, scopes, tags: BTreeSet::new() }
     }
 
     /// Whether it is the operator's key.
@@ -193,6 +202,7 @@ impl NewKey {
         let record = KeyRecord {
             app: app.map(|app| app.as_str().to_owned()),
             scopes,
+            tags: BTreeSet::new(),
             name: name.to_owned(),
             salt: BASE64.encode(salt),
             hash: BASE64.encode(hash(secret, &salt)),
@@ -204,6 +214,12 @@ impl NewKey {
     /// Whether there is one of this id.
     pub fn is_known(&self, tx: &Tx<'_>) -> Result<bool, StoreError> {
         tx.has(Space::Apps, &keys::api_key(&self.id))
+    }
+
+    /// Limits it to devices with one of these tags; with none it is for all.
+    pub fn limited_to(mut self, tags: BTreeSet<String>) -> Self {
+        self.record.tags = tags;
+        self
     }
 
     /// Writes the key's hash.

@@ -5,7 +5,7 @@ mod parser;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use reveille_proto::ids::AppId;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub use parser::ExpressionError;
 use crate::devices;
 use crate::index::{DeviceNumber, Known, Summary};
 use crate::lists;
-use crate::store::{StoreError, Tx};
+use crate::store::{Order, StoreError, Tx};
 use crate::vendor::VendorName;
 
 /// Entries of one audience at most: devices, aliases and tags together. Larger ones are a tag, or all.
@@ -54,6 +54,9 @@ pub struct Audience {
     /// Of all these only whoever this means too, with every segment written out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub only: Option<Expression>,
+    /// Of all these only devices with one of these tags; empty: all of them. The limit of the sender's key.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub within: BTreeSet<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
@@ -120,6 +123,27 @@ impl Asked {
     }
 }
 
+impl Asked {
+    /// The ids of the devices with numbers behind one, or before one when the order is turned.
+    pub fn page(
+        &self,
+        tx: &Tx<'_>,
+        app: &AppId,
+        from: Option<DeviceNumber>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        if order == Order::Forward {
+            let next = from.map(|number| DeviceNumber(number.0.saturating_add(1)));
+            return Ok(self.ids_from(tx, app, next, limit)?.0);
+        }
+        let before = from.map_or(u32::MAX, |number| number.0);
+        let numbers = tx.index().numbers_before(app, &self.expression, &self.known, before, limit);
+        let ids = numbers.into_iter().filter_map(|number| devices::id_of(tx, app, number).transpose());
+        ids.collect()
+    }
+}
+
 impl Audience {
     /// How many entries it names.
     pub fn entries(&self) -> usize {
@@ -146,15 +170,21 @@ impl Audience {
 
     /// Everybody but the listed devices, as one expression.
     fn expression(&self) -> Option<Expression> {
-        match &self.only {
-            Some(only) => Some(Expression::And(vec![only.clone(), self.anybody()?])),
+        match self.limits() {
+            Some(narrowed) => Some(Expression::And(vec![narrowed, self.anybody()?])),
             None => self.sets(),
         }
     }
 
+    /// What whoever is meant must be besides.
+    fn limits(&self) -> Option<Expression> {
+        let both: Vec<_> = self.only.clone().into_iter().chain(with_any_tag(&self.within)).collect();
+        if both.is_empty() { None } else { Some(Expression::And(both)) }
+    }
+
     /// Whether the listed devices are read from the list. Whether they are meant with `only`, the index alone knows.
     fn has_list(&self) -> bool {
-        self.only.is_none()
+        self.only.is_none() && self.within.is_empty()
     }
 
     /// Listed or in a set.
@@ -238,7 +268,7 @@ impl Audience {
         Ok(None)
     }
 
-    /// Those of some devices that `only` means.
+    /// Those of some devices that are within what limits the audience.
     fn narrowed(
         &self,
         tx: &Tx<'_>,
@@ -246,12 +276,12 @@ impl Audience {
         now_ms: u64,
         ids: Vec<String>,
     ) -> Result<Vec<String>, StoreError> {
-        let Some(only) = &self.only else { return Ok(ids) };
+        let Some(only) = self.limits() else { return Ok(ids) };
         let count = ids.len();
         let Some(any) = Expression::any_of(ids.into_iter().map(Expression::Device).collect()) else {
             return Ok(Vec::new());
         };
-        let asked = Asked::new(tx, app, Expression::And(vec![any, only.clone()]), now_ms)?;
+        let asked = Asked::new(tx, app, Expression::And(vec![any, only]), now_ms)?;
         Ok(asked.ids_from(tx, app, None, count)?.0)
     }
 
@@ -262,7 +292,8 @@ impl Audience {
 
     /// The number of devices, when the list alone says it.
     pub(crate) fn listed_only(&self) -> Option<u64> {
-        (self.expression().is_none() && self.lists.is_empty() && self.topic.is_none())
+        let has_others = !self.lists.is_empty() || self.topic.is_some() || !self.within.is_empty();
+        (self.expression().is_none() && !has_others)
             .then(|| u64::try_from(self.devices.len()).unwrap_or(u64::MAX))
     }
 
@@ -365,6 +396,12 @@ impl Audience {
     pub(crate) fn estimate(&self, tx: &Tx<'_>, app: &AppId) -> Result<u64, StoreError> {
         self.look(tx, app, 0).map(|look| look.summary.devices)
     }
+}
+
+/// Devices with one of these tags; `None` when none is named.
+pub(crate) fn with_any_tag(tags: &BTreeSet<String>) -> Option<Expression> {
+    let has = |tag: &String| Expression::Has(Field::Tag, Match::Exactly(tag.clone()));
+    Expression::any_of(tags.iter().map(has).collect())
 }
 
 /// Whom an audience means at one moment.

@@ -47,6 +47,8 @@ pub struct Config {
     pub body_bytes_max: usize,
     /// How long a request may take, in seconds; 1 to 300.
     pub request_timeout_s: u64,
+    /// Requests of one API key a second; at most 1,000,000, 0: any number.
+    pub requests_per_second: u32,
     /// HTTP connections at once; 1 to 100,000.
     pub connections_max: usize,
     /// The key that vendors' secrets are encrypted with; absent: `bridge.key` in the data directory, made at the first
@@ -91,6 +93,7 @@ impl Default for Config {
             calls_at_once: 64,
             body_bytes_max: 1024 * 1024,
             request_timeout_s: 10,
+            requests_per_second: 2_000,
             connections_max: 1024,
             secret_key_file: None,
             credential_warning_s: 14 * DAY_S,
@@ -137,6 +140,7 @@ impl Config {
             ("calls_at_once", (1..=1_000).contains(&self.calls_at_once), "1 to 1000"),
             ("body_bytes_max", (1024..=16 * 1024 * 1024).contains(&self.body_bytes_max), "1024 to 16777216"),
             ("request_timeout_s", (1..=300).contains(&self.request_timeout_s), "1 to 300"),
+            ("requests_per_second", self.requests_per_second <= 1_000_000, "at most 1000000"),
             ("credential_warning_s", self.credential_warning_s <= 366 * DAY_S, "at most 31622400 (a year)"),
             ("invalid_feed_s", matches!(self.invalid_feed_s, 0 | 60..=DAY_S), "60 to 86400 (a day), or 0"),
             ("webhook_hosts", self.webhook_hosts.len() <= 100, "at most 100 hosts"),

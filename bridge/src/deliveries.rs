@@ -12,11 +12,12 @@ pub use reveille_proto::delivery::DeliveryState as State;
 use reveille_proto::delivery::ReasonFamily;
 use reveille_proto::ids::{AppId, MessageId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::apps::sha256;
 use crate::devices::Device;
 use crate::lane::CredentialName;
-use crate::messages::{Message, state_text, strategy_text};
+use crate::messages::{self, Message, state_text, strategy_text};
 use crate::plan::{Broker, Facts, Gate, Push, Reason};
 use crate::queues::Waiting;
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
@@ -29,7 +30,7 @@ pub(crate) use case::{Case, News};
 const TIMELINE_MAX: usize = 48;
 
 /// The parts of the funnel; every delivery is in exactly one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Bucket {
     /// Left out before anything was tried.
@@ -135,6 +136,9 @@ pub struct Delivery {
     /// Whose inbox it is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inbox_user: Option<String>,
+    /// Which content a vendor was called with last.
+    #[serde(default, skip_serializing_if = "messages::is_first")]
+    pub revision: u32,
     /// What happened, in words.
     pub timeline: Vec<Entry>,
     /// Entries left out of the timeline.
@@ -143,7 +147,7 @@ pub struct Delivery {
 }
 
 /// How many deliveries stand where, and what became of them at vendors and users.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 #[allow(missing_docs, reason = "the buckets are described at `Bucket`")]
 pub struct Funnel {
@@ -168,6 +172,7 @@ pub struct Funnel {
     pub by_vendor: BTreeMap<VendorName, VendorCounts>,
     /// How fast it went of late.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
     pub pace: Option<Pace>,
 }
 
@@ -186,7 +191,7 @@ pub struct Pace {
 const PACE_MS: u64 = 1_000;
 
 /// What one vendor did for a message.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct VendorCounts {
     /// Deliveries that it took.
@@ -330,6 +335,7 @@ impl Delivery {
             family: None,
             vendor_id: None,
             inbox_user: None,
+            revision: 0,
             timeline: Vec::new(),
             left_out: 0,
         };
@@ -504,9 +510,21 @@ pub(crate) fn list(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Vec<(String, Delivery)>, StoreError> {
+    page(tx, app, id, after, Order::Forward, limit)
+}
+
+/// Deliveries of a message from a device on, in either direction.
+pub(crate) fn page(
+    tx: &Tx<'_>,
+    app: &AppId,
+    id: MessageId,
+    from: Option<&str>,
+    order: Order,
+    limit: usize,
+) -> Result<Vec<(String, Delivery)>, StoreError> {
     let all = keys::deliveries(app, id);
-    let after = after.map(|after| keys::member(&all, after));
-    let found = tx.scan(Space::Messages, &all, after.as_deref(), Order::Forward, limit)?;
+    let from = from.map(|from| keys::member(&all, from));
+    let found = tx.scan(Space::Messages, &all, from.as_deref(), order, limit)?;
     let entry = |(key, value): &(Vec<u8>, Vec<u8>)| {
         Ok((keys::text_after(key, &all).unwrap_or_default(), decode(value)?))
     };

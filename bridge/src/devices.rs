@@ -7,6 +7,7 @@ use reveille_proto::bridge::{self as wire};
 use reveille_proto::ids::{AppId, Epoch};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::audience::expression::Field;
 use crate::events::{self, News};
@@ -253,13 +254,24 @@ pub(crate) fn list(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Vec<Device>, StoreError> {
-    let after = after.map(|after| keys::device(app, after));
-    let found = tx.scan(Space::Devices, &keys::devices(app), after.as_deref(), Order::Forward, limit)?;
+    page(tx, app, after, Order::Forward, limit)
+}
+
+/// Devices from a given one on, in either direction.
+pub(crate) fn page(
+    tx: &Tx<'_>,
+    app: &AppId,
+    from: Option<&str>,
+    order: Order,
+    limit: usize,
+) -> Result<Vec<Device>, StoreError> {
+    let from = from.map(|from| keys::device(app, from));
+    let found = tx.scan(Space::Devices, &keys::devices(app), from.as_deref(), order, limit)?;
     found.iter().map(|(_, record)| decode(record)).collect()
 }
 
 /// What is known about a device's network connection.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Presence {
     /// The number of the network connection that this is about; the newer one wins.
     pub epoch: u64,

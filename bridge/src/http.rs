@@ -10,11 +10,14 @@ mod compat;
 mod credentials;
 mod dead_tokens;
 mod deliveries;
+mod device_queue;
 mod devices;
+mod docs;
 mod etag;
 mod events;
 mod exports;
 mod guard;
+mod idempotency;
 pub(crate) mod imports;
 mod inbox;
 mod long_operations;
@@ -25,6 +28,7 @@ mod paging;
 mod policies;
 pub mod problem;
 mod publish;
+mod rates;
 mod receipts;
 mod schedules;
 mod segments;
@@ -40,6 +44,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -58,6 +63,7 @@ pub(crate) use audit::file as audit_file;
 pub(crate) use deliveries::row as show_delivery;
 pub(crate) use messages::state as message_state;
 use problem::{Errno, Problem};
+pub(crate) use rates::Rates;
 
 /// How long a connection may be idle, or take for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -74,9 +80,12 @@ fn router(shared: &Api, config: &Config, operations: Option<Router>) -> Router {
     let operations = operations.layer(from_fn_with_state(Arc::clone(shared), guard::operators_only));
     let (routes, description) = openapi::described().split_for_parts();
     let text: Arc<str> = openapi::text(description).into();
+    let page: Arc<str> = docs::page(&text).into();
     let api = routes
         .nest_service("/v1/broker", operations)
         .route("/v1/openapi.json", get(move || async move { openapi::answer(&text) }))
+        .route("/v1/docs", get(move || async move { docs::answer(&page) }))
+        .route("/v1/docs/style.css", get(docs::style))
         .method_not_allowed_fallback(|| async { Problem::new(Errno::MethodNotAllowed) })
         .fallback(|| async { Problem::new(Errno::PathUnknown) })
         .layer(from_fn_with_state(Arc::clone(shared), watch))
@@ -95,7 +104,11 @@ async fn watch_over(
     // An upload is as slow as the network that it comes over; its own handler bounds it.
     let timeout = if request.uri().path().ends_with("/imports") { imports::UPLOAD_TIMEOUT } else { timeout };
     let answer = tokio::time::timeout(timeout, next.run(request)).await;
-    let answer = answer.unwrap_or_else(|_| Problem::new(Errno::RequestTimeout).into_response());
+    let mut answer = answer.unwrap_or_else(|_| Problem::new(Errno::RequestTimeout).into_response());
+    // Answers hold keys, tokens and what people are told: no cache keeps them, and nothing in them is run.
+    let headers = answer.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     shared.metrics.answer(answer.status().as_u16());
     answer
 }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audience::expression::Field;
 use crate::devices::Presence;
+use crate::store::Order;
 use members::Members;
 
 pub(crate) use rebuild::rebuild;
@@ -107,19 +108,30 @@ impl Index {
         members.map_or((0, 0), |(sets, members)| (members.len(), members.count_in(&sets.online)))
     }
 
-    /// Values of a field after one, in order, with how many devices have each.
+    /// Values of a field from one on, in either direction, with how many devices have each.
     pub fn values(
         &self,
         app: &AppId,
         field: &Field,
-        after: Option<&str>,
+        from: Option<&str>,
+        order: Order,
         limit: usize,
     ) -> Vec<(String, u64)> {
         let apps = self.read();
         let Some(values) = apps.get(app).and_then(|sets| sets.by_value.get(field)) else { return Vec::new() };
-        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let values = values.range::<str, _>((after, Bound::Unbounded)).take(limit);
-        values.map(|(value, members)| (value.to_string(), members.len())).collect()
+        let from = from.map_or(Bound::Unbounded, Bound::Excluded);
+        let (bounds, is_turned) = match order {
+            Order::Forward => ((from, Bound::Unbounded), false),
+            Order::Backward => ((Bound::Unbounded, from), true),
+        };
+        let values =
+            values.range::<str, _>(bounds).map(|(value, members)| (value.to_string(), members.len()));
+        if is_turned { values.rev().take(limit).collect() } else { values.take(limit).collect() }
+    }
+
+    /// How many devices an app has.
+    pub fn devices_of(&self, app: &AppId) -> u64 {
+        self.read().get(app).map_or(0, |sets| sets.all.len())
     }
 }
 

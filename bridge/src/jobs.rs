@@ -9,11 +9,11 @@ use reveille_proto::ids::{AppId, MessageId};
 use serde::{Deserialize, Serialize};
 
 use crate::audience::Cursor;
-use crate::deliveries::{self, Case};
+use crate::deliveries::{self, Bucket, Case};
 use crate::inbox;
 use crate::messages::{self, Message, app_text, id_text};
 use crate::pace::Pace;
-use crate::plan::Push;
+use crate::plan::{Broker, Push};
 use crate::queues::{self, Check, Out};
 use crate::receipts;
 use crate::rules::Rules;
@@ -66,6 +66,13 @@ pub(crate) enum Task {
     Expand(Place),
     /// Put the pushes back that a pause put aside, then find further devices.
     Resume(Option<Place>),
+    /// Hand the message's new content to whoever was not reached yet, after this device; then go on.
+    Replace {
+        /// The last device that was looked at.
+        after: Option<String>,
+        /// What is to be done then.
+        then: Option<Box<Task>>,
+    },
     /// End what is in flight, after this device: the message was withdrawn or has expired.
     End(Option<String>),
     /// Remove the deliveries, and then the message.
@@ -100,17 +107,39 @@ pub(crate) fn release(tx: &mut Tx<'_>, app: &AppId, message: MessageId) -> Resul
 
 /// Goes on with a message after a pause: what was put aside first, then the rest of its audience.
 pub(crate) fn resume(tx: &mut Tx<'_>, app: &AppId, message: MessageId) -> Result<(), StoreError> {
+    let task = resumed(task_of(tx, app, message)?);
+    begin(tx, app, message, task)
+}
+
+fn resumed(task: Option<Task>) -> Task {
+    match task {
+        None => Task::Resume(None),
+        Some(Task::Expand(cursor)) => Task::Resume(Some(cursor)),
+        Some(Task::Resume(cursor)) => Task::Resume(cursor),
+        Some(Task::Replace { after, then }) => {
+            Task::Replace { after, then: Some(Box::new(resumed(then.map(|then| *then)))) }
+        }
+        Some(ending @ (Task::End(_) | Task::Forget)) => ending,
+    }
+}
+
+/// What a message's job does, at work or at rest.
+fn task_of(tx: &Tx<'_>, app: &AppId, message: MessageId) -> Result<Option<Task>, StoreError> {
     let mut job = tx.load::<Job>(Space::Queues, &keys::held_job(app, message))?;
     if job.is_none() {
         job = tx.load(Space::Queues, &keys::job(app, message))?; // it did not come to rest yet
     }
-    let task = match job.map(|job| job.task) {
-        None => Task::Resume(None),
-        Some(Task::Expand(place)) => Task::Resume(Some(place)),
-        Some(Task::Resume(place)) => Task::Resume(place),
-        Some(ending @ (Task::End(_) | Task::Forget)) => ending,
+    Ok(job.map(|job| job.task))
+}
+
+/// Hands out a message's new content from the first device on; what its job did goes on behind that.
+pub(crate) fn replace(tx: &mut Tx<'_>, app: &AppId, message: MessageId) -> Result<(), StoreError> {
+    let then = match task_of(tx, app, message)? {
+        Some(Task::End(_) | Task::Forget) => return Ok(()), // nobody is reached any more
+        Some(Task::Replace { then, .. }) => then,
+        task => task.map(Box::new),
     };
-    begin(tx, app, message, task)
+    begin(tx, app, message, Task::Replace { after: None, then })
 }
 
 /// Looks for devices from a place on, after what a pause put aside was put back.
@@ -123,6 +152,10 @@ pub(crate) fn expand_from(
     let job = tx.load::<Job>(Space::Queues, &keys::job(app, message))?;
     match job.map(|job| job.task) {
         Some(Task::Resume(_)) => begin(tx, app, message, Task::Resume(Some(place))),
+        Some(Task::Replace { after, .. }) => {
+            let then = Some(Box::new(Task::Expand(place)));
+            begin(tx, app, message, Task::Replace { after, then })
+        }
         Some(Task::End(_) | Task::Forget) => Ok(()),
         Some(Task::Expand(_)) | None => begin(tx, app, message, Task::Expand(place)),
     }
@@ -165,6 +198,7 @@ pub(crate) fn step(tx: &mut Tx<'_>, rules: &Rules, app: &AppId, id: MessageId) -
             }
         }
         Task::Resume(place) => put_back(tx, &message, place)?,
+        Task::Replace { after, then } => hand_out_anew(tx, rules, &message, after.as_deref(), then)?,
         Task::End(after) => end(tx, &message, after.as_deref())?,
         Task::Forget => forget(tx, &message)?,
     };
@@ -203,7 +237,7 @@ fn must_rest(tx: &Tx<'_>, message: &Message, task: &Task) -> Result<bool, StoreE
         Task::Expand(_) if message.is_bulk => {
             Ok(deliveries::funnel(tx, &message.app, message.id)?.vendor_queued >= AHEAD_MAX)
         }
-        Task::Expand(_) | Task::Resume(_) | Task::End(_) | Task::Forget => Ok(false),
+        Task::Expand(_) | Task::Resume(_) | Task::Replace { .. } | Task::End(_) | Task::Forget => Ok(false),
     }
 }
 
@@ -349,6 +383,36 @@ pub(crate) fn admit(
     gathered.hand_over(tx, rules, &message)
 }
 
+/// Queues that had the old content get the new one, and so do vendors that did not show the old one yet.
+fn hand_out_anew(
+    tx: &mut Tx<'_>,
+    rules: &Rules,
+    message: &Message,
+    after: Option<&str>,
+    then: Option<Box<Task>>,
+) -> Result<Option<Task>, StoreError> {
+    let found = deliveries::list(tx, &message.app, message.id, after, CHUNK)?;
+    let last = found.last().map(|(device, _)| device.clone());
+    let is_last = found.len() < CHUNK;
+    let mut gathered = Gathered::default();
+    for (device, delivery) in found {
+        if !matches!(delivery.bucket, Bucket::InFlight | Bucket::VendorAccepted) {
+            continue; // the device has the old one, or is not looked for any more
+        }
+        let mut case = Case::load(tx, message, &device)?;
+        case.settle(tx)?;
+        let facts = &case.delivery.facts;
+        let has_old = matches!(facts.broker, Broker::Told | Broker::Missed { .. } | Broker::Silent);
+        case.to_broker |= has_old && facts.ended.is_none();
+        gathered.add(case);
+    }
+    gathered.hand_over(tx, rules, message)?;
+    match is_last {
+        true => Ok(then.map(|then| *then)),
+        false => Ok(Some(Task::Replace { after: last, then })),
+    }
+}
+
 /// Writes the outbox entries for some devices with one language, and looks later whether the broker said anything.
 pub(crate) fn hand_to_broker(
     tx: &mut Tx<'_>,
@@ -395,7 +459,7 @@ fn end(tx: &mut Tx<'_>, message: &Message, after: Option<&str>) -> Result<Option
     let last = found.last().map(|(device, _)| device.clone());
     let is_last = found.len() < CHUNK;
     for (device, delivery) in found {
-        if delivery.bucket == deliveries::Bucket::InFlight {
+        if delivery.bucket == Bucket::InFlight {
             Case::load(tx, message, &device)?.settle(tx)?; // the plan sees that it is over
         }
         if let (Some(user), Some(_)) = (&delivery.inbox_user, message.recalled_at_ms) {

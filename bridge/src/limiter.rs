@@ -4,6 +4,7 @@
 //! must not begin it again.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::lane::Class;
 use crate::vendor::VendorName;
@@ -13,7 +14,7 @@ use crate::wall_clock::WallClock;
 const PARTS: u64 = 1_000;
 
 /// How many pushes, a second and a day.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Bounds {
     /// Pushes a second; `None`: no bound.
@@ -25,7 +26,7 @@ pub struct Bounds {
 }
 
 /// Bounds of one credential: of all its pushes together, and of each class within that.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rates {
     /// Pushes a second; `None`: no bound.

@@ -81,6 +81,9 @@ pub struct Message {
     /// Whether it goes whatever its policy says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_urgent: bool,
+    /// How often it got another content.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub revision: u32,
     /// What vendors shall count it as; else its category says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,
@@ -110,6 +113,12 @@ pub struct Message {
     pub schedule: Option<String>,
 }
 
+/// Whether it is the content that the message began with.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+pub(crate) fn is_first(revision: &u32) -> bool {
+    *revision == 0
+}
+
 /// How a message came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -124,13 +133,14 @@ pub enum Origin {
 }
 
 /// What a message says.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Content {
     /// What the system shows; without it the message is for the app only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notification: Option<Notification>,
     /// The app's own fields.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schema(value_type = Object)]
     pub data: Map<String, Value>,
     /// Whether its texts have gaps that each device fills by itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -441,6 +451,7 @@ impl Message {
             is_bulk: false,
             policy: None,
             is_urgent: false,
+            revision: 0,
             class: None,
             inbox_until_ms: None,
             reference: None,
@@ -512,8 +523,19 @@ pub(crate) fn list(
     before: Option<MessageId>,
     limit: usize,
 ) -> Result<Vec<Message>, StoreError> {
-    let before = before.map(|id| keys::message(app, id));
-    let found = tx.scan(Space::Messages, &keys::messages(app), before.as_deref(), Order::Backward, limit)?;
+    page(tx, app, before, Order::Backward, limit)
+}
+
+/// An app's messages from a given one on: backward means older.
+pub(crate) fn page(
+    tx: &Tx<'_>,
+    app: &AppId,
+    from: Option<MessageId>,
+    order: Order,
+    limit: usize,
+) -> Result<Vec<Message>, StoreError> {
+    let from = from.map(|id| keys::message(app, id));
+    let found = tx.scan(Space::Messages, &keys::messages(app), from.as_deref(), order, limit)?;
     found.iter().map(|(_, value)| decode(value)).collect()
 }
 

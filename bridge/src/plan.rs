@@ -156,6 +156,8 @@ pub enum Event {
     Delivered,
     /// The vendor took it and tells later that the device will not show it.
     Undelivered,
+    /// The message got another content since, which goes to the same vendor.
+    Replaced,
     /// It is tried again later.
     Postponed,
     /// This device token is of no use for it; another may be.
@@ -231,6 +233,7 @@ impl Facts {
             | Event::Accepted
             | Event::Delivered
             | Event::Undelivered
+            | Event::Replaced
             | Event::Postponed
             | Event::Refused
             | Event::Withheld
@@ -275,6 +278,7 @@ impl Push {
                 Self::Delivered(vendor)
             }
             (Self::Accepted(_), Event::Undelivered) => Self::Lost,
+            (Self::Accepted(vendor), Event::Replaced) => Self::Queued(vendor),
             (Self::Submitted(vendor), Event::Postponed) => Self::Queued(vendor),
             (Self::Submitted(_) | Self::Queued(_), Event::Refused) => Self::None,
             (Self::Submitted(_) | Self::Queued(_) | Self::None, Event::Lost) => Self::Lost,

@@ -208,6 +208,7 @@ impl Turn<'_> {
             return Ok(None);
         }
         case.delivery.attempts += 1;
+        case.delivery.revision = case.message.revision;
         if case.delivery.attempts == 1 {
             case.delivery.first_attempt_at_ms = now_ms;
         }

@@ -146,8 +146,19 @@ pub(crate) fn list(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Vec<Schedule>, StoreError> {
-    let after = after.map(|after| keys::schedule(app, after));
-    let found = tx.scan(Space::Apps, &keys::schedules(app), after.as_deref(), Order::Forward, limit)?;
+    page(tx, app, after, Order::Forward, limit)
+}
+
+/// The same from one on, in either direction.
+pub(crate) fn page(
+    tx: &Tx<'_>,
+    app: &AppId,
+    from: Option<&str>,
+    order: Order,
+    limit: usize,
+) -> Result<Vec<Schedule>, StoreError> {
+    let from = from.map(|from| keys::schedule(app, from));
+    let found = tx.scan(Space::Apps, &keys::schedules(app), from.as_deref(), order, limit)?;
     found.iter().map(|(_, schedule)| decode(schedule)).collect()
 }
 

@@ -134,8 +134,19 @@ pub(crate) fn list(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Vec<Segment>, StoreError> {
-    let after = after.map(|after| keys::segment(app, after));
-    let found = tx.scan(Space::Apps, &keys::segments(app), after.as_deref(), Order::Forward, limit)?;
+    page(tx, app, after, Order::Forward, limit)
+}
+
+/// Segments from one on, in either direction.
+pub(crate) fn page(
+    tx: &Tx<'_>,
+    app: &AppId,
+    from: Option<&str>,
+    order: Order,
+    limit: usize,
+) -> Result<Vec<Segment>, StoreError> {
+    let from = from.map(|from| keys::segment(app, from));
+    let found = tx.scan(Space::Apps, &keys::segments(app), from.as_deref(), order, limit)?;
     found.iter().map(|(_, segment)| decode(segment)).collect()
 }
 

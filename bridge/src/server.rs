@@ -15,6 +15,7 @@ use crate::apps::{self, Keys};
 use crate::config::{Config, ConfigError};
 use crate::console::history::{self, History};
 use crate::feed::{self, FeedOptions};
+use crate::http::Rates;
 use crate::metrics::Metrics;
 use crate::sender::{Sender, SenderOptions};
 use crate::shared::{Beside, Shared};
@@ -81,6 +82,8 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
     let (publisher, publishes) = feed::publisher();
     let shared = Arc::new(Shared {
         keys: Keys::new(store.clone()),
+        rates: Rates::new(config.requests_per_second),
+        run: rand::random(),
         store,
         rules: config.rules(),
         sender: Sender::new(options),

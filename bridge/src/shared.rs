@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use crate::apps::Keys;
 use crate::console::history::History;
 use crate::feed::Publisher;
+use crate::http::Rates;
 use crate::metrics::Metrics;
 use crate::rules::Rules;
 use crate::sender::Sender;
@@ -40,6 +41,10 @@ impl std::fmt::Debug for Beside {
 pub(crate) struct Shared {
     pub store: Store,
     pub keys: Keys,
+    /// What each of them asks for.
+    pub rates: Rates,
+    /// A number of this run of the program: what an earlier one left half done has another.
+    pub run: u64,
     pub rules: Rules,
     pub sender: Sender,
     pub metrics: Metrics,

@@ -246,8 +246,19 @@ pub(crate) fn list(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Vec<Template>, StoreError> {
-    let after = after.map(|after| keys::template(app, after));
-    let found = tx.scan(Space::Apps, &keys::templates(app), after.as_deref(), Order::Forward, limit)?;
+    page(tx, app, after, Order::Forward, limit)
+}
+
+/// The same from one on, in either direction.
+pub(crate) fn page(
+    tx: &Tx<'_>,
+    app: &AppId,
+    from: Option<&str>,
+    order: Order,
+    limit: usize,
+) -> Result<Vec<Template>, StoreError> {
+    let from = from.map(|from| keys::template(app, from));
+    let found = tx.scan(Space::Apps, &keys::templates(app), from.as_deref(), order, limit)?;
     found.iter().map(|(_, template)| decode(template)).collect()
 }
 

@@ -12,6 +12,7 @@
 use reveille_proto::ids::AppId;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::devices::{self, Device};
 use crate::lane::Home;
@@ -132,11 +133,12 @@ impl Token {
 }
 
 /// A device token that a vendor called dead, for the record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeadToken {
     /// Which vendor.
     pub vendor: VendorName,
     /// The address there.
+    #[schema(value_type = String)]
     pub token: DeviceToken,
     /// Whose it was.
     pub device: String,
@@ -264,9 +266,23 @@ pub(crate) fn dead(
     after: Option<u64>,
     limit: usize,
 ) -> Result<Vec<(u64, DeadToken)>, StoreError> {
+    dead_page(tx, app, after, Order::Forward, limit)
+}
+
+/// Dead tokens from a number on, in either direction, with their numbers.
+///
+/// # Errors
+/// [`StoreError`] when the store fails.
+pub(crate) fn dead_page(
+    tx: &Tx<'_>,
+    app: &AppId,
+    from: Option<u64>,
+    order: Order,
+    limit: usize,
+) -> Result<Vec<(u64, DeadToken)>, StoreError> {
     let all = keys::all_dead(app);
-    let after = after.map(|number| keys::dead(app, number));
-    let found = tx.scan(Space::Devices, &all, after.as_deref(), Order::Forward, limit)?;
+    let from = from.map(|number| keys::dead(app, number));
+    let found = tx.scan(Space::Devices, &all, from.as_deref(), order, limit)?;
     let entry = |(key, value): &(Vec<u8>, Vec<u8>)| {
         Ok((keys::number_at(key, all.len()).unwrap_or(0), decode(value)?))
     };

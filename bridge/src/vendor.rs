@@ -73,6 +73,11 @@ pub enum VendorName {
 }
 
 impl VendorName {
+    /// Whether a push with the id of an earlier one takes its place, so that the user sees one alert.
+    pub fn replaces(self) -> bool {
+        self != Self::Wechat // its messages stand in a chat
+    }
+
     /// Every vendor, in order.
     pub const ALL: [Self; 14] = [
         Self::Apns,

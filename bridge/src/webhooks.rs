@@ -17,6 +17,7 @@ use reveille_proto::delivery::DeliveryState;
 use reveille_proto::ids::AppId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::events::{self, News};
 use crate::messages::new_id;
@@ -182,7 +183,8 @@ pub(crate) struct Ledger {
 }
 
 /// One call of a webhook, for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = WebhookAttempt)]
 pub(crate) struct Attempt {
     /// When it ended, in milliseconds since 1970.
     pub at_ms: u64,
@@ -347,26 +349,28 @@ pub(crate) fn waiting(
     numbered(tx, &keys::all_hook_waiting(app, id), before.as_deref(), Order::Forward, limit)
 }
 
-/// Dead letters after a number, oldest first.
+/// Dead letters from a number on; forward means newer.
 pub(crate) fn dead(
     tx: &Tx<'_>,
     (app, id): &Hook,
-    after: Option<u64>,
+    from: Option<u64>,
+    order: Order,
     limit: usize,
 ) -> Result<Vec<(u64, Letter)>, StoreError> {
-    let after = after.map(|after| keys::hook_dead(app, id, after));
-    numbered(tx, &keys::all_hook_dead(app, id), after.as_deref(), Order::Forward, limit)
+    let from = from.map(|from| keys::hook_dead(app, id, from));
+    numbered(tx, &keys::all_hook_dead(app, id), from.as_deref(), order, limit)
 }
 
-/// Attempts before a number, newest first.
+/// Attempts from a number on; backward means older.
 pub(crate) fn attempts(
     tx: &Tx<'_>,
     (app, id): &Hook,
-    before: Option<u64>,
+    from: Option<u64>,
+    order: Order,
     limit: usize,
 ) -> Result<Vec<(u64, Attempt)>, StoreError> {
-    let before = before.map(|before| keys::hook_attempt(app, id, before));
-    numbered(tx, &keys::all_hook_attempts(app, id), before.as_deref(), Order::Backward, limit)
+    let from = from.map(|from| keys::hook_attempt(app, id, from));
+    numbered(tx, &keys::all_hook_attempts(app, id), from.as_deref(), order, limit)
 }
 
 fn numbered<T: serde::de::DeserializeOwned>(
@@ -476,7 +480,7 @@ fn bury(tx: &mut Tx<'_>, (app, id): &Hook, ledger: &mut Ledger, letter: &Letter)
     ledger.dead += 1;
     tx.save(Space::Queues, keys::hook_dead(app, id, ledger.last_dead), letter)?;
     if ledger.dead > DEAD_MAX
-        && let Some((oldest, _)) = dead(tx, &(app.clone(), id.clone()), None, 1)?.first()
+        && let Some((oldest, _)) = dead(tx, &(app.clone(), id.clone()), None, Order::Forward, 1)?.first()
     {
         tx.remove(Space::Queues, keys::hook_dead(app, id, *oldest));
         ledger.dead -= 1;
@@ -507,7 +511,7 @@ pub(crate) fn replay(
     after: Option<u64>,
     wanted: Option<&[String]>,
 ) -> Result<(u64, Option<u64>), StoreError> {
-    let found = dead(tx, hook, after, PURGE_CHUNK)?;
+    let found = dead(tx, hook, after, Order::Forward, PURGE_CHUNK)?;
     let last = found.last().map(|(number, _)| *number).filter(|_| found.len() == PURGE_CHUNK);
     let mut replayed = 0;
     for (number, letter) in found {

@@ -53,7 +53,8 @@ impl Program {
 pub async fn serve_alone(arguments: &Arguments) -> Result<(), LoadError> {
     let directory = arguments.data_dir.as_deref().ok_or_else(|| broken("no data directory"))?;
     let http = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = reveille_bridge::Config { http, ..reveille_bridge::Config::default() };
+    let config =
+        reveille_bridge::Config { http, requests_per_second: 0, ..reveille_bridge::Config::default() };
     let bridge = reveille_bridge::start(config, directory, None).await.map_err(broken)?;
     println!("http {}", bridge.http_addr());
     println!("admin-key {}", bridge.first_admin_key().unwrap_or_default());

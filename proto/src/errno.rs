@@ -69,6 +69,7 @@ errors! {
     TooManyWrongKeys = 2004 "too_many_wrong_keys" 429 true "Too many wrong API keys";
     ReceiptRefused = 2005 "receipt_refused" 403 false "The receipt is not believed";
     AdminOff = 2006 "admin_off" 403 false "The broker has no admin keys, so this API is off";
+    TooManyRequests = 2007 "too_many_requests" 429 true "The API key asks too often";
     AppUnknown = 3001 "app_unknown" 404 false "No such app";
     DeviceUnknown = 3002 "device_unknown" 404 false "No such device";
     MessageUnknown = 3003 "message_unknown" 404 false "No such message";
@@ -97,6 +98,10 @@ errors! {
     AppExists = 4001 "app_exists" 409 false "The app exists";
     TooManyApps = 4002 "too_many_apps" 409 false "No further app fits";
     IdempotencyMismatch = 4003 "idempotency_mismatch" 422 false "The Idempotency-Key was used for another request";
+    RequestRunning = 4004 "request_running" 409 true "The request with this Idempotency-Key is under way";
+    RequestInterrupted = 4005 "request_interrupted" 409 false
+        "The server stopped while it did the request with this Idempotency-Key";
+    MessageOver = 4006 "message_over" 409 false "The message can no longer be changed";
     KeyExists = 4009 "key_exists" 409 false "A key of this id exists";
     TooManyCredentials = 4010 "too_many_credentials" 409 false "No further credential fits at this vendor";
     TooManyWebhooks = 4020 "too_many_webhooks" 409 false "No further webhook fits";
@@ -123,6 +128,7 @@ errors! {
     Stopping = 5002 "stopping" 503 true "The server stops";
     NotOffered = 5003 "not_offered" 501 false "This program does not offer it";
     BrokerAway = 5004 "broker_away" 503 true "The broker does not answer";
+    BrokerFailed = 5005 "broker_failed" 502 true "The broker does not answer as it should";
     VendorFailed = 5020 "vendor_failed" 502 true "The vendor cannot be asked";
 }
 

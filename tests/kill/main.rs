@@ -10,6 +10,7 @@
 )]
 
 mod audience;
+mod idempotency;
 mod ledger;
 mod power;
 mod publisher;

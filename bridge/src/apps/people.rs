@@ -41,6 +41,8 @@ pub(crate) struct KeyView {
     /// `None`: every app.
     pub app: Option<String>,
     pub scopes: BTreeSet<Access>,
+    /// The tags that it is limited to; empty: every device.
+    pub tags: BTreeSet<String>,
     pub name: String,
     pub created_at_ms: u64,
 }
@@ -67,6 +69,7 @@ impl Keys {
         let record = self.load(&id).await?.unwrap_or_else(|| KeyRecord {
             app: None,
             scopes: BTreeSet::new(),
+            tags: BTreeSet::new(),
             name: String::new(),
             salt: BASE64.encode([0; 16]),
             hash: BASE64.encode([0; 32]), // equals no hash
@@ -98,6 +101,7 @@ pub(crate) fn keep_person(
     let record = KeyRecord {
         app: app.map(|app| app.as_str().to_owned()),
         scopes,
+        tags: BTreeSet::new(),
         name: name.0.clone(),
         salt: BASE64.encode(password.salt),
         hash: BASE64.encode(password.hash),
@@ -125,9 +129,9 @@ pub(crate) fn all_keys(tx: &Tx<'_>) -> Result<Vec<KeyView>, StoreError> {
     let all = keys::api_keys();
     let found = tx.scan(Space::Apps, &all, None, Order::Forward, LISTED_MAX)?;
     let view = |(key, value): &(Vec<u8>, Vec<u8>)| {
-        let KeyRecord { app, scopes, name, created_at_ms, .. } = decode(value)?;
+        let KeyRecord { app, scopes, tags, name, created_at_ms, .. } = decode(value)?;
         let id = keys::text_after(key, &all).unwrap_or_default();
-        Ok(KeyView { id, app, scopes, name, created_at_ms })
+        Ok(KeyView { id, app, scopes, tags, name, created_at_ms })
     };
     found.iter().map(view).collect()
 }

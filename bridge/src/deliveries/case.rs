@@ -149,6 +149,7 @@ impl<'m> Case<'m> {
     /// Does what the plan says until it rests, and writes the result.
     pub fn settle(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let now_ms = tx.now_ms();
+        self.renew(tx);
         for _ in 0..PLAN_STEPS_MAX {
             match self.next(now_ms) {
                 Action::AskPolicy => self.ask_policy(tx)?,
@@ -171,6 +172,20 @@ impl<'m> Case<'m> {
         }
         self.wake_by_another(tx)?;
         self.write(tx)
+    }
+
+    /// A push that its vendor took with an older content goes there again: under the same id it replaces the old one, unless
+    /// the user saw that already as far as we know.
+    fn renew(&mut self, tx: &mut Tx<'_>) {
+        let (Push::Accepted(vendor), now_ms) = (self.delivery.facts.push, tx.now_ms()) else { return };
+        let is_unseen = self.delivery.reaction.is_none() && self.delivery.facts.broker != Broker::Acked;
+        let is_over = self.message.recalled_at_ms.is_some()
+            || self.message.expires_at_ms.is_some_and(|end_ms| end_ms <= now_ms);
+        let is_old = self.delivery.revision < self.message.revision;
+        if is_old && is_unseen && !is_over && vendor.replaces() && self.token(vendor).is_some() {
+            self.tell(now_ms, News::of(vendor, Event::Replaced, "the message got another content"));
+            self.wait_until(tx, vendor, now_ms);
+        }
     }
 
     fn to_be_ended(&self, now_ms: u64) -> bool {

@@ -1,34 +1,45 @@
 //! `/v1/apps/{app}/users` and `/aliases`: the business's names for devices. A user is an alias of the type `user`.
 
 use axum::extract::State;
-use axum::response::IntoResponse;
 use reveille_proto::ids::AppId;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Api;
-use super::body::{Json, Page, PageQuery, Params};
-use super::devices::{list_where, show_device};
+use super::body::{Json, Params};
+use super::devices::{DeviceView, list_where};
 use super::guard::{Guarded, READ, SEND};
+use super::paging::{Listed, Page, PageQuery};
 use super::problem::{Errno, Problem};
-use super::tags::{Act, DevicesBody, One, change_each};
+use super::tags::{Act, Changed, DevicesBody, One, change_each};
 use crate::audience::expression::{Expression, Field, Match};
 use crate::devices::{ALIASES_MAX, Device, USER, is_label};
 use crate::store::StoreError;
+
+/// A user.
+#[derive(Serialize, ToSchema)]
+pub(super) struct User {
+    id: String,
+    /// How many devices the user has.
+    devices: u64,
+    /// How many of them have a network connection.
+    online: u64,
+}
 
 /// How many devices a user has.
 #[utoipa::path(
     get,
     path = "/v1/apps/{app}/users/{user}",
     tag = "audiences",
-    responses((status = 200, description = "The user", body = Object)),
+    responses((status = 200, description = "The user", body = User)),
 )]
 pub(super) async fn show_user(
     Guarded { app, .. }: Guarded<READ>,
     Params((_, user)): Params<(String, String)>,
     State(shared): State<Api>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<axum::Json<User>, Problem> {
     let (devices, online) = counts(&shared, app, USER, &user).await?;
-    Ok(axum::Json(json!({"id": user, "devices": devices, "online": online})))
+    Ok(axum::Json(User { id: user, devices, online }))
 }
 
 /// A user's devices.
@@ -37,18 +48,28 @@ pub(super) async fn show_user(
     path = "/v1/apps/{app}/users/{user}/devices",
     tag = "audiences",
     params(PageQuery),
-    responses((status = 200, description = "One page", body = Object)),
+    responses((status = 200, description = "One page", body = Listed<DeviceView>)),
 )]
 pub(super) async fn devices_of_user(
     Guarded { app, .. }: Guarded<READ>,
     Params((_, user)): Params<(String, String)>,
     page: Page,
     State(shared): State<Api>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<axum::Json<Listed<DeviceView>>, Problem> {
     counts(&shared, app.clone(), USER, &user).await?;
     let theirs = Expression::Has(Field::Alias(USER.to_owned()), Match::Exactly(user));
-    let (found, next) = list_where(&shared, app, theirs, &page).await?;
-    Ok(page.answer_with(found.iter().map(show_device).collect(), next))
+    Ok(list_where(&shared, app, theirs, page).await?.show(DeviceView::from))
+}
+
+/// An alias.
+#[derive(Serialize, ToSchema)]
+pub(super) struct AliasView {
+    r#type: String,
+    alias: String,
+    /// How many devices have it.
+    devices: u64,
+    /// How many of them have a network connection.
+    online: u64,
 }
 
 /// How many devices an alias has.
@@ -56,15 +77,15 @@ pub(super) async fn devices_of_user(
     get,
     path = "/v1/apps/{app}/aliases/{type}/{alias}",
     tag = "audiences",
-    responses((status = 200, description = "The alias", body = Object)),
+    responses((status = 200, description = "The alias", body = AliasView)),
 )]
 pub(super) async fn show(
     Guarded { app, .. }: Guarded<READ>,
     Params((_, kind, alias)): Params<(String, String, String)>,
     State(shared): State<Api>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<axum::Json<AliasView>, Problem> {
     let (devices, online) = counts(&shared, app, &kind, &alias).await?;
-    Ok(axum::Json(json!({"type": kind, "alias": alias, "devices": devices, "online": online})))
+    Ok(axum::Json(AliasView { r#type: kind, alias, devices, online }))
 }
 
 async fn counts(shared: &Api, app: AppId, kind: &str, alias: &str) -> Result<(u64, u64), Problem> {
@@ -80,14 +101,14 @@ async fn counts(shared: &Api, app: AppId, kind: &str, alias: &str) -> Result<(u6
     path = "/v1/apps/{app}/aliases/{type}/{alias}",
     tag = "audiences",
     request_body = DevicesBody,
-    responses((status = 200, description = "What became of the devices", body = Object)),
+    responses((status = 200, description = "What became of the devices", body = Changed)),
 )]
 pub(super) async fn act(
     Guarded { app, .. }: Guarded<SEND>,
     Params((_, kind, name)): Params<(String, String, String)>,
     State(shared): State<Api>,
     Json(body, _): Json<DevicesBody>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<axum::Json<Changed>, Problem> {
     let ((alias, act), ids) = (Act::split(&name)?, body.check()?);
     if !is_label(&kind) {
         return Err(Problem::because(
@@ -112,5 +133,5 @@ pub(super) async fn act(
         }
     };
     let changed = shared.store.write(move |tx| change_each(tx, &app, ids, change)).await?;
-    Ok(changed.answer())
+    Ok(axum::Json(changed))
 }

@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use reveille_proto::ids::AppId;
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::body::{Json, Params};
 use super::guard::{ADMIN, Guarded, SEND};
+use super::idempotency::{IdempotencyHeader, Once};
 use super::problem::{Errno, Problem};
 use crate::credentials;
 use crate::lane::CredentialName;
-use crate::vendor::apns::channels::{Ask, Broadcast, Channel, Storage};
+use crate::vendor::apns::channels::{Ask, Broadcast, Channel, Storage, Told};
 use crate::vendor::{CannotSend, Credential, VendorName, Verdict};
 
 #[derive(Deserialize, ToSchema)]
@@ -26,6 +26,37 @@ pub(super) struct NewChannel {
     /// `none` or `most_recent`.
     #[schema(value_type = String)]
     storage: Storage,
+}
+
+/// A channel that was made.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(super) struct MadeChannel {
+    /// Its name at Apple, Base64.
+    channel: String,
+}
+
+/// The app's channels at Apple.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Channels {
+    /// Their names, as Apple lists them: all at once.
+    items: Vec<String>,
+}
+
+/// A channel.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ChannelView {
+    channel: String,
+    /// `none` or `most_recent`.
+    #[schema(value_type = String)]
+    storage: Storage,
+}
+
+/// An update that Apple took.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Taken {
+    /// Apple's name for the request.
+    #[schema(required)]
+    request_id: Option<String>,
 }
 
 /// Which of the app's credentials at Apple; the usual one unless `?credential=` names another.
@@ -45,18 +76,26 @@ type Which = Result<Query<WhichCredential>, QueryRejection>;
     post,
     path = "/v1/apps/{app}/apns-channels",
     tag = "vendors",
-    params(WhichCredential),
+    params(WhichCredential, IdempotencyHeader),
     request_body = NewChannel,
-    responses((status = 201, description = "The channel", body = Object)),
+    responses((status = 201, description = "The channel", body = MadeChannel)),
 )]
 pub(super) async fn create(
-    Guarded { app, .. }: Guarded<ADMIN>,
+    Guarded { app, caller }: Guarded<ADMIN>,
     which: Which,
     State(shared): State<Api>,
-    Json(new, _): Json<NewChannel>,
-) -> Result<impl IntoResponse, Problem> {
-    let made = ask(&shared, &app, which, Ask::Create(new.storage)).await?;
-    Ok((StatusCode::CREATED, axum::Json(made)))
+    headers: HeaderMap,
+    Json(new, bytes): Json<NewChannel>,
+) -> Result<Response, Problem> {
+    let once = Once::making("apns-channels", &app, &caller.key_id, &headers, &bytes)?;
+    let for_ask = shared.clone();
+    let work = async move {
+        match ask(&for_ask, &app, which, Ask::Create(new.storage)).await? {
+            Told::Made(channel) => Ok(MadeChannel { channel }),
+            other => Err(unexpected(&other)),
+        }
+    };
+    Ok(once.run_outside(&shared, work).await?.answer(StatusCode::CREATED))
 }
 
 /// Every channel.
@@ -65,14 +104,17 @@ pub(super) async fn create(
     path = "/v1/apps/{app}/apns-channels",
     tag = "vendors",
     params(WhichCredential),
-    responses((status = 200, description = "Every channel of the app", body = Object)),
+    responses((status = 200, description = "Every channel of the app", body = Channels)),
 )]
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<ADMIN>,
     which: Which,
     State(shared): State<Api>,
 ) -> Result<impl IntoResponse, Problem> {
-    Ok(axum::Json(ask(&shared, &app, which, Ask::List).await?))
+    match ask(&shared, &app, which, Ask::List).await? {
+        Told::All(items) => Ok(axum::Json(Channels { items })),
+        other => Err(unexpected(&other)),
+    }
 }
 
 /// One channel.
@@ -81,7 +123,7 @@ pub(super) async fn list(
     path = "/v1/apps/{app}/apns-channels/{channel}",
     tag = "vendors",
     params(WhichCredential),
-    responses((status = 200, description = "The channel", body = Object)),
+    responses((status = 200, description = "The channel", body = ChannelView)),
 )]
 pub(super) async fn show(
     Guarded { app, .. }: Guarded<ADMIN>,
@@ -89,7 +131,10 @@ pub(super) async fn show(
     which: Which,
     State(shared): State<Api>,
 ) -> Result<impl IntoResponse, Problem> {
-    Ok(axum::Json(ask(&shared, &app, which, Ask::Read(channel(&name)?)).await?))
+    match ask(&shared, &app, which, Ask::Read(channel(&name)?)).await? {
+        Told::One { channel, storage } => Ok(axum::Json(ChannelView { channel, storage })),
+        other => Err(unexpected(&other)),
+    }
 }
 
 /// Removes a channel.
@@ -116,8 +161,8 @@ pub(super) async fn remove(
     path = "/v1/apps/{app}/apns-channels/{channel}",
     tag = "vendors",
     params(WhichCredential),
-    request_body = Object,
-    responses((status = 200, description = "Apple took it", body = Object)),
+    request_body = Broadcast,
+    responses((status = 200, description = "Apple took it", body = Taken)),
 )]
 pub(super) async fn send(
     Guarded { app, .. }: Guarded<SEND>,
@@ -131,14 +176,21 @@ pub(super) async fn send(
         asked.map_err(|(CannotSend::Payload(why) | CannotSend::Token(why) | CannotSend::Config(why))| {
             Problem::field("", why)
         })?;
-    Ok(axum::Json(ask(&shared, &app, which, asked).await?))
+    match ask(&shared, &app, which, asked).await? {
+        Told::Sent { request_id } => Ok(axum::Json(Taken { request_id })),
+        other => Err(unexpected(&other)),
+    }
 }
 
 fn channel(name: &str) -> Result<Channel, Problem> {
     Channel::parse(name).ok_or_else(|| Problem::because(Errno::InvalidPath, "a channel's name is Base64"))
 }
 
-async fn ask(shared: &Api, app: &AppId, which: Which, ask: Ask) -> Result<Value, Problem> {
+fn unexpected(told: &Told) -> Problem {
+    Problem::because(Errno::VendorFailed, format!("apns told something else: {told:?}"))
+}
+
+async fn ask(shared: &Api, app: &AppId, which: Which, ask: Ask) -> Result<Told, Problem> {
     let which =
         which.map_err(|_| Problem::because(Errno::InvalidQuery, "only credential=NAME is known here"))?;
     let (app, name) = (app.clone(), which.0.credential.unwrap_or_default());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use reveille_proto::ids::AppId;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -13,11 +13,13 @@ use super::Api;
 use super::body::{Asked, Json, Params};
 use super::etag::{self, IfMatch};
 use super::guard::{ADMIN, Guarded, Known, Operator, READ};
+use super::idempotency::{IdempotencyHeader, Once};
 use super::long_operations::accepted;
 use super::paging::{Listed, Page, PageQuery};
 use super::problem::{Errno, Problem};
 use crate::apps::{self, Access, App, KeyView, NewKey, RemoveKeyError};
 use crate::audit;
+use crate::devices::{TAGS_MAX, is_label};
 use crate::operations::Operation;
 use crate::removal;
 use crate::store::{StoreError, Tx};
@@ -25,7 +27,7 @@ use crate::store::{StoreError, Tx};
 const NAME_MAX: usize = 256;
 
 /// A tenant.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[schema(as = App)]
 pub(super) struct AppBody {
     id: String,
@@ -58,39 +60,39 @@ pub(super) struct NewApp {
     post,
     path = "/v1/apps",
     tag = "apps",
+    params(IdempotencyHeader),
     request_body = NewApp,
     responses((status = 201, description = "The app", body = AppBody)),
 )]
 pub(super) async fn create(
     _: Operator,
+    Known(caller): Known,
     State(shared): State<Api>,
-    Json(new, _): Json<NewApp>,
-) -> Result<(StatusCode, axum::Json<AppBody>), Problem> {
+    headers: HeaderMap,
+    Json(new, bytes): Json<NewApp>,
+) -> Result<Response, Problem> {
     let id = AppId::parse(&new.id).map_err(|error| Problem::field("/id", error.to_string()))?;
     check_name(&new.name)?;
     audit::request::name(&format!("app {}", new.id));
-    let app = shared
-        .store
-        .write(move |tx| {
-            match apps::record(tx, &id)? {
-                Some(App { removal: Some(_), .. }) => {
-                    return Err(Problem::because(
-                        Errno::AppExists,
-                        "it is being removed: wait until it is gone",
-                    ));
-                }
-                Some(_) => return Err(Problem::new(Errno::AppExists)),
-                None => {}
+    let once = Once::making("apps", &id, &caller.key_id, &headers, &bytes)?;
+    let rules = shared.rules;
+    let make = move |tx: &mut Tx<'_>| {
+        match apps::record(tx, &id)? {
+            Some(App { removal: Some(_), .. }) => {
+                return Err(Problem::because(Errno::AppExists, "it is being removed: wait until it is gone"));
             }
-            if !apps::has_room(tx)? {
-                return Err(Problem::because(Errno::TooManyApps, format!("at most {}", apps::APPS_MAX)));
-            }
-            let app = App::new(&id, new.name, tx.now_ms());
-            apps::save(tx, &id, &app)?;
-            Ok(app)
-        })
-        .await?;
-    Ok((StatusCode::CREATED, axum::Json(app.into())))
+            Some(_) => return Err(Problem::new(Errno::AppExists)),
+            None => {}
+        }
+        if !apps::has_room(tx)? {
+            return Err(Problem::because(Errno::TooManyApps, format!("at most {}", apps::APPS_MAX)));
+        }
+        let app = App::new(&id, new.name, tx.now_ms());
+        apps::save(tx, &id, &app)?;
+        Ok(AppBody::from(app))
+    };
+    let done = shared.store.write(move |tx| once.run(tx, &rules, make)).await?;
+    Ok(done.answer(StatusCode::CREATED))
 }
 
 fn check_name(name: &str) -> Result<(), Problem> {
@@ -227,10 +229,14 @@ pub(super) struct NewKeyBody {
     #[serde(default)]
     #[schema(max_length = 256)]
     name: String,
+    /// Limits it to devices with one of these tags: it sends to them only, and sees them and its own messages only.
+    #[serde(default)]
+    #[schema(max_items = 100)]
+    tags: BTreeSet<String>,
 }
 
 /// A key, the only time that its text is told.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(super) struct MadeKey {
     /// The public half.
     id: String,
@@ -238,6 +244,7 @@ pub(super) struct MadeKey {
     key: String,
     app: String,
     scopes: BTreeSet<Access>,
+    tags: BTreeSet<String>,
     name: String,
     created_at_ms: u64,
 }
@@ -247,28 +254,49 @@ pub(super) struct MadeKey {
     post,
     path = "/v1/apps/{app}/keys",
     tag = "apps",
+    params(IdempotencyHeader),
     request_body = NewKeyBody,
     responses((status = 201, description = "The key, this once", body = MadeKey)),
 )]
 pub(super) async fn create_key(
-    Guarded { app, .. }: Guarded<ADMIN>,
+    Guarded { app, caller }: Guarded<ADMIN>,
     State(shared): State<Api>,
-    Json(new, _): Json<NewKeyBody>,
-) -> Result<(StatusCode, axum::Json<MadeKey>), Problem> {
-    if new.scopes.is_empty() {
-        return Err(Problem::field("/scopes", "names at least one of send, read and admin"));
-    }
-    check_name(&new.name)?;
+    headers: HeaderMap,
+    Json(new, bytes): Json<NewKeyBody>,
+) -> Result<Response, Problem> {
+    new.check()?;
+    let once = Once::making("keys", &app, &caller.key_id, &headers, &bytes)?;
     let created_at_ms = shared.store.now_ms();
-    let NewKeyBody { scopes, name } = new;
+    let NewKeyBody { scopes, name, tags } = new;
     let (for_app, for_scopes, for_name) = (app.clone(), scopes.clone(), name.clone());
     let make = move || NewKey::make(Some(&for_app), for_scopes, &for_name, created_at_ms);
     let key = tokio::task::spawn_blocking(make).await.map_err(|_| StoreError::Closed)?;
     audit::request::name(&format!("key {}", key.id));
+    let key = key.limited_to(tags.clone());
     let (id, text) = (key.id.clone(), key.text.clone());
-    shared.store.write(move |tx: &mut Tx<'_>| key.keep(tx)).await?;
-    let made = MadeKey { id, key: text, app: app.as_str().to_owned(), scopes, name, created_at_ms };
-    Ok((StatusCode::CREATED, axum::Json(made)))
+    let made = MadeKey { id, key: text, app: app.as_str().to_owned(), scopes, tags, name, created_at_ms };
+    let rules = shared.rules;
+    let keep = move |tx: &mut Tx<'_>| key.keep(tx).map(|()| made).map_err(Problem::from);
+    let done = shared.store.write(move |tx| once.run(tx, &rules, keep)).await?;
+    Ok(done.answer(StatusCode::CREATED))
+}
+
+impl NewKeyBody {
+    fn check(&self) -> Result<(), Problem> {
+        if self.scopes.is_empty() {
+            return Err(Problem::field("/scopes", "names at least one of send, read and admin"));
+        }
+        if self.tags.len() > TAGS_MAX || !self.tags.iter().all(|tag| is_label(tag)) {
+            return Err(Problem::field(
+                "/tags",
+                "has at most 100 tags, each 1 to 256 bytes without controls",
+            ));
+        }
+        if !self.tags.is_empty() && self.scopes.contains(&Access::Admin) {
+            return Err(Problem::field("/tags", "cannot limit a key that may everything"));
+        }
+        check_name(&self.name)
+    }
 }
 
 /// What may be shown of a key.
@@ -277,13 +305,15 @@ pub(super) struct Key {
     /// The public half.
     id: String,
     scopes: BTreeSet<Access>,
+    /// Only for devices with one of these; empty: for all.
+    tags: BTreeSet<String>,
     name: String,
     created_at_ms: u64,
 }
 
 impl From<KeyView> for Key {
-    fn from(KeyView { id, scopes, name, created_at_ms, .. }: KeyView) -> Self {
-        Self { id, scopes, name, created_at_ms }
+    fn from(KeyView { id, scopes, tags, name, created_at_ms, .. }: KeyView) -> Self {
+        Self { id, scopes, tags, name, created_at_ms }
     }
 }
 

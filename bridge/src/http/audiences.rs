@@ -1,22 +1,21 @@
 //! The `audience` of a request body, and `POST /v1/apps/{app}/audiences:estimate`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::State;
-use axum::response::IntoResponse;
 use reveille_proto::ids::AppId;
 use reveille_proto::topic::TopicName;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Api;
 use super::body::{Errors, Json};
-use super::guard::{Guarded, READ};
+use super::guard::{Limited, READ};
 use super::problem::Problem;
 use super::subscribers;
 use crate::audience::{Audience, ENTRIES_MAX, Expression, Look};
 use crate::devices::{USER, is_device_id};
+use crate::index::Summary;
 use crate::lists::{self, LISTS_MAX};
 use crate::segments::{self, WriteOutError};
 use crate::store::Tx;
@@ -47,6 +46,8 @@ pub(super) struct AudienceBody {
     tags: Vec<String>,
     #[serde(default)]
     all: bool,
+    /// A line of the audience language.
+    #[schema(example = "tag:vip & (city:bj | city:sh)")]
     expr: Option<String>,
     /// Lists of ids that were uploaded, by the id of the upload.
     #[serde(default)]
@@ -88,6 +89,7 @@ impl AudienceBody {
             lists: self.lists,
             topic: self.topic,
             only,
+            within: BTreeSet::new(),
         };
         if audience.is_empty() && !has_expr {
             errors.add("/audience", "names nobody: give devices, aliases, tags, lists, topic, expr, or all");
@@ -170,17 +172,18 @@ pub(super) struct EstimateBody {
     path = "/v1/apps/{app}/audiences:estimate",
     tag = "audiences",
     request_body = EstimateBody,
-    responses((status = 200, description = "How many, of what kind, and some of them", body = Object)),
+    responses((status = 200, description = "How many, of what kind, and some of them", body = Estimate)),
 )]
 pub(super) async fn estimate(
-    Guarded { app, .. }: Guarded<READ>,
+    Limited { app, caller }: Limited<READ>,
     State(shared): State<Api>,
     Json(body, _): Json<EstimateBody>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<axum::Json<Estimate>, Problem> {
     let mut errors = Errors::default();
     let mut audience = body.audience.check(&mut errors);
     errors.or_ok()?;
     subscribers::look(&shared, &app, &mut audience).await?;
+    audience.within = caller.tags().clone();
     let look = shared
         .store
         .read(move |tx| {
@@ -188,16 +191,24 @@ pub(super) async fn estimate(
             Ok::<_, Problem>(audience.look(tx, &app, SAMPLE)?)
         })
         .await?;
-    Ok(axum::Json(show(&look)))
+    Ok(axum::Json(look.into()))
 }
 
-/// Whom an audience means, as JSON.
-pub(super) fn show(look: &Look) -> Value {
-    json!({
-        "devices": look.summary.devices,
-        "online": look.summary.online,
-        "by_vendor": look.summary.by_vendor,
-        "without_token": look.summary.without_token,
-        "sample": look.sample,
-    })
+/// Whom an audience means.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Estimate {
+    devices: u64,
+    online: u64,
+    /// Devices with a live token, by vendor; a device may have several.
+    by_vendor: BTreeMap<String, u64>,
+    without_token: u64,
+    /// The ids of some of them.
+    sample: Vec<String>,
+}
+
+impl From<Look> for Estimate {
+    fn from(Look { summary, sample }: Look) -> Self {
+        let Summary { devices, online, by_vendor, without_token } = summary;
+        Self { devices, online, by_vendor, without_token, sample }
+    }
 }

@@ -5,21 +5,13 @@ use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::response::IntoResponse;
 use reveille_proto::ids::MessageId;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use utoipa::IntoParams;
 
 use serde_path_to_error::{Path as ErrorPath, Segment};
 
 use super::Api;
 use super::problem::{Errno, Problem};
-
-/// Entries of one page unless asked otherwise.
-const PAGE: usize = 100;
-/// Entries of one page at most.
-const PAGE_MAX: usize = 1000;
 
 /// A body as JSON, with the bytes it was read from.
 pub(super) struct Json<T>(pub T, pub Bytes);
@@ -137,67 +129,6 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Asked<T> {
             Problem::because(Errno::InvalidQuery, cause)
         };
         query.map(|Query(query)| Self(query)).map_err(wrong)
-    }
-}
-
-/// The parameters of a list.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct PageQuery {
-    /// The cursor that the page before gave.
-    after: Option<String>,
-    /// Entries at most.
-    #[param(minimum = 1, maximum = 1000, default = 100)]
-    limit: Option<usize>,
-}
-
-/// Which page of a list.
-pub(super) struct Page {
-    /// The cursor that the page before gave.
-    pub after: Option<String>,
-    /// Entries at most.
-    pub limit: usize,
-}
-
-impl FromRequestParts<Api> for Page {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, shared: &Api) -> Result<Self, Problem> {
-        let query = Query::<PageQuery>::from_request_parts(parts, shared).await;
-        let Ok(Query(query)) = query else {
-            return Err(Problem::because(Errno::InvalidQuery, "a list knows the parameters after and limit"));
-        };
-        Self::new(query.after, query.limit)
-    }
-}
-
-impl Page {
-    /// Checks the bounds.
-    ///
-    /// # Errors
-    /// [`Errno::InvalidQuery`] for a limit that no page has.
-    pub fn new(after: Option<String>, limit: Option<usize>) -> Result<Self, Problem> {
-        let limit = limit.unwrap_or(PAGE);
-        if !(1..=PAGE_MAX).contains(&limit) {
-            return Err(Problem::because(Errno::InvalidQuery, "limit is 1 to 1000"));
-        }
-        Ok(Self { after, limit })
-    }
-
-    /// One page as JSON. `next` is the cursor of the last entry if there may be more.
-    pub fn answer(&self, items: Vec<serde_json::Value>, last: Option<String>) -> impl IntoResponse + use<> {
-        let next = last.filter(|_| items.len() == self.limit);
-        self.answer_with(items, next)
-    }
-
-    /// One page as JSON, with the cursor of the next one.
-    pub fn answer_with(
-        &self,
-        items: Vec<serde_json::Value>,
-        next: Option<String>,
-    ) -> impl IntoResponse + use<> {
-        axum::Json(serde_json::json!({"items": items, "page": {"next": next, "limit": self.limit}}))
     }
 }
 

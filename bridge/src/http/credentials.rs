@@ -4,15 +4,18 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use reveille_proto::ids::MessageId;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::Api;
 use super::body::{Json, Params, parse};
+use super::etag::{self, IfMatch};
 use super::guard::{ADMIN, Guarded};
+use super::paging::{Listed, Page, PageQuery};
 use super::problem::{Errno, Problem};
 use crate::credentials::{self, KeptCredential};
 use crate::expiry;
@@ -28,15 +31,40 @@ pub(super) fn vendor(text: &str) -> Result<VendorName, Problem> {
     })
 }
 
-fn show_kept((name, kept): &(CredentialName, KeptCredential)) -> Value {
-    json!({
-        "vendor": kept.credential.vendor_name(),
-        "name": name,
-        "summary": kept.credential.summary(),
-        "rates": kept.rates.or_usual(kept.credential.vendor_name()),
-        "updated_at_ms": kept.updated_at_ms,
-        "ends_at_ms": expiry::ends(kept).first().map(|end| end.at_ms),
-    })
+/// What may be shown of a credential.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Credential)]
+pub(super) struct CredentialView {
+    vendor: VendorName,
+    #[schema(value_type = String)]
+    name: CredentialName,
+    /// Which account it is of, without its secrets.
+    summary: String,
+    /// What bounds its pushes: its own, else the vendor's usual.
+    rates: Rates,
+    updated_at_ms: u64,
+    /// When it ends, where that is known.
+    #[schema(required)]
+    ends_at_ms: Option<u64>,
+}
+
+impl From<(CredentialName, KeptCredential)> for CredentialView {
+    fn from((name, kept): (CredentialName, KeptCredential)) -> Self {
+        let vendor = kept.credential.vendor_name();
+        Self {
+            vendor,
+            name,
+            summary: kept.credential.summary(),
+            rates: kept.rates.or_usual(vendor),
+            updated_at_ms: kept.updated_at_ms,
+            ends_at_ms: expiry::ends(&kept).first().map(|end| end.at_ms),
+        }
+    }
+}
+
+/// What stands for a credential and its secrets in an ETag.
+fn tag(kept: &KeptCredential) -> (u64, String) {
+    (kept.updated_at_ms, kept.credential.summary())
 }
 
 /// The vendor and name of a credential in a path. Without a name it is the usual one.
@@ -73,11 +101,12 @@ impl Which {
     path = "/v1/apps/{app}/credentials/{vendor}",
     tag = "credentials",
     request_body = Object,
-    responses((status = 200, description = "What may be shown of it", body = Object)),
+    responses((status = 200, description = "What may be shown of it", body = CredentialView)),
 )]
 pub(super) async fn set(
     Guarded { app, caller }: Guarded<ADMIN>,
     Params(which): Params<Which>,
+    headers: HeaderMap,
     State(shared): State<Api>,
     Json(mut fields, _): Json<Map<String, Value>>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -102,10 +131,12 @@ pub(super) async fn set(
             "names a file of this machine, which only the operator's key may",
         ));
     }
+    let if_match = IfMatch::of(&headers);
     let (kept, replaced) = shared
         .store
         .write(move |tx: &mut Tx<'_>| {
             let replaced = credentials::load(tx, &app, vendor, &name)?;
+            if_match.check(replaced.as_ref().map(tag).as_ref())?;
             let kept =
                 KeptCredential { rates, expires_at_ms, ..KeptCredential::new(credential, tx.now_ms()) };
             if !credentials::save(tx, &app, &name, &kept)? {
@@ -117,7 +148,7 @@ pub(super) async fn set(
     if let Some(replaced) = replaced {
         shared.sender.forget(&replaced.credential);
     }
-    Ok(axum::Json(show_kept(&kept)))
+    Ok((etag::header(&tag(&kept.1)), axum::Json(CredentialView::from(kept))))
 }
 
 fn check_rates(rates: &Rates) -> Result<(), Problem> {
@@ -138,7 +169,7 @@ fn check_rates(rates: &Rates) -> Result<(), Problem> {
     get,
     path = "/v1/apps/{app}/credentials/{vendor}",
     tag = "credentials",
-    responses((status = 200, description = "What may be shown of it", body = Object)),
+    responses((status = 200, description = "What may be shown of it", body = CredentialView)),
 )]
 pub(super) async fn show(
     Guarded { app, .. }: Guarded<ADMIN>,
@@ -149,7 +180,7 @@ pub(super) async fn show(
     let wanted = name.clone();
     let kept = shared.store.read(move |tx| credentials::load(tx, &app, vendor, &wanted)).await?;
     let kept = kept.ok_or_else(|| Problem::new(Errno::CredentialUnknown))?;
-    Ok(axum::Json(show_kept(&(name, kept))))
+    Ok((etag::header(&tag(&kept)), axum::Json(CredentialView::from((name, kept)))))
 }
 
 /// Every credential of an app.
@@ -157,14 +188,18 @@ pub(super) async fn show(
     get,
     path = "/v1/apps/{app}/credentials",
     tag = "credentials",
-    responses((status = 200, description = "Every credential of the app", body = Object)),
+    params(PageQuery),
+    responses((status = 200, description = "One page", body = Listed<CredentialView>)),
 )]
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<ADMIN>,
+    page: Page,
     State(shared): State<Api>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<axum::Json<Listed<CredentialView>>, Problem> {
     let kept = shared.store.read(move |tx| credentials::list(tx, &app)).await?;
-    Ok(axum::Json(json!({"items": kept.iter().map(show_kept).collect::<Vec<_>>()})))
+    let cursor =
+        |(name, kept): &(CredentialName, KeptCredential)| format!("{}/{name}", kept.credential.vendor_name());
+    Ok(page.cut(&kept, cursor)?.show(CredentialView::from))
 }
 
 /// Removes a credential. Pushes that wait for it are told at their turn that there is none.
@@ -195,6 +230,18 @@ pub(super) struct Trial {
     title: Option<String>,
 }
 
+/// What the vendor answered to a trial.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Tried {
+    /// Our reading of it, such as `accepted` or `token_dead`.
+    verdict: &'static str,
+    /// The vendor's words.
+    reason: String,
+    /// Whether it answered at all.
+    answered: bool,
+    took_ms: u64,
+}
+
 /// `POST …/credentials/{vendor}:test` and `…/{vendor}/{name}:test`: sends one alert to a device token, past every queue and rate, and says what the
 /// vendor answered.
 #[utoipa::path(
@@ -202,14 +249,14 @@ pub(super) struct Trial {
     path = "/v1/apps/{app}/credentials/{vendor}",
     tag = "credentials",
     request_body = Trial,
-    responses((status = 200, description = "What the vendor answered", body = Object)),
+    responses((status = 200, description = "What the vendor answered", body = Tried)),
 )]
 pub(super) async fn act(
     Guarded { app, .. }: Guarded<ADMIN>,
     Params(which): Params<Which>,
     State(shared): State<Api>,
     Json(trial, _): Json<Trial>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<axum::Json<Tried>, Problem> {
     let (which, action) = which.split_action()?;
     if action != "test" {
         return Err(Problem::new(Errno::MethodNotAllowed));
@@ -223,10 +270,10 @@ pub(super) async fn act(
     let push =
         Push { title: Some(title), body: Some("test".to_owned()), ..Push::new(id, app.clone(), trial.token) };
     let sent = shared.sender.send(&CredentialKey { app, vendor }, &Arc::new(kept.credential), &push).await;
-    Ok(axum::Json(json!({
-        "verdict": sent.verdict.name(),
-        "reason": sent.verdict.reason(),
-        "answered": sent.was_answered,
-        "took_ms": u64::try_from(sent.took.as_millis()).unwrap_or(u64::MAX),
-    })))
+    Ok(axum::Json(Tried {
+        verdict: sent.verdict.name(),
+        reason: sent.verdict.reason().to_owned(),
+        answered: sent.was_answered,
+        took_ms: u64::try_from(sent.took.as_millis()).unwrap_or(u64::MAX),
+    }))
 }

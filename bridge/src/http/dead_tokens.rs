@@ -3,12 +3,12 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 
 use super::Api;
-use super::body::{Page, PageQuery};
 use super::guard::{ADMIN, Guarded};
+use super::paging::{Listed, Page, PageQuery};
 use super::problem::{Errno, Problem};
+use crate::store::{Order, Tx};
 use crate::tokens::{self, DeadToken};
 
 /// One page. With `Accept: text/csv` a table with a head; the header `x-next` is then the cursor of the next page.
@@ -17,7 +17,7 @@ use crate::tokens::{self, DeadToken};
     path = "/v1/apps/{app}/dead-tokens",
     tag = "devices",
     params(PageQuery),
-    responses((status = 200, description = "One page, as JSON or CSV", content((Object = "application/json"), (String = "text/csv")))),
+    responses((status = 200, description = "One page, as JSON or CSV", content((Listed<DeadToken> = "application/json"), (String = "text/csv")))),
 )]
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<ADMIN>,
@@ -25,26 +25,23 @@ pub(super) async fn list(
     page: Page,
     State(shared): State<Api>,
 ) -> Result<Response, Problem> {
-    let after = page.after.as_deref().map(|text| text.parse::<u64>());
-    let after = after
-        .transpose()
-        .map_err(|_| Problem::because(Errno::InvalidQuery, "after is a cursor of this list"))?;
-    let limit = page.limit;
-    let found = shared.store.read(move |tx| tokens::dead(tx, &app, after, limit)).await?;
-    let last = found.last().map(|(number, _)| number.to_string());
-    let wants_csv = headers.get(header::ACCEPT).is_some_and(|accept| accept == "text/csv");
-    if !wants_csv {
-        let items = found.iter().map(|(_, dead)| json!(dead)).collect();
-        return Ok(page.answer(items, last).into_response());
+    let read = move |tx: &Tx<'_>| {
+        let read = |from: Option<&str>, order, limit| {
+            let from = from.map(str::parse::<u64>).transpose();
+            let from = from.map_err(|_| Problem::because(Errno::InvalidCursor, "no cursor of this list"))?;
+            Ok::<_, Problem>(tokens::dead_page(tx, &app, from, order, limit)?)
+        };
+        page.walk(Order::Forward, read, |(number, _)| number.to_string())
+    };
+    let found = shared.store.read(read).await?;
+    if headers.get(header::ACCEPT).is_none_or(|accept| accept != "text/csv") {
+        return Ok(found.show(|(_, dead)| dead).into_response());
     }
-    let mut answer = csv(found.iter().map(|(_, dead)| dead)).into_response();
+    let next = found.next().and_then(|next| HeaderValue::from_str(next).ok());
+    let mut answer = csv(found.items().iter().map(|(_, dead)| dead)).into_response();
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
-    if let Some(next) = last.filter(|_| found.len() == limit)
-        && let Ok(next) = HeaderValue::from_str(&next)
-    {
-        headers.insert("x-next", next);
-    }
+    next.and_then(|next| headers.insert("x-next", next));
     Ok(answer)
 }
 

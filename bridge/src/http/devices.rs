@@ -3,24 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use reveille_proto::ids::AppId;
-use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::body::{Errors, Json, Page, Params, parse};
+use super::body::{Asked, Errors, Json, Params, parse};
 use super::credentials::vendor;
 use super::etag::{self, IfMatch};
 use super::guard::{Guarded, READ, SEND};
 use super::imports;
+use super::paging::{Found, Listed, Page};
 use super::problem::{Errno, Problem};
 use super::tags::DEVICES_MAX;
-use crate::audience::{Asked, Expression};
+use crate::audience::{self, Expression};
 use crate::devices::{
     self, ALIASES_MAX, ATTRIBUTE_MAX, ATTRIBUTES_MAX, Attributes, Device, Presence, TAGS_MAX, USER,
     is_attribute_name, is_device_id, is_label,
@@ -29,7 +29,7 @@ use crate::imports::{Done, NotDone};
 use crate::index::DeviceNumber;
 use crate::lane::{CredentialName, Home, Registered};
 use crate::segments::{self, WriteOutError};
-use crate::store::{StoreError, Tx};
+use crate::store::{Order, StoreError, Tx};
 use crate::tokens::{self, Token, TokenState};
 use crate::vendor::{DeviceToken, Environment, VendorName};
 
@@ -200,7 +200,7 @@ fn device_id(id: String) -> Result<String, Problem> {
     path = "/v1/apps/{app}/devices/{device}",
     tag = "devices",
     request_body = DeviceBody,
-    responses((status = 200, description = "The device", body = Object), (status = 201, description = "The device, which is new", body = Object)),
+    responses((status = 200, description = "The device", body = DeviceView), (status = 201, description = "The device, which is new", body = DeviceView)),
 )]
 pub(super) async fn set(
     Guarded { app, .. }: Guarded<SEND>,
@@ -213,7 +213,7 @@ pub(super) async fn set(
     let work = move |tx: &mut Tx<'_>| write(tx, &app, &id, &if_match, |device| body.put_into(device));
     let (device, is_new) = shared.store.write(work).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, etag::header(&device), axum::Json(show_device(&device))))
+    Ok((status, etag::header(&device), axum::Json(DeviceView::from(device))))
 }
 
 /// Many devices by id.
@@ -223,19 +223,28 @@ pub(super) struct ImportBody {
     devices: BTreeMap<String, DeviceBody>,
 }
 
+/// What became of many devices.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Imported {
+    /// How many there are now as they were given.
+    set: usize,
+    /// How many of them are new.
+    created: usize,
+}
+
 /// Sets many devices as `PUT` sets one: all of them, or none.
 #[utoipa::path(
     post,
     path = "/v1/apps/{app}/devices:import",
     tag = "devices",
     request_body = ImportBody,
-    responses((status = 200, description = "How many were set, and how many of them are new", body = Object)),
+    responses((status = 200, description = "How many were set, and how many of them are new", body = Imported)),
 )]
 pub(super) async fn import(
     Guarded { app, .. }: Guarded<SEND>,
     State(shared): State<Api>,
     Json(body, _): Json<ImportBody>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<axum::Json<Imported>, Problem> {
     let count = body.devices.len();
     if !(1..=DEVICES_MAX).contains(&count) {
         return Err(Problem::field("/devices", format!("has 1 to {DEVICES_MAX} devices")));
@@ -253,7 +262,7 @@ pub(super) async fn import(
         Ok(created)
     };
     let created = shared.store.write(work).await?;
-    Ok(axum::Json(json!({"set": count, "created": created})))
+    Ok(axum::Json(Imported { set: count, created }))
 }
 
 /// Sets one device in full, as `PUT` does, with the device tokens that stand beside it.
@@ -314,7 +323,7 @@ fn read_tokens(given: Option<Value>) -> Result<Vec<(VendorName, DeviceToken, Hom
     path = "/v1/apps/{app}/devices/{device}",
     tag = "devices",
     request_body = DevicePatch,
-    responses((status = 200, description = "The device", body = Object)),
+    responses((status = 200, description = "The device", body = DeviceView)),
 )]
 pub(super) async fn change(
     Guarded { app, .. }: Guarded<SEND>,
@@ -329,7 +338,7 @@ pub(super) async fn change(
         write(tx, &app, &id, &if_match, |device| body.put_into(device))
     };
     let (device, _) = shared.store.write(work).await?;
-    Ok((etag::header(&device), axum::Json(show_device(&device))))
+    Ok((etag::header(&device), axum::Json(DeviceView::from(device))))
 }
 
 /// Changes a device in one transaction; the device as it is then, and whether it is new.
@@ -355,7 +364,7 @@ fn write(
     get,
     path = "/v1/apps/{app}/devices/{device}",
     tag = "devices",
-    responses((status = 200, description = "The device", body = Object)),
+    responses((status = 200, description = "The device", body = DeviceView)),
 )]
 pub(super) async fn show(
     Guarded { app, .. }: Guarded<READ>,
@@ -364,7 +373,7 @@ pub(super) async fn show(
 ) -> Result<impl IntoResponse, Problem> {
     let device = shared.store.read(move |tx| devices::load(tx, &app, &id)).await?;
     let device = device.ok_or_else(|| Problem::new(Errno::DeviceUnknown))?;
-    Ok((etag::header(&device), axum::Json(show_device(&device))))
+    Ok((etag::header(&device), axum::Json(DeviceView::from(device))))
 }
 
 /// Forgets a device with its tokens. Its session at the broker stays.
@@ -397,9 +406,12 @@ pub(super) async fn remove(
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
     /// An expression of the audience language.
+    #[param(example = "tag:vip & platform:ios")]
     filter: Option<String>,
-    /// The cursor that the page before gave.
+    /// `page.next` of a page: what comes behind it.
     after: Option<String>,
+    /// `page.prev` of a page: what comes before it.
+    before: Option<String>,
     /// Entries at most.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -411,52 +423,51 @@ pub(super) struct ListQuery {
     path = "/v1/apps/{app}/devices",
     tag = "devices",
     params(ListQuery),
-    responses((status = 200, description = "One page", body = Object)),
+    responses((status = 200, description = "One page", body = Listed<DeviceView>)),
 )]
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<READ>,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    Asked(query): Asked<ListQuery>,
     State(shared): State<Api>,
-) -> Result<Response, Problem> {
-    const KNOWN: &str = "a list of devices knows the parameters filter, after and limit";
-    let Query(query) = query.map_err(|_| Problem::because(Errno::InvalidQuery, KNOWN))?;
-    let page = Page::new(query.after, query.limit)?;
+) -> Result<axum::Json<Listed<DeviceView>>, Problem> {
+    let page = Page::new(query.after, query.before, query.limit)?;
     let Some(filter) = query.filter else {
-        let (after, limit) = (page.after.clone(), page.limit);
-        let found = shared.store.read(move |tx| devices::list(tx, &app, after.as_deref(), limit)).await?;
-        let last = found.last().map(|device| device.id.clone());
-        return Ok(page.answer(found.iter().map(show_device).collect(), last).into_response());
+        let read = move |tx: &Tx<'_>| {
+            let read = |from: Option<&str>, order, limit| devices::page(tx, &app, from, order, limit);
+            let total = usize::try_from(tx.index().devices_of(&app)).unwrap_or(usize::MAX);
+            Ok::<_, StoreError>(page.walk(Order::Forward, read, |device| device.id.clone())?.of(total))
+        };
+        return Ok(shared.store.read(read).await?.show(DeviceView::from));
     };
     let wrong = |error: &dyn Display| Problem::because(Errno::InvalidQuery, format!("filter: {error}"));
     let filter = Expression::parse(&filter).map_err(|error| wrong(&error))?;
-    let (found, next) = list_where(&shared, app, filter, &page).await?;
-    Ok(page.answer_with(found.iter().map(show_device).collect(), next).into_response())
+    Ok(list_where(&shared, app, filter, page).await?.show(DeviceView::from))
 }
 
-/// One page of the devices that an expression means, and the cursor of the next one.
+/// One page of the devices that an expression means.
 pub(super) async fn list_where(
     shared: &Api,
     app: AppId,
     filter: Expression,
-    page: &Page,
-) -> Result<(Vec<Device>, Option<String>), Problem> {
-    let from = page.after.as_deref().map(|cursor| cursor.parse().map(DeviceNumber)).transpose();
-    let from = from.map_err(|_| Problem::because(Errno::InvalidCursor, "after is a cursor of this list"))?;
-    let limit = page.limit;
-    shared
-        .store
-        .read(move |tx| {
-            let filter = segments::write_out(tx, &app, &filter).map_err(|error| match error {
-                WriteOutError::Store(error) => error.into(),
-                error => Problem::because(Errno::InvalidQuery, format!("filter: {error}")),
-            })?;
-            let asked = Asked::new(tx, &app, filter, tx.now_ms())?;
-            let (ids, next) = asked.ids_from(tx, &app, from, limit)?;
+    page: Page,
+) -> Result<Found<Device>, Problem> {
+    let look = move |tx: &Tx<'_>| {
+        let filter = segments::write_out(tx, &app, &filter).map_err(|error| match error {
+            WriteOutError::Store(error) => error.into(),
+            error => Problem::because(Errno::InvalidQuery, format!("filter: {error}")),
+        })?;
+        let asked = audience::Asked::new(tx, &app, filter, tx.now_ms())?;
+        let read = |from: Option<&str>, order, limit| {
+            let from = from.map(|cursor| cursor.parse().map(DeviceNumber)).transpose();
+            let from = from.map_err(|_| Problem::because(Errno::InvalidCursor, "no cursor of this list"))?;
+            let ids = asked.page(tx, &app, from, order, limit)?;
             let found = ids.iter().filter_map(|id| devices::load(tx, &app, id).transpose());
-            let found = found.collect::<Result<Vec<_>, StoreError>>()?;
-            Ok((found, next.map(|number| number.0.to_string())))
-        })
-        .await
+            Ok::<_, Problem>(found.collect::<Result<Vec<_>, StoreError>>()?)
+        };
+        let number = |device: &Device| device.number.map_or(0, |number| number.0).to_string();
+        page.walk(Order::Forward, read, number)
+    };
+    shared.store.read(look).await
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -470,20 +481,28 @@ pub(super) struct TokenBody {
     package: Option<String>,
 }
 
+/// A device's token after it was registered.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Registration {
+    device: String,
+    #[schema(required)]
+    token: Option<TokenView>,
+}
+
 /// Registers or rotates a device's token at a vendor.
 #[utoipa::path(
     put,
     path = "/v1/apps/{app}/devices/{device}/tokens/{vendor}",
     tag = "devices",
     request_body = TokenBody,
-    responses((status = 200, description = "What may be shown of it", body = Object)),
+    responses((status = 200, description = "What may be shown of it", body = Registration)),
 )]
 pub(super) async fn set_token(
     Guarded { app, .. }: Guarded<SEND>,
     Params((_, id, name)): Params<(String, String, String)>,
     State(shared): State<Api>,
     Json(body, _): Json<TokenBody>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<axum::Json<Registration>, Problem> {
     let (id, vendor) = (device_id(id)?, vendor(&name)?);
     let token =
         DeviceToken::parse(&body.token).map_err(|error| Problem::field("/token", error.to_string()))?;
@@ -499,8 +518,8 @@ pub(super) async fn set_token(
             Ok::<_, StoreError>(device)
         })
         .await?;
-    let shown = device.tokens.iter().find(|token| token.vendor == vendor).map(show_token);
-    Ok(axum::Json(json!({"device": device.id, "token": shown})))
+    let token = device.tokens.iter().find(|token| token.vendor == vendor).map(TokenView::of);
+    Ok(axum::Json(Registration { device: device.id, token }))
 }
 
 /// What is known of a device's connection.
@@ -508,13 +527,13 @@ pub(super) async fn set_token(
     get,
     path = "/v1/apps/{app}/devices/{device}/presence",
     tag = "devices",
-    responses((status = 200, description = "The network connection", body = Object)),
+    responses((status = 200, description = "The network connection", body = Presence)),
 )]
 pub(super) async fn presence(
     Guarded { app, .. }: Guarded<READ>,
     Params((_, id)): Params<(String, String)>,
     State(shared): State<Api>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<axum::Json<Presence>, Problem> {
     let (presence, is_known) = shared
         .store
         .read(move |tx| {
@@ -529,46 +548,114 @@ pub(super) async fn presence(
     }
 }
 
-/// A device as JSON.
-pub(super) fn show_device(device: &Device) -> Value {
-    json!({
-        "id": device.id,
-        "alias": device.alias,
-        "tags": device.tags,
-        "platform": device.attributes.platform,
-        "app_version": device.attributes.app_version,
-        "language": device.attributes.language,
-        "timezone": device.attributes.timezone,
-        "attributes": device.custom,
-        "tokens": device.tokens.iter().map(show_token).collect::<Vec<_>>(),
-        "created_at_ms": device.created_at_ms,
-        "updated_at_ms": device.updated_at_ms,
-    })
+/// A device.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Device)]
+pub(super) struct DeviceView {
+    id: String,
+    /// By type.
+    alias: BTreeMap<String, String>,
+    tags: BTreeSet<String>,
+    #[schema(required)]
+    platform: Option<String>,
+    #[schema(required)]
+    app_version: Option<String>,
+    #[schema(required)]
+    language: Option<String>,
+    #[schema(required)]
+    timezone: Option<String>,
+    /// The app's own, kept as text.
+    attributes: BTreeMap<String, String>,
+    tokens: Vec<TokenView>,
+    created_at_ms: u64,
+    updated_at_ms: u64,
 }
 
-/// Without the whole token: whoever has it and a key can push to the device.
-fn show_token(token: &Token) -> Value {
-    let start: String = token.token.as_str().chars().take(8).collect();
-    let mut shown = json!({
-        "vendor": token.vendor,
-        "token_starts_with": start,
-        "registered_at_ms": token.registered_at_ms,
-        "credential": token.home.credential,
-        "environment": token.home.environment,
-        "bundle_id": token.home.bundle_id,
-    });
-    let state = match &token.state {
-        TokenState::Active => json!({"state": "active", "dead_reason": null, "dead_at_ms": null}),
-        TokenState::Quarantined { reason, at_ms, until_ms } => json!({
-            "state": "quarantined",
-            "quarantine_reason": reason, "quarantined_at_ms": at_ms, "quarantined_until_ms": until_ms,
-        }),
-        TokenState::Dead { reason, at_ms } => {
-            json!({"state": "dead", "dead_reason": reason, "dead_at_ms": at_ms})
+impl From<Device> for DeviceView {
+    fn from(device: Device) -> Self {
+        let Attributes { platform, app_version, language, timezone } = device.attributes;
+        Self {
+            id: device.id,
+            alias: device.alias,
+            tags: device.tags,
+            platform,
+            app_version,
+            language,
+            timezone,
+            attributes: device.custom,
+            tokens: device.tokens.iter().map(TokenView::of).collect(),
+            created_at_ms: device.created_at_ms,
+            updated_at_ms: device.updated_at_ms,
         }
-    };
-    if let (Value::Object(shown), Value::Object(state)) = (&mut shown, state) {
-        shown.extend(state);
     }
-    shown
+}
+
+/// Whether pushes go to a device token.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = TokenState)]
+enum TokenStateName {
+    Active,
+    Quarantined,
+    Dead,
+}
+
+/// A device token, without the whole of it: whoever has it and a key can push to the device.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Token)]
+pub(super) struct TokenView {
+    vendor: VendorName,
+    token_starts_with: String,
+    registered_at_ms: u64,
+    #[schema(required, value_type = Option<String>)]
+    credential: Option<CredentialName>,
+    #[schema(required)]
+    environment: Option<Environment>,
+    #[schema(required)]
+    bundle_id: Option<String>,
+    state: TokenStateName,
+    /// The vendor's words.
+    #[schema(required)]
+    dead_reason: Option<String>,
+    #[schema(required)]
+    dead_at_ms: Option<u64>,
+    /// The vendor's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quarantine_reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quarantined_at_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quarantined_until_ms: Option<u64>,
+}
+
+impl TokenView {
+    fn of(token: &Token) -> Self {
+        let mut view = Self {
+            vendor: token.vendor,
+            token_starts_with: token.token.as_str().chars().take(8).collect(),
+            registered_at_ms: token.registered_at_ms,
+            credential: token.home.credential.clone(),
+            environment: token.home.environment,
+            bundle_id: token.home.bundle_id.clone(),
+            state: TokenStateName::Active,
+            dead_reason: None,
+            dead_at_ms: None,
+            quarantine_reason: None,
+            quarantined_at_ms: None,
+            quarantined_until_ms: None,
+        };
+        match &token.state {
+            TokenState::Active => {}
+            TokenState::Quarantined { reason, at_ms, until_ms } => {
+                view.state = TokenStateName::Quarantined;
+                view.quarantine_reason = Some(reason.clone());
+                (view.quarantined_at_ms, view.quarantined_until_ms) = (Some(*at_ms), Some(*until_ms));
+            }
+            TokenState::Dead { reason, at_ms } => {
+                view.state = TokenStateName::Dead;
+                (view.dead_reason, view.dead_at_ms) = (Some(reason.clone()), Some(*at_ms));
+            }
+        }
+        view
+    }
 }

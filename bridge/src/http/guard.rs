@@ -19,8 +19,18 @@ pub(super) const READ: u8 = 1;
 /// Asks for [`Access::Admin`].
 pub(super) const ADMIN: u8 = 2;
 
+/// Why a key for certain tags does not open what it would else.
+const TAGS_ONLY: &str = "the key is for devices with certain tags only";
+
 /// A request whose key opens the app of its path for this access.
 pub(super) struct Guarded<const ACCESS: u8> {
+    pub app: AppId,
+    pub caller: Caller,
+}
+
+/// The same, also with a key that is for devices with certain tags only: whoever asks for this keeps to
+/// [`Caller::tags`].
+pub(super) struct Limited<const ACCESS: u8> {
     pub app: AppId,
     pub caller: Caller,
 }
@@ -49,10 +59,29 @@ async fn known_caller(parts: &Parts, shared: &Api) -> Result<Caller, Problem> {
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Problem::new(Errno::KeyMissing));
     }
-    Ok(shared.keys.verify(key.trim()).await?)
+    known(key.trim(), shared).await
+}
+
+/// Who holds this key and may ask once more.
+pub(super) async fn known(key: &str, shared: &Api) -> Result<Caller, Problem> {
+    let caller = shared.keys.verify(key).await?;
+    shared.rates.take(&caller.key_id, shared.store.now_ms())?;
+    Ok(caller)
 }
 
 impl<const ACCESS: u8> FromRequestParts<Api> for Guarded<ACCESS> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Api) -> Result<Self, Problem> {
+        let Limited { app, caller } = Limited::<ACCESS>::from_request_parts(parts, shared).await?;
+        match caller.tags().is_empty() {
+            true => Ok(Self { app, caller }),
+            false => Err(Problem::because(Errno::KeyForbidden, TAGS_ONLY)),
+        }
+    }
+}
+
+impl<const ACCESS: u8> FromRequestParts<Api> for Limited<ACCESS> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Api) -> Result<Self, Problem> {
@@ -82,7 +111,12 @@ impl FromRequestParts<Api> for Known {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Api) -> Result<Self, Problem> {
-        caller(parts, shared).await.map(Self)
+        // What these routes show is not cut down to devices.
+        let caller = caller(parts, shared).await?;
+        match caller.tags().is_empty() {
+            true => Ok(Self(caller)),
+            false => Err(Problem::because(Errno::KeyForbidden, TAGS_ONLY)),
+        }
     }
 }
 

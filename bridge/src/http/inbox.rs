@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::body::{Json, Page, Params, message_id};
+use super::body::{Json, Params, message_id};
 use super::guard::{Guarded, READ, SEND};
+use super::paging::{Found, Listed, Page};
 use super::problem::{Errno, Problem};
 use crate::devices::is_label;
 use crate::inbox::device::{Changed, tell_all};
@@ -54,23 +55,6 @@ pub(super) struct InboxEntry {
     expires_at_ms: u64,
     /// When the user read it; absent: not yet.
     read_at_ms: Option<u64>,
-}
-
-/// A page of an inbox, newest first.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what `Page::answer_with` writes")]
-pub(super) struct InboxPage {
-    items: Vec<InboxEntry>,
-    page: InboxCursor,
-}
-
-/// Where a page ends.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what `Page::answer_with` writes")]
-pub(super) struct InboxCursor {
-    /// `after` of the next page; null at the end.
-    next: Option<String>,
-    limit: u64,
 }
 
 /// How much of an inbox was not read.
@@ -119,7 +103,7 @@ fn user_of(text: String) -> Result<String, Problem> {
     path = "/v1/apps/{app}/users/{user}/inbox",
     tag = "inbox",
     params(InboxQuery),
-    responses((status = 200, description = "One page", body = InboxPage)),
+    responses((status = 200, description = "One page", body = Listed<InboxEntry>)),
 )]
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<READ>,
@@ -137,12 +121,12 @@ pub(super) async fn list(
     let Query(query) = query.map_err(wrong)?;
     let wrong = |_| Problem::because(Errno::InvalidQuery, "after is a cursor of the page before");
     let before = query.after.as_deref().map(MessageId::parse).transpose().map_err(wrong)?;
-    let page = Page::new(query.after, query.limit)?;
-    let part = Part { before, limit: page.limit, is_unread: query.unread.unwrap_or(false) };
+    let Page { limit, .. } = Page::new(query.after, None, query.limit)?;
+    let part = Part { before, limit, is_unread: query.unread.unwrap_or(false) };
     let (lines, is_more) = shared.store.read(move |tx| inbox::page(tx, &app, &user, part)).await?;
     let reader = device::Reader::Server(query.language.as_deref());
     let next = lines.last().filter(|_| is_more).map(|line| line.id.to_string());
-    Ok(page.answer_with(lines.iter().map(|line| device::show(line, &reader)).collect(), next))
+    Ok(Found::onward(lines, next, limit).show(|line| device::show(&line, &reader)))
 }
 
 /// How many messages a user has not read.

@@ -15,8 +15,8 @@ use utoipa_axum::routes;
 use super::problem::ProblemBody;
 use super::{
     Api, aliases, apns_channels, apps, audiences, audit, compat, credentials, dead_tokens, deliveries,
-    devices, events, exports, imports, inbox, long_operations, messages, operations, policies, publish,
-    receipts, schedules, segments, stats, tags, templates, topics, webhooks,
+    device_queue, devices, events, exports, imports, inbox, long_operations, messages, operations, policies,
+    publish, receipts, schedules, segments, stats, tags, templates, topics, webhooks,
 };
 
 /// The name of the security scheme in the description.
@@ -86,6 +86,8 @@ pub(super) fn described() -> OpenApiRouter<Api> {
         .routes(routes!(devices::set, devices::change, devices::show, devices::remove))
         .routes(routes!(devices::set_token))
         .routes(routes!(devices::presence))
+        .routes(routes!(device_queue::show, device_queue::purge))
+        .routes(routes!(deliveries::of_device))
         .routes(routes!(dead_tokens::list))
         .routes(routes!(audiences::estimate))
         .routes(routes!(aliases::show_user))
@@ -112,7 +114,7 @@ pub(super) fn described() -> OpenApiRouter<Api> {
         .routes(routes!(messages::send::send, messages::list))
         .routes(routes!(messages::send::validate))
         .routes(routes!(messages::batch::send_all))
-        .routes(routes!(messages::show, messages::withdraw, messages::act))
+        .routes(routes!(messages::show, messages::replacing::replace, messages::withdraw, messages::act))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::show))
         .routes(routes!(apns_channels::list, apns_channels::create))

@@ -141,9 +141,24 @@ pub(super) struct Found<T> {
 }
 
 impl<T> Found<T> {
+    /// A page that somebody else cut, who knows of no way back.
+    pub fn onward(items: Vec<T>, next: Option<String>, limit: usize) -> Self {
+        Self { items, next, prev: None, limit, total: None }
+    }
+
     /// Of so many in the whole list.
     pub fn of(self, total: usize) -> Self {
         Self { total: Some(total), ..self }
+    }
+
+    /// Its entries.
+    pub fn items(&self) -> &[T] {
+        &self.items
+    }
+
+    /// The cursor of the page behind it.
+    pub fn next(&self) -> Option<&str> {
+        self.next.as_deref()
     }
 
     /// The page as it is answered.
@@ -151,6 +166,15 @@ impl<T> Found<T> {
         let Self { items, next, prev, limit, total } = self;
         let page = PageInfo { next, prev, limit, total, total_is_estimate: false };
         axum::Json(Listed { items: items.into_iter().map(show).collect(), page })
+    }
+}
+
+impl<T> Found<T> {
+    /// Adds something to each entry that may fail.
+    pub fn try_map<U, E>(self, map: impl FnMut(T) -> Result<U, E>) -> Result<Found<U>, E> {
+        let Self { items, next, prev, limit, total } = self;
+        let items = items.into_iter().map(map).collect::<Result<Vec<_>, E>>()?;
+        Ok(Found { items, next, prev, limit, total })
     }
 }
 

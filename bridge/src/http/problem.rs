@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 pub use reveille_proto::errno::Errno;
 
-use crate::apps::KeyRefused;
+use crate::apps::{self, KeyRefused};
 use crate::store::StoreError;
 
 /// What an error answer says.
@@ -54,12 +54,14 @@ pub struct Problem {
     detail: String,
     errors: Vec<(String, String)>,
     retry_after_s: Option<u64>,
+    /// Requests in the time until they are counted anew.
+    limit: Option<u64>,
 }
 
 impl Problem {
     /// An error without details.
     pub fn new(errno: Errno) -> Self {
-        Self { errno, detail: String::new(), errors: Vec::new(), retry_after_s: None }
+        Self { errno, detail: String::new(), errors: Vec::new(), retry_after_s: None, limit: None }
     }
 
     /// An error with a sentence about this case.
@@ -70,6 +72,11 @@ impl Problem {
     /// An error that passes, with the time to wait.
     pub fn later(errno: Errno, retry_after_s: u64) -> Self {
         Self { retry_after_s: Some(retry_after_s), ..Self::new(errno) }
+    }
+
+    /// A limit that is used up, and when it is not any more.
+    pub fn limited(errno: Errno, limit: u64, reset_s: u64) -> Self {
+        Self { limit: Some(limit), ..Self::later(errno, reset_s) }
     }
 
     /// One wrong field, by its JSON pointer of RFC 6901.
@@ -147,6 +154,11 @@ impl IntoResponse for Problem {
         if let Some(wait_s) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
         }
+        if let (Some(limit), Some(reset_s)) = (self.limit, self.retry_after_s) {
+            headers.insert("ratelimit-limit", HeaderValue::from(limit));
+            headers.insert("ratelimit-remaining", HeaderValue::from(0));
+            headers.insert("ratelimit-reset", HeaderValue::from(reset_s));
+        }
         if errno.status() == 401 {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -157,7 +169,7 @@ impl IntoResponse for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Closed => Self { retry_after_s: Some(5), ..Self::new(Errno::Stopping) },
+            StoreError::Closed => Self::later(Errno::Stopping, 5),
             StoreError::Engine(_) | StoreError::Corrupt(_) => {
                 Self { retry_after_s: Some(30), ..Self::because(Errno::StoreFailed, error.to_string()) }
             }
@@ -169,7 +181,7 @@ impl From<KeyRefused> for Problem {
     fn from(error: KeyRefused) -> Self {
         match error {
             KeyRefused::Wrong => Self::new(Errno::KeyWrong),
-            KeyRefused::TooMany => Self { retry_after_s: Some(60), ..Self::new(Errno::TooManyWrongKeys) },
+            KeyRefused::TooMany => Self::limited(Errno::TooManyWrongKeys, apps::FAILURES_MAX.into(), 60),
             KeyRefused::Store(error) => error.into(),
         }
     }

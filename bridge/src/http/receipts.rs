@@ -6,7 +6,8 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use reveille_proto::ids::AppId;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Api;
 use super::body::Params;
@@ -29,13 +30,22 @@ impl From<ReceiptRefused> for Problem {
     }
 }
 
+/// What vendors want to read; each looks at a field of its own.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Heard {
+    code: &'static str,
+    message: &'static str,
+    errno: u16,
+    errmsg: &'static str,
+}
+
 /// Takes what a vendor reports; durable when it is answered. Repeating it is harmless.
 #[utoipa::path(
     post,
     path = "/v1/vendors/{vendor}/receipts/{app}",
     tag = "vendors",
     request_body = String,
-    responses((status = 200, description = "Taken", body = Object)),
+    responses((status = 200, description = "Taken", content((Heard = "application/json"), (String = "text/plain")))),
 )]
 pub(super) async fn take(
     Params((name, app)): Params<(String, String)>,
@@ -67,8 +77,7 @@ pub(super) async fn take(
         return Ok("success".into_response()); // every other word is shown to the user as an answer
     }
     // Each vendor looks for another one of these.
-    Ok(axum::Json(json!({"code": "0", "message": "success", "errno": 0, "errmsg": "success"}))
-        .into_response())
+    Ok(axum::Json(Heard { code: "0", message: "success", errno: 0, errmsg: "success" }).into_response())
 }
 
 /// Answers a vendor that asks whether the address is ours.

@@ -5,22 +5,24 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use reveille_proto::ids::AppId;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Api;
 use super::audiences::write_out;
-use super::body::{Errors, Json, Page, PageQuery, Params};
+use super::body::{Errors, Json, Params};
 use super::etag::{self, IfMatch};
 use super::guard::{Guarded, READ, SEND};
-use super::messages::send::{Idempotency, find_policy, idempotency_of, outline, with_texts};
+use super::idempotency::{IdempotencyHeader, Once};
+use super::messages::send::{find_policy, outline, with_texts};
+use super::paging::{Listed, Page, PageQuery};
 use super::problem::{Errno, Problem};
 use crate::messages::Message;
 use crate::rules::Rules;
 use crate::schedules::moments::{Clock, Cron, Rhythm, When};
 use crate::schedules::{self, Run, RunError, SCHEDULES_MAX, Schedule};
 use crate::starts::{Missed, RECIPIENT};
-use crate::store::Tx;
+use crate::store::{Order, Tx};
 use crate::zones::{LocalTime, Zone, parse_local};
 
 const NAME_MAX: usize = 128;
@@ -115,15 +117,6 @@ pub(super) struct RunShown {
     message: Option<String>,
     /// Why there is none, or null.
     problem: Option<String>,
-}
-
-/// Schedules, oldest first.
-#[derive(Serialize, ToSchema)]
-pub(super) struct SchedulePage {
-    items: Vec<ScheduleShown>,
-    /// `next` is the cursor for `after`, or null.
-    #[schema(value_type = Object)]
-    page: Value,
 }
 
 /// A message that was made beside the moments.
@@ -291,6 +284,7 @@ fn begin(tx: &mut Tx<'_>, app: &AppId, schedule: &mut Schedule) -> Result<(), Pr
     post,
     path = "/v1/apps/{app}/schedules",
     tag = "planning",
+    params(IdempotencyHeader),
     request_body = ScheduleBody,
     responses((status = 201, description = "The schedule, which waits for its first moment", body = ScheduleShown)),
 )]
@@ -303,29 +297,23 @@ pub(super) async fn create(
     let (rules, now_ms) = (shared.rules, shared.store.now_ms());
     let mut schedule = checked(body, &app, &rules, now_ms)?;
     schedule.id = uuid::Uuid::now_v7().simple().to_string();
-    let idempotency = idempotency_of(&headers, &app, &caller, &bytes)?;
+    let once = Once::making("schedules", &app, &caller.key_id, &headers, &bytes)?;
     let made = shared
         .store
         .write(move |tx| {
-            if let Some(before) = answered(tx, idempotency.as_ref())? {
-                let known = before.get("id").and_then(Value::as_str).unwrap_or_default();
-                return schedules::load(tx, &app, known)?.ok_or_else(|| Problem::new(Errno::ScheduleUnknown));
+            if let Some(known) = once.answered::<String>(tx, 0)? {
+                return schedules::load(tx, &app, &known)?
+                    .ok_or_else(|| Problem::new(Errno::ScheduleUnknown));
             }
             if schedules::list(tx, &app, None, SCHEDULES_MAX)?.len() >= SCHEDULES_MAX {
                 return Err(Problem::because(Errno::TooManySchedules, format!("at most {SCHEDULES_MAX}")));
             }
             begin(tx, &app, &mut schedule)?;
-            if let Some(idempotency) = idempotency {
-                idempotency.keep(tx, &rules, json!({"id": schedule.id}))?;
-            }
+            once.keep(tx, &rules, &schedule.id)?;
             Ok(schedule)
         })
         .await?;
     Ok(answer(StatusCode::CREATED, made))
-}
-
-fn answered(tx: &Tx<'_>, idempotency: Option<&Idempotency>) -> Result<Option<Value>, Problem> {
-    idempotency.map_or(Ok(None), |idempotency| idempotency.answered(tx))
 }
 
 /// Schedules, oldest first.
@@ -334,17 +322,18 @@ fn answered(tx: &Tx<'_>, idempotency: Option<&Idempotency>) -> Result<Option<Val
     path = "/v1/apps/{app}/schedules",
     tag = "planning",
     params(PageQuery),
-    responses((status = 200, description = "One page", body = SchedulePage)),
+    responses((status = 200, description = "One page", body = Listed<ScheduleShown>)),
 )]
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<READ>,
     page: Page,
     State(shared): State<Api>,
-) -> Result<impl IntoResponse, Problem> {
-    let (after, limit) = (page.after.clone(), page.limit);
-    let found = shared.store.read(move |tx| schedules::list(tx, &app, after.as_deref(), limit)).await?;
-    let last = found.last().map(|schedule| schedule.id.clone());
-    Ok(page.answer(found.into_iter().map(|schedule| json!(shown(schedule))).collect(), last))
+) -> Result<axum::Json<Listed<ScheduleShown>>, Problem> {
+    let read = move |tx: &Tx<'_>| {
+        let read = |from: Option<&str>, order, limit| schedules::page(tx, &app, from, order, limit);
+        page.walk(Order::Forward, read, |schedule| schedule.id.clone())
+    };
+    Ok(shared.store.read(read).await?.show(shown))
 }
 
 fn known(tx: &Tx<'_>, app: &AppId, id: &str) -> Result<Schedule, Problem> {
@@ -443,9 +432,9 @@ pub(super) async fn act(
         "pause" => true,
         "resume" => false,
         "run" => {
-            let idempotency = idempotency_of(&headers, &app, &caller, path.as_bytes())?;
+            let once = Once::making("runs", &app, &caller.key_id, &headers, path.as_bytes())?;
             let rules = shared.rules;
-            let id = shared.store.write(move |tx| run(tx, &rules, &app, &id, idempotency)).await?;
+            let id = shared.store.write(move |tx| run(tx, &rules, &app, &id, once)).await?;
             return Ok(
                 (StatusCode::ACCEPTED, axum::Json(RunAnswer { id, state: "accepted" })).into_response()
             );
@@ -468,21 +457,13 @@ pub(super) async fn act(
     Ok(answer(StatusCode::OK, schedule))
 }
 
-fn run(
-    tx: &mut Tx<'_>,
-    rules: &Rules,
-    app: &AppId,
-    id: &str,
-    idempotency: Option<Idempotency>,
-) -> Result<String, Problem> {
-    if let Some(before) = answered(tx, idempotency.as_ref())? {
-        return Ok(before.get("id").and_then(Value::as_str).unwrap_or_default().to_owned());
+fn run(tx: &mut Tx<'_>, rules: &Rules, app: &AppId, id: &str, once: Once) -> Result<String, Problem> {
+    if let Some(before) = once.answered(tx, 0)? {
+        return Ok(before);
     }
     let schedule = known(tx, app, id)?;
     let message = schedules::run_now(tx, rules, app, schedule)?.to_string();
-    if let Some(idempotency) = idempotency {
-        idempotency.keep(tx, rules, json!({"id": message}))?;
-    }
+    once.keep(tx, rules, &message)?;
     Ok(message)
 }
 

@@ -4,28 +4,53 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use reveille_proto::ids::AppId;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Api;
 use super::audiences::not_written_out;
-use super::body::{Json, Page, PageQuery, Params};
+use super::body::{Json, Params};
 use super::etag::{self, IfMatch};
 use super::guard::{Guarded, READ, SEND};
+use super::paging::{Listed, Page, PageQuery};
 use super::problem::{Errno, Problem};
 use crate::audience::{Audience, Expression};
 use crate::segments::{self, SEGMENTS_MAX, Segment, is_segment_name};
-use crate::store::Tx;
+use crate::store::{Order, Tx};
 
 const DESCRIPTION_MAX: usize = 256;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SegmentBody {
+    /// Whom it means, in the audience language.
+    #[schema(min_length = 1, example = "city:gz | city:sz")]
     expr: String,
     #[serde(default)]
+    #[schema(max_length = 256)]
     description: String,
+}
+
+/// A segment.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Segment)]
+pub(super) struct SegmentView {
+    name: String,
+    /// The expression, as the server writes it.
+    expr: String,
+    description: String,
+    created_at_ms: u64,
+    updated_at_ms: u64,
+    /// How many devices are in it now, where one segment is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    devices: Option<u64>,
+}
+
+impl From<Segment> for SegmentView {
+    fn from(segment: Segment) -> Self {
+        let Segment { name, expr, description, created_at_ms, updated_at_ms } = segment;
+        Self { name, expr: expr.to_string(), description, created_at_ms, updated_at_ms, devices: None }
+    }
 }
 
 /// Makes or replaces a segment. Messages that were sent to it before keep the audience that it had then.
@@ -34,7 +59,7 @@ pub(super) struct SegmentBody {
     path = "/v1/apps/{app}/segments/{segment}",
     tag = "audiences",
     request_body = SegmentBody,
-    responses((status = 200, description = "The segment", body = Object), (status = 201, description = "The segment, which is new", body = Object)),
+    responses((status = 200, description = "The segment", body = SegmentView), (status = 201, description = "The segment, which is new", body = SegmentView)),
 )]
 pub(super) async fn set(
     Guarded { app, .. }: Guarded<SEND>,
@@ -63,7 +88,7 @@ pub(super) async fn set(
             Ok::<_, Problem>((if old.is_none() { StatusCode::CREATED } else { StatusCode::OK }, segment))
         })
         .await?;
-    Ok((status, etag::header(&segment), axum::Json(segment)))
+    Ok((status, etag::header(&segment), axum::Json(SegmentView::from(segment))))
 }
 
 /// Writes a segment that can be written out: what it names exists, and it does not stand within itself.
@@ -81,7 +106,7 @@ fn keep(tx: &mut Tx<'_>, app: &AppId, segment: &Segment, is_new: bool) -> Result
     get,
     path = "/v1/apps/{app}/segments/{segment}",
     tag = "audiences",
-    responses((status = 200, description = "The segment", body = Object)),
+    responses((status = 200, description = "The segment", body = SegmentView)),
 )]
 pub(super) async fn show(
     Guarded { app, .. }: Guarded<READ>,
@@ -100,15 +125,11 @@ pub(super) async fn show(
     Ok((etag::header(&segment), axum::Json(shown)))
 }
 
-fn counted(tx: &Tx<'_>, app: &AppId, segment: &Segment) -> Result<Value, Problem> {
+fn counted(tx: &Tx<'_>, app: &AppId, segment: &Segment) -> Result<SegmentView, Problem> {
     let expr =
         segments::write_out(tx, app, &segment.expr).map_err(|error| not_written_out(error, "/expr"))?;
     let audience = Audience { expr: Some(expr), ..Audience::default() };
-    let mut shown = json!(segment);
-    if let Value::Object(fields) = &mut shown {
-        fields.insert("devices".to_owned(), audience.estimate(tx, app)?.into());
-    }
-    Ok(shown)
+    Ok(SegmentView { devices: Some(audience.estimate(tx, app)?), ..segment.clone().into() })
 }
 
 /// Segments by name.
@@ -117,17 +138,18 @@ fn counted(tx: &Tx<'_>, app: &AppId, segment: &Segment) -> Result<Value, Problem
     path = "/v1/apps/{app}/segments",
     tag = "audiences",
     params(PageQuery),
-    responses((status = 200, description = "One page", body = Object)),
+    responses((status = 200, description = "One page", body = Listed<SegmentView>)),
 )]
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<READ>,
     page: Page,
     State(shared): State<Api>,
-) -> Result<impl IntoResponse, Problem> {
-    let (after, limit) = (page.after.clone(), page.limit);
-    let found = shared.store.read(move |tx| segments::list(tx, &app, after.as_deref(), limit)).await?;
-    let last = found.last().map(|segment| segment.name.clone());
-    Ok(page.answer(found.iter().map(|segment| json!(segment)).collect(), last))
+) -> Result<axum::Json<Listed<SegmentView>>, Problem> {
+    let read = move |tx: &Tx<'_>| {
+        let read = |from: Option<&str>, order, limit| segments::page(tx, &app, from, order, limit);
+        page.walk(Order::Forward, read, |segment| segment.name.clone())
+    };
+    Ok(shared.store.read(read).await?.show(SegmentView::from))
 }
 
 /// Removes a segment that no other one names.

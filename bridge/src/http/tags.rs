@@ -1,19 +1,18 @@
 //! `/v1/apps/{app}/tags`: labels of devices; `:add` and `:remove` for lists of devices.
 
 use axum::extract::State;
-use axum::response::IntoResponse;
 use reveille_proto::ids::AppId;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Api;
-use super::body::{Json, Page, PageQuery, Params};
+use super::body::{Json, Params};
 use super::guard::{Guarded, READ, SEND};
+use super::paging::{Listed, Page, PageQuery};
 use super::problem::{Errno, Problem};
 use crate::audience::expression::Field;
 use crate::devices::{self, Device, TAGS_MAX, is_label};
-use crate::store::{StoreError, Tx};
+use crate::store::{Order, StoreError, Tx};
 
 /// Devices of one call at most: they become durable together.
 pub(super) const DEVICES_MAX: usize = 1000;
@@ -22,6 +21,7 @@ pub(super) const DEVICES_MAX: usize = 1000;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DevicesBody {
+    #[schema(min_items = 1, max_items = 1000)]
     devices: Vec<String>,
 }
 
@@ -57,19 +57,15 @@ impl Act {
     }
 }
 
-/// What became of a list of devices.
-#[derive(Default)]
+/// What became of a list of devices. Repeating the call changes nothing more.
+#[derive(Default, Serialize, ToSchema)]
 pub(super) struct Changed {
+    /// How many have it now, or no longer.
     changed: usize,
+    /// Those that the app does not have.
     unknown: Vec<String>,
+    /// Those that have as many as fit.
     full: Vec<String>,
-}
-
-impl Changed {
-    /// As JSON: repeating the call changes nothing more.
-    pub fn answer(self) -> impl IntoResponse {
-        axum::Json(json!({"changed": self.changed, "unknown": self.unknown, "full": self.full}))
-    }
 }
 
 /// What changing one device came to.
@@ -111,14 +107,14 @@ pub(super) fn change_each(
     path = "/v1/apps/{app}/tags/{tag}",
     tag = "audiences",
     request_body = DevicesBody,
-    responses((status = 200, description = "What became of the devices", body = Object)),
+    responses((status = 200, description = "What became of the devices", body = Changed)),
 )]
 pub(super) async fn act(
     Guarded { app, .. }: Guarded<SEND>,
     Params((_, name)): Params<(String, String)>,
     State(shared): State<Api>,
     Json(body, _): Json<DevicesBody>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<axum::Json<Changed>, Problem> {
     let ((tag, act), ids) = (Act::split(&name)?, body.check()?);
     let change = move |device: &mut Device| match act {
         Act::Add if device.tags.contains(&tag) => One::Same,
@@ -131,7 +127,15 @@ pub(super) async fn act(
         Act::Remove => One::Same,
     };
     let changed = shared.store.write(move |tx| change_each(tx, &app, ids, change)).await?;
-    Ok(changed.answer())
+    Ok(axum::Json(changed))
+}
+
+/// A tag.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TagCount {
+    tag: String,
+    /// How many devices have it.
+    devices: u64,
 }
 
 /// Every tag that a device has, in order, with how many devices have it.
@@ -140,21 +144,31 @@ pub(super) async fn act(
     path = "/v1/apps/{app}/tags",
     tag = "audiences",
     params(PageQuery),
-    responses((status = 200, description = "One page", body = Object)),
+    responses((status = 200, description = "One page", body = Listed<TagCount>)),
 )]
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<READ>,
     page: Page,
     State(shared): State<Api>,
-) -> Result<impl IntoResponse, Problem> {
-    let (after, limit) = (page.after.clone(), page.limit);
-    let found = shared
-        .store
-        .read(move |tx| Ok::<_, StoreError>(tx.index().values(&app, &Field::Tag, after.as_deref(), limit)))
-        .await?;
-    let last = found.last().map(|(tag, _)| tag.clone());
-    let items = found.into_iter().map(|(tag, devices)| json!({"tag": tag, "devices": devices})).collect();
-    Ok(page.answer(items, last))
+) -> Result<axum::Json<Listed<TagCount>>, Problem> {
+    let read = move |tx: &Tx<'_>| {
+        let read = |from: Option<&str>, order, limit| {
+            Ok::<_, StoreError>(tx.index().values(&app, &Field::Tag, from, order, limit))
+        };
+        page.walk(Order::Forward, read, |(tag, _)| tag.clone())
+    };
+    let found = shared.store.read(read).await?;
+    Ok(found.show(|(tag, devices)| TagCount { tag, devices }))
+}
+
+/// A tag, looked at closely.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Tag {
+    tag: String,
+    /// How many devices have it.
+    devices: u64,
+    /// How many of them have a network connection.
+    online: u64,
 }
 
 /// How many devices have a tag. A tag that nobody has is no error: it exists as long as somebody has it.
@@ -162,17 +176,17 @@ pub(super) async fn list(
     get,
     path = "/v1/apps/{app}/tags/{tag}",
     tag = "audiences",
-    responses((status = 200, description = "The tag", body = Object)),
+    responses((status = 200, description = "The tag", body = Tag)),
 )]
 pub(super) async fn show(
     Guarded { app, .. }: Guarded<READ>,
     Params((_, tag)): Params<(String, String)>,
     State(shared): State<Api>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<axum::Json<Tag>, Problem> {
     let wanted = tag.clone();
     let (devices, online) = shared
         .store
         .read(move |tx| Ok::<_, StoreError>(tx.index().counts_of(&app, &Field::Tag, &wanted)))
         .await?;
-    Ok(axum::Json(json!({"tag": tag, "devices": devices, "online": online})))
+    Ok(axum::Json(Tag { tag, devices, online }))
 }

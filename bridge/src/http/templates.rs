@@ -6,18 +6,20 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::Api;
-use super::body::{Errors, Json, Page, PageQuery, Params};
+use super::body::{Errors, Json, Params};
 use super::etag::{self, IfMatch};
 use super::guard::{Guarded, READ, SEND};
+use super::paging::{Listed, Page, PageQuery};
 use super::problem::{Errno, Problem};
 use crate::devices;
 use crate::languages::DEFAULT;
 use crate::messages::{Content, Texts};
 use crate::schedules;
+use crate::store::{Order, Tx};
 use crate::templates::{self, Reference, TEMPLATES_MAX, Template, WrongText, is_template_name};
 
 const DESCRIPTION_MAX: usize = 256;
@@ -46,15 +48,6 @@ pub(super) struct TemplateShown {
     template: Template,
     /// Versions that are kept, oldest first.
     versions: Vec<u64>,
-}
-
-/// Templates by name.
-#[derive(Serialize, ToSchema)]
-pub(super) struct TemplatePage {
-    items: Vec<Template>,
-    /// `next` is the cursor for `after`, or null.
-    #[schema(value_type = Object)]
-    page: Value,
 }
 
 /// With what to fill a template, and for whom.
@@ -179,17 +172,18 @@ fn reference(named: &str) -> Result<Reference, Problem> {
     path = "/v1/apps/{app}/templates",
     tag = "planning",
     params(PageQuery),
-    responses((status = 200, description = "One page", body = TemplatePage)),
+    responses((status = 200, description = "One page", body = Listed<Template>)),
 )]
 pub(super) async fn list(
     Guarded { app, .. }: Guarded<READ>,
     page: Page,
     State(shared): State<Api>,
-) -> Result<impl IntoResponse, Problem> {
-    let (after, limit) = (page.after.clone(), page.limit);
-    let found = shared.store.read(move |tx| templates::list(tx, &app, after.as_deref(), limit)).await?;
-    let last = found.last().map(|template| template.name.clone());
-    Ok(page.answer(found.iter().map(|template| json!(template)).collect(), last))
+) -> Result<axum::Json<Listed<Template>>, Problem> {
+    let read = move |tx: &Tx<'_>| {
+        let read = |from: Option<&str>, order, limit| templates::page(tx, &app, from, order, limit);
+        page.walk(Order::Forward, read, |template| template.name.clone())
+    };
+    Ok(shared.store.read(read).await?.show(|template| template))
 }
 
 /// Removes a template with every version. Messages that were accepted keep their texts.

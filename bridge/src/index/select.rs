@@ -81,6 +81,31 @@ impl Index {
         (numbers, next)
     }
 
+    /// The last numbers below one that an expression means, largest first.
+    pub fn numbers_before(
+        &self,
+        app: &AppId,
+        expression: &Expression,
+        known: &Known,
+        before: u32,
+        limit: usize,
+    ) -> Vec<DeviceNumber> {
+        let (mut numbers, mut before) = (Vec::new(), before);
+        while numbers.len() < limit {
+            let apps = self.read();
+            let Some(sets) = apps.get(app) else { break };
+            let Some(last) = sets.all.range(..before).next_back() else { break };
+            let first = last & !(CHUNK_WINDOW - 1);
+            let mut window = RoaringBitmap::new();
+            window.insert_range(first..=last);
+            window &= &sets.all;
+            let found = sets.select(expression, known, &window);
+            numbers.extend(found.into_iter().rev().take(limit - numbers.len()).map(DeviceNumber));
+            before = first;
+        }
+        numbers
+    }
+
     /// Calls `look` for the devices of one window after the other, each under a lock of its own, until it says
     /// `false`. Windows without a device are passed over.
     fn each_window(

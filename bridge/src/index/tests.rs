@@ -271,8 +271,8 @@ fn numbers_are_read_across_windows_and_gaps_and_each_app_sees_its_own() {
     assert_eq!(index.summary(&other, &tag, &Known::default()).devices, 1);
     index.apply(vec![Change::Gone { app: app.clone(), number: DeviceNumber(1), left: vec![label("t")] }]);
     assert_eq!(index.summary(&app, &tag, &Known::default()).devices, 6);
-    assert_eq!(index.values(&app, &Field::Tag, None, 10), [("t".to_owned(), 6)]);
-    assert_eq!(index.values(&app, &Field::Tag, Some("t"), 10), []);
+    assert_eq!(index.values(&app, &Field::Tag, None, Order::Forward, 10), [("t".to_owned(), 6)]);
+    assert_eq!(index.values(&app, &Field::Tag, Some("t"), Order::Forward, 10), []);
 }
 
 #[tokio::test]

@@ -134,7 +134,7 @@ async fn what_fails_is_tried_for_a_day_and_then_a_dead_letter_that_can_be_replay
     assert_eq!(world.waiting("a").await, []);
     let (counts, hook_a) = (world.ledger("a").await, hook("a"));
     assert_eq!((counts.waiting, counts.dead, counts.dropped), (0, 1, 0));
-    let letters = world.write(move |tx| dead(tx, &hook_a, None, 10)).await;
+    let letters = world.write(move |tx| dead(tx, &hook_a, None, Order::Forward, 10)).await;
     assert_eq!(letters[0].1.reason, "status 500");
 
     let none = world.write(|tx| replay(tx, &hook("a"), None, Some(&["other".to_owned()]))).await;
@@ -146,7 +146,7 @@ async fn what_fails_is_tried_for_a_day_and_then_a_dead_letter_that_can_be_replay
     let counts = world.ledger("a").await;
     assert_eq!((counts.waiting, counts.dead), (0, 0));
     assert_eq!(world.finish("a", again[0].0, 200).await, "forgotten", "twice changes nothing");
-    let attempts = world.write(|tx| attempts(tx, &hook("a"), None, 1)).await;
+    let attempts = world.write(|tx| attempts(tx, &hook("a"), None, Order::Backward, 1)).await;
     assert_eq!((attempts[0].1.result.as_str(), attempts[0].1.status), ("delivered", Some(200)));
 }
 
@@ -188,7 +188,7 @@ async fn letters_attempts_and_webhooks_are_bounded() {
     assert_eq!(world.finish("a", 7, 500).await, "dead");
     let counts = world.ledger("a").await;
     assert_eq!((counts.dead, counts.dropped), (DEAD_MAX, 2), "the oldest went");
-    let letters = world.write(|tx| dead(tx, &hook("a"), None, 10)).await;
+    let letters = world.write(|tx| dead(tx, &hook("a"), None, Order::Forward, 10)).await;
     let numbers: Vec<u64> = letters.iter().map(|(number, _)| *number).collect();
     assert_eq!(numbers, [2, DEAD_MAX, DEAD_MAX + 1]);
     for n in 1..WEBHOOKS_MAX {

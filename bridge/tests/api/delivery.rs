@@ -270,7 +270,7 @@ async fn a_withdrawn_message_leaves_the_queues_and_no_vendor_is_called_any_more(
     let id = world.api.send(json!({"audience": audience, "notification": {"title": "t"}})).await;
     let message = the_send(&world).await;
     world.broker.queued(&message, &[("waits", 3)]).await;
-    world.api.until("/v1/apps/default/record", "tried once", |record| record["total"] == 1).await;
+    world.api.until("/v1/apps/default/record", "tried once", |record| record["page"]["total"] == 1).await;
     let path = format!("/v1/apps/default/messages/{id}");
     for _ in 0..2 {
         assert_eq!(world.api.delete(&path).await.status, 202);

@@ -1,6 +1,5 @@
 //! What vendors report later: who is believed, and what it leads to.
 
-use http::HeaderMap;
 use ring::hmac;
 use serde_json::{Value, json};
 
@@ -81,8 +80,8 @@ async fn a_token_that_a_receipt_calls_dead_stands_in_the_table_until_it_register
         "{}",
         csv.text
     );
-    let next = header(&csv.headers, "x-next");
-    let rest = world.api.get(&format!("/v1/apps/default/dead-tokens?after={next}")).await.ok();
+    assert!(!csv.headers.contains_key("x-next"), "there is nothing behind the only one");
+    let rest = world.api.get("/v1/apps/default/dead-tokens?after=1").await.ok();
     assert_eq!(rest["items"], Value::Array(Vec::new()));
     world
         .api
@@ -91,12 +90,8 @@ async fn a_token_that_a_receipt_calls_dead_stands_in_the_table_until_it_register
         .ok();
     let device = world.api.get("/v1/apps/default/devices/d1").await.ok();
     assert_eq!(device["tokens"][0]["state"], "active", "{device}");
-    assert_eq!(world.api.get("/v1/apps/default/dead-tokens?after=x").await.errno(), 1005);
+    assert_eq!(world.api.get("/v1/apps/default/dead-tokens?after=x").await.errno(), 1008);
     world.stop().await;
-}
-
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
-    headers[name].to_str().unwrap()
 }
 
 fn sha1(parts: &[&str]) -> String {

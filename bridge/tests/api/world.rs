@@ -11,8 +11,10 @@ use reveille_bridge::vendor::Secret;
 use reveille_bridge::{Bridge, Config};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
 use crate::broker::Broker;
+use crate::schema::Description;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -70,7 +72,39 @@ impl Api {
         let (parts, body) = answer.into_parts();
         let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
         let json = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Answer { status: parts.status.as_u16(), headers: parts.headers, json, text }
+        let answer = Answer { status: parts.status.as_u16(), headers: parts.headers, json, text };
+        self.compare(method, path, &answer).await;
+        answer
+    }
+
+    /// Every answer is as the API describes it.
+    async fn compare(&self, method: &str, path: &str, answer: &Answer) {
+        static DESCRIPTION: OnceCell<Description> = OnceCell::const_new();
+        let kind = answer.headers.get("content-type").map_or("", |kind| kind.to_str().unwrap());
+        if path.starts_with("/v1/openapi.json")
+            || path.starts_with("/v1/docs")
+            || kind.starts_with("text/html")
+        {
+            return;
+        }
+        let description = DESCRIPTION.get_or_init(|| async {
+            let uri = format!("http://{}/v1/openapi.json", self.address);
+            let request = http::Request::get(uri).body(Full::default()).unwrap();
+            let served = self.client.request(request).await.unwrap().into_body();
+            Description::new(serde_json::from_slice(&served.collect().await.unwrap().to_bytes()).unwrap())
+        });
+        let description = description.await;
+        let Some(operation) = description.operation(method, path) else {
+            assert!(
+                path.starts_with("/console")
+                    || path.starts_with("/v1/broker")
+                    || [404, 405].contains(&answer.status),
+                "{method} {path} is not described"
+            );
+            return;
+        };
+        let faults = description.faults(&operation, answer.status, kind, &answer.json);
+        assert!(faults.is_empty(), "{method} {path} {}: {faults:#?}\n{}", answer.status, answer.text);
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -111,7 +145,10 @@ impl Api {
     }
 
     pub async fn recorded(&self) -> Vec<Value> {
-        self.get("/v1/apps/default/record?limit=1000").await.ok()["items"].as_array().unwrap().clone()
+        let mut found = self.get("/v1/apps/default/record?limit=1000").await.ok()["items"].take();
+        let newest_first = found.as_array_mut().unwrap();
+        newest_first.reverse();
+        std::mem::take(newest_first)
     }
 
     /// Asks until the answer is what it should be: the API has no call that waits.

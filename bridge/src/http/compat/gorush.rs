@@ -16,7 +16,7 @@ use crate::compat::gorush::{Home, Notification, Push, WITHOUT_EFFECT};
 use crate::devices;
 use crate::http::Api;
 use crate::http::body::parse;
-use crate::http::messages::send::header_of;
+use crate::http::idempotency;
 use crate::http::problem::Problem;
 use crate::lane;
 use crate::store::{StoreError, Tx};
@@ -98,7 +98,7 @@ async fn accept(
         let bound = format!("has 1 to {NOTIFICATIONS_MAX} notifications");
         return Err(Problem::field("/notifications", bound));
     }
-    let key = header_of(headers)?;
+    let key = idempotency::header(headers)?;
     let mut answer = Answer { success: "ok", counts: 0, logs: Vec::new(), messages: Vec::new() };
     let mut first = None;
     for (at, notification) in push.notifications.into_iter().enumerate() {

@@ -1,7 +1,9 @@
 //! What a send would do: whom it would reach, and what each vendor would be asked. Nothing is kept, nobody is called.
 
 use reveille_proto::ids::AppId;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::send::find_policy;
 use super::send::with_texts;
@@ -9,7 +11,7 @@ use crate::audience::{Audience, Look};
 use crate::credentials;
 use crate::devices;
 use crate::http::Api;
-use crate::http::audiences::{self, SAMPLE};
+use crate::http::audiences::{self, Estimate, SAMPLE};
 use crate::http::problem::Problem;
 use crate::http::subscribers;
 use crate::inbox;
@@ -23,8 +25,66 @@ use crate::vendor::{Vendor, VendorName};
 /// Stands where a login would.
 const LOGIN: &str = "login";
 
+/// What sending a message would do.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct Rehearsal {
+    /// Always `true`.
+    dry_run: bool,
+    /// The policy that it would be under.
+    #[schema(required)]
+    policy: Option<String>,
+    audience: Estimate,
+    /// The template with the version.
+    #[schema(required)]
+    template: Option<String>,
+    /// In the default language.
+    #[schema(required)]
+    socket: Option<OverSocket>,
+    /// In the default language: for each vendor at which some device of the audience has a live token.
+    vendors: Vec<AtVendor>,
+    /// The same in each language, the default one first.
+    languages: Vec<InLanguage>,
+}
+
+/// What readers of a language would get.
+#[derive(Clone, Serialize, ToSchema)]
+struct InLanguage {
+    language: String,
+    socket: OverSocket,
+    vendors: Vec<AtVendor>,
+}
+
+/// What devices would get over the socket.
+#[derive(Clone, Serialize, ToSchema)]
+struct OverSocket {
+    #[schema(value_type = Object)]
+    payload: Value,
+    bytes: usize,
+}
+
+/// What one vendor would be asked, for one device.
+#[derive(Clone, Serialize, ToSchema)]
+struct AtVendor {
+    vendor: VendorName,
+    /// Devices with a live token there.
+    devices: u64,
+    /// The one that this is for.
+    device: String,
+    /// The request's body; a text for vendors that take no JSON, `null` where it is encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Value)]
+    payload: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<usize>,
+    /// What does not fit into the vendor's bounds: `body_cut`, `data_left_out` or `wake_up_only`.
+    left_out: Option<&'static str>,
+    /// Why it could not be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
 /// Looks, and tells.
-pub(super) async fn rehearse(shared: &Api, mut message: Message) -> Result<Value, Problem> {
+pub(super) async fn rehearse(shared: &Api, mut message: Message) -> Result<Rehearsal, Problem> {
     subscribers::look(shared, &message.app, &mut message.audience).await?;
     shared
         .store
@@ -38,27 +98,27 @@ pub(super) async fn rehearse(shared: &Api, mut message: Message) -> Result<Value
                 Some(id) => devices::load(tx, &app, id)?,
                 None => None,
             };
-            let mut languages = Vec::new();
+            let mut all = Vec::new();
             for language in languages_of(&message) {
                 let mut message = message.clone();
                 message.speak(language, device.as_ref());
                 let payload = message.payload();
-                languages.push(json!({
-                    "language": language.unwrap_or(DEFAULT),
-                    "socket": {"bytes": payload.to_string().len(), "payload": payload},
-                    "vendors": vendors(tx, &app, &message, &look)?,
-                }));
+                all.push(InLanguage {
+                    language: language.unwrap_or(DEFAULT).to_owned(),
+                    socket: OverSocket { bytes: payload.to_string().len(), payload },
+                    vendors: vendors(tx, &app, &message, &look)?,
+                });
             }
-            let first = languages.first().cloned().unwrap_or_default();
-            Ok(json!({
-                "dry_run": true,
-                "policy": message.policy,
-                "audience": audiences::show(&look),
-                "template": message.template,
-                "socket": first.get("socket"),
-                "vendors": first.get("vendors"),
-                "languages": languages,
-            }))
+            let first = all.first().cloned();
+            Ok(Rehearsal {
+                dry_run: true,
+                policy: message.policy,
+                audience: look.into(),
+                template: message.template,
+                socket: first.as_ref().map(|first| first.socket.clone()),
+                vendors: first.map(|first| first.vendors).unwrap_or_default(),
+                languages: all,
+            })
         })
         .await
 }
@@ -70,12 +130,11 @@ fn languages_of(message: &Message) -> Vec<Option<&str>> {
     std::iter::once(None).chain(others.map(|language| Some(language.as_str()))).collect()
 }
 
-fn vendors(tx: &Tx<'_>, app: &AppId, message: &Message, look: &Look) -> Result<Vec<Value>, StoreError> {
+fn vendors(tx: &Tx<'_>, app: &AppId, message: &Message, look: &Look) -> Result<Vec<AtVendor>, StoreError> {
     let mut all = Vec::new();
     for (name, devices) in &look.summary.by_vendor {
         let Ok(vendor) = name.parse::<VendorName>() else { continue };
         let Some((device, token)) = somebody_at(tx, app, &message.audience, vendor)? else { continue };
-        let mut shown = json!({"vendor": vendor, "devices": devices, "device": device});
         let name = credentials::find(tx, app, vendor, &token.home)?;
         let kept = name.map(|name| credentials::load(tx, app, vendor, &name)).transpose()?.flatten();
         let asked = match kept {
@@ -86,19 +145,11 @@ fn vendors(tx: &Tx<'_>, app: &AppId, message: &Message, look: &Look) -> Result<V
             }
             None => Err("the app has no credential at this vendor".to_owned()),
         };
-        if let Value::Object(fields) = &mut shown {
-            match asked {
-                Ok(Asked { payload, bytes, left_out }) => {
-                    fields.insert("payload".to_owned(), payload);
-                    fields.insert("bytes".to_owned(), bytes.into());
-                    fields.insert("left_out".to_owned(), left_out.into());
-                }
-                Err(problem) => {
-                    fields.insert("problem".to_owned(), problem.into());
-                }
-            }
-        }
-        all.push(shown);
+        let (payload, bytes, left_out, problem) = match asked {
+            Ok(Asked { payload, bytes, left_out }) => (Some(payload), Some(bytes), left_out, None),
+            Err(problem) => (None, None, None, Some(problem)),
+        };
+        all.push(AtVendor { vendor, devices: *devices, device, payload, bytes, left_out, problem });
     }
     Ok(all)
 }

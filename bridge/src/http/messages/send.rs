@@ -4,23 +4,24 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{AppendHeaders, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use reveille_proto::bridge::Strategy;
 use reveille_proto::ids::AppId;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::apps::{Caller, sha256};
+use crate::apps::Caller;
 use crate::audit;
 use crate::config::{TTL_MAX_S, WAIT_ACK_MS};
 
-use super::dry_run::rehearse;
+use super::dry_run::{Rehearsal, rehearse};
 use crate::http::Api;
 use crate::http::audiences::{self, AudienceBody};
 use crate::http::body::{Errors, Json, parse};
-use crate::http::guard::{Guarded, SEND};
-use crate::http::problem::{Errno, Problem};
+use crate::http::guard::{Limited, SEND};
+use crate::http::idempotency::{Done, IdempotencyHeader, Once, header};
+use crate::http::problem::Problem;
 use crate::inbox::KEEP_MAX_S;
 use crate::lane::Class;
 use crate::languages::{DEFAULT, is_language};
@@ -28,11 +29,10 @@ use crate::lists;
 use crate::messages::{Content, Message, Notification, Origin, Texts, new_id};
 use crate::pace::Speed;
 use crate::policies;
-use crate::queues::{self, Check};
 use crate::rules::Rules;
 use crate::sending;
 use crate::starts::{Local, Missed, RECIPIENT, Start};
-use crate::store::{Space, StoreError, Tx, keys};
+use crate::store::Tx;
 use crate::templates::{self, LANGUAGES_MAX, Reference, TakeError};
 use crate::vendor::{Priority, VendorName, is_reserved_data_key};
 use crate::zones::{self, Zone};
@@ -53,12 +53,17 @@ const COLLAPSE_KEY_MAX: usize = 64;
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct DeliveryBody {
+    /// `online_first`, `vendor_only`, `online_only`, `vendor_first` or `both_dedup`.
+    #[schema(example = "online_first")]
     strategy: Option<String>,
     #[serde(default)]
     #[schema(value_type = Object)]
     by_vendor: BTreeMap<VendorName, String>,
+    #[schema(minimum = 100, maximum = 60_000)]
     wait_ack_ms: Option<u64>,
+    #[schema(minimum = 1, maximum = 2_419_200)]
     ttl_s: Option<u64>,
+    #[schema(min_length = 1, max_length = 64)]
     collapse_key: Option<String>,
     #[serde(default)]
     priority: Priority,
@@ -84,6 +89,12 @@ struct DeliveryBody {
 
 /// The body of a send.
 #[derive(Deserialize, ToSchema)]
+#[schema(example = json!({
+    "audience": {"devices": ["d1"]},
+    "notification": {"title": "Order 7 is paid", "click": {"url": "app://order/7"}},
+    "data": {"order": 7},
+    "delivery": {"ttl_s": 86400, "collapse_key": "order-7"}
+}))]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct SendBody {
     audience: AudienceBody,
@@ -97,14 +108,22 @@ pub(in crate::http) struct SendBody {
     #[schema(value_type = Object)]
     overrides: BTreeMap<VendorName, Map<String, Value>>,
     inbox: Option<InboxWish>,
+    #[schema(min_length = 1, max_length = 255)]
     campaign: Option<String>,
     /// The name of the policy that it is under; else the one of its category.
     policy: Option<String>,
     /// Takes its texts from this template, filled with `data`: `order_shipped@3`, or `order_shipped` for the newest.
     template: Option<String>,
+    #[schema(min_length = 1, max_length = 255)]
     reference: Option<String>,
     #[serde(default)]
     dry_run: bool,
+    /// In place of the header `Idempotency-Key`, which wins.
+    #[schema(min_length = 1, max_length = 255)]
+    request_id: Option<String>,
+    /// Another name for `request_id`.
+    #[schema(min_length = 1, max_length = 255)]
+    cid: Option<String>,
 }
 
 /// Whether, and for how long, the message stays in the inboxes of its users.
@@ -125,11 +144,22 @@ struct KeptFor {
     expires_s: u64,
 }
 
-/// An answer that is replayed to whoever repeats the request.
-#[derive(Serialize, Deserialize)]
-struct KeptAnswer {
-    body_hash: Vec<u8>,
-    answer: Value,
+impl SendBody {
+    /// What the body says the request is known by.
+    pub fn key(&self) -> Option<&str> {
+        self.request_id.as_deref().or(self.cid.as_deref())
+    }
+}
+
+/// A message that was accepted.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub(in crate::http) struct Accepted {
+    /// Its id.
+    pub id: String,
+    /// `accepted`; `scheduled` for one that begins later.
+    state: String,
+    /// How many devices it is for, as far as that can be said before they are looked for.
+    pub audience_estimate: u64,
 }
 
 /// Accepts a message.
@@ -137,45 +167,37 @@ struct KeptAnswer {
     post,
     path = "/v1/apps/{app}/messages",
     tag = "messages",
+    params(IdempotencyHeader),
     request_body = SendBody,
-    responses((status = 200, description = "A dry run", body = Object), (status = 202, description = "Accepted and durable", body = Object)),
+    responses((status = 200, description = "A dry run", body = Rehearsal), (status = 202, description = "Accepted and durable", body = Accepted)),
 )]
 pub(in crate::http) async fn send(
-    Guarded { app, caller }: Guarded<SEND>,
+    Limited { app, caller }: Limited<SEND>,
     State(shared): State<Api>,
     headers: HeaderMap,
     Json(body, bytes): Json<SendBody>,
 ) -> Result<Response, Problem> {
-    let key = header_of(&headers)?.map(|key| idempotency_key(&app, &caller.key_id, &key));
-    let sent = send_one(&shared, &app, key, body, &bytes).await?;
-    let (status, is_replay) = (sent.status(), matches!(sent, Sent::Before(_)));
-    let replayed = is_replay.then_some([("idempotent-replayed", "true")]);
-    Ok((status, replayed.map(AppendHeaders), axum::Json(sent.answer())).into_response())
+    let key = match header(&headers)? {
+        None => body.key().map(str::to_owned),
+        key => key,
+    };
+    let once = Once::sending(&app, &caller.key_id, key.as_deref(), &bytes);
+    send_one(&shared, &app, &caller, once, body).await.map(Sent::answer)
 }
 
 /// What became of a message that could be sent.
 pub(in crate::http) enum Sent {
-    /// Accepted now.
-    Now(Value),
-    /// Accepted by an earlier call with the same key.
-    Before(Value),
+    /// Accepted, now or by an earlier call with the same key.
+    Accepted(Done<Accepted>),
     /// Only looked at.
-    Dry(Value),
+    Dry(Rehearsal),
 }
 
 impl Sent {
-    /// The status of its answer.
-    pub fn status(&self) -> StatusCode {
+    fn answer(self) -> Response {
         match self {
-            Self::Now(_) | Self::Before(_) => StatusCode::ACCEPTED,
-            Self::Dry(_) => StatusCode::OK,
-        }
-    }
-
-    /// Its answer.
-    pub fn answer(self) -> Value {
-        match self {
-            Self::Now(answer) | Self::Before(answer) | Self::Dry(answer) => answer,
+            Self::Accepted(done) => done.answer(StatusCode::ACCEPTED),
+            Self::Dry(rehearsal) => axum::Json(rehearsal).into_response(),
         }
     }
 }
@@ -184,21 +206,20 @@ impl Sent {
 pub(in crate::http) async fn send_one(
     shared: &Api,
     app: &AppId,
-    key: Option<Vec<u8>>,
+    caller: &Caller,
+    once: Once,
     body: SendBody,
-    bytes: &[u8],
 ) -> Result<Sent, Problem> {
     let is_dry = body.dry_run;
     let mut message = message(body, app, &shared.rules, shared.store.now_ms())?;
+    message.audience.within = caller.tags().clone();
     if is_dry {
         return rehearse(shared, message).await.map(Sent::Dry);
     }
-    let idempotency = key.map(|key| Idempotency { key, body_hash: sha256(bytes).to_vec() });
     // Before the audience is looked at: a segment that it names may be gone since.
-    if let Some(idempotency) = idempotency.clone()
-        && let Some(answer) = shared.store.read(move |tx| idempotency.answered(tx)).await?
-    {
-        return Ok(Sent::Before(answer));
+    let (asked, run) = (once.clone(), shared.run);
+    if let Some(answer) = shared.store.read(move |tx| asked.answered(tx, run)).await? {
+        return Ok(Sent::Accepted(Done::Before(answer)));
     }
     if message.template.is_some() {
         message = shared.store.read(move |tx| with_texts(tx, message)).await?;
@@ -209,12 +230,12 @@ pub(in crate::http) async fn send_one(
     if estimate > sending::BULK_OVER {
         audit::request::name(&format!("message {} to {estimate} devices", message.id));
     }
-    let accepted = move |tx: &mut Tx<'_>| accept(tx, &rules, message, estimate, idempotency);
-    let sent = shared.store.write(accepted).await?;
-    if let Sent::Now(_) = sent {
+    let work = move |tx: &mut Tx<'_>| once.run(tx, &rules, |tx| accept(tx, &rules, message, estimate));
+    let done = shared.store.write(work).await?;
+    if let Done::Now(_) = done {
         shared.metrics.messages.inc();
     }
-    Ok(sent)
+    Ok(Sent::Accepted(done))
 }
 
 /// `POST …/messages:validate`: checks a body and says what sending it would do.
@@ -223,27 +244,16 @@ pub(in crate::http) async fn send_one(
     path = "/v1/apps/{app}/messages:validate",
     tag = "messages",
     request_body = SendBody,
-    responses((status = 200, description = "What sending it would do", body = Object)),
+    responses((status = 200, description = "What sending it would do", body = Rehearsal)),
 )]
 pub(in crate::http) async fn validate(
-    Guarded { app, .. }: Guarded<SEND>,
+    Limited { app, caller }: Limited<SEND>,
     State(shared): State<Api>,
     Json(body, _): Json<SendBody>,
-) -> Result<impl IntoResponse, Problem> {
-    let message = message(body, &app, &shared.rules, shared.store.now_ms())?;
+) -> Result<axum::Json<Rehearsal>, Problem> {
+    let mut message = message(body, &app, &shared.rules, shared.store.now_ms())?;
+    message.audience.within = caller.tags().clone();
     Ok(axum::Json(rehearse(&shared, message).await?))
-}
-
-/// The header `Idempotency-Key`.
-pub(in crate::http) fn header_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(header) = headers.get("idempotency-key") else { return Ok(None) };
-    let text = header.to_str().ok().filter(|text| (1..=KEY_MAX).contains(&text.len()));
-    text.map(|text| Some(text.to_owned())).ok_or_else(|| Problem::new(Errno::InvalidIdempotencyKey))
-}
-
-/// Where the answer to a request with this key is kept: each API key has its own.
-pub(in crate::http) fn idempotency_key(app: &AppId, key_id: &str, text: &str) -> Vec<u8> {
-    keys::idempotency(app, key_id, text)
 }
 
 /// A message from a body that stands within another one.
@@ -265,71 +275,15 @@ pub(in crate::http) fn outline(
     }
 }
 
-/// What a request with an `Idempotency-Key` is known by.
-pub(in crate::http) fn idempotency_of(
-    headers: &HeaderMap,
-    app: &AppId,
-    caller: &Caller,
-    body: &[u8],
-) -> Result<Option<Idempotency>, Problem> {
-    let key = header_of(headers)?.map(|key| idempotency_key(app, &caller.key_id, &key));
-    Ok(key.map(|key| Idempotency { key, body_hash: sha256(body).to_vec() }))
-}
-
-/// What a request is known by when it is repeated.
-#[derive(Clone)]
-pub(in crate::http) struct Idempotency {
-    key: Vec<u8>,
-    body_hash: Vec<u8>,
-}
-
-impl Idempotency {
-    /// The answer of an earlier call.
-    ///
-    /// # Errors
-    /// The key came with another body, or the store failed.
-    pub fn answered(&self, tx: &Tx<'_>) -> Result<Option<Value>, Problem> {
-        let kept = tx.load::<KeptAnswer>(Space::Messages, &self.key)?;
-        match kept {
-            Some(kept) if kept.body_hash == self.body_hash => Ok(Some(kept.answer)),
-            Some(_) => Err(Problem::new(Errno::IdempotencyMismatch)),
-            None => Ok(None),
-        }
-    }
-
-    /// Keeps the answer for whoever repeats the request.
-    pub fn keep(self, tx: &mut Tx<'_>, rules: &Rules, answer: Value) -> Result<(), StoreError> {
-        let Self { key, body_hash } = self;
-        tx.save(Space::Messages, key.clone(), &KeptAnswer { body_hash, answer })?;
-        let end_ms = tx.now_ms().saturating_add(rules.idempotency_ms);
-        queues::check_at(tx, end_ms, &Check::ForgetAnswer { key })
-    }
-}
-
-/// One transaction: the key of the request, the message, and the work. So a request is done once or not at all.
-fn accept(
-    tx: &mut Tx<'_>,
-    rules: &Rules,
-    mut message: Message,
-    estimate: u64,
-    idempotency: Option<Idempotency>,
-) -> Result<Sent, Problem> {
-    if let Some(idempotency) = &idempotency
-        && let Some(answer) = idempotency.answered(tx)?
-    {
-        return Ok(Sent::Before(answer));
-    }
+/// In one transaction with the key of the request: the message, and the work. So a request is done once or not at all.
+fn accept(tx: &mut Tx<'_>, rules: &Rules, mut message: Message, estimate: u64) -> Result<Accepted, Problem> {
     find_policy(tx, &mut message)?;
     for list in &message.audience.lists {
         lists::keep(tx, &message.app, list)?;
     }
     let id = message.id.to_string();
     let state = sending::begin(tx, rules, message, estimate)?;
-    let answer = json!({"id": id, "state": state, "audience_estimate": estimate});
-    if let Some(idempotency) = idempotency {
-        idempotency.keep(tx, rules, answer.clone())?;
-    }
-    Ok(Sent::Now(answer))
+    Ok(Accepted { id, state: state.to_owned(), audience_estimate: estimate })
 }
 
 /// The policy that the message names must be there; one that names none may have one by its category.
@@ -372,8 +326,13 @@ fn message(body: SendBody, app: &AppId, rules: &Rules, now_ms: u64) -> Result<Me
         ("/delivery/collapse_key", &delivery.collapse_key, COLLAPSE_KEY_MAX),
         ("/campaign", &body.campaign, KEY_MAX),
         ("/reference", &body.reference, KEY_MAX),
+        ("/request_id", &body.request_id, KEY_MAX),
+        ("/cid", &body.cid, KEY_MAX),
     ] {
         errors.check_text(pointer, text.as_deref(), max);
+        if text.as_deref().is_some_and(|text| text.contains('\0')) {
+            errors.add(pointer, "has no NUL in it");
+        }
     }
     errors.or_ok()?;
     Ok(Message {
@@ -438,7 +397,11 @@ fn check_template(named: &str, notification: Option<&Notification>, errors: &mut
     }
 }
 
-fn check_notification(notification: Option<&Notification>, has_no_data: bool, errors: &mut Errors) {
+pub(super) fn check_notification(
+    notification: Option<&Notification>,
+    has_no_data: bool,
+    errors: &mut Errors,
+) {
     let Some(notification) = notification else {
         if has_no_data {
             errors.add("", "has neither notification nor data");
@@ -476,7 +439,7 @@ impl Errors {
     }
 }
 
-fn check_data(data: &Map<String, Value>, errors: &mut Errors) {
+pub(super) fn check_data(data: &Map<String, Value>, errors: &mut Errors) {
     for key in data.keys().filter(|key| is_reserved_data_key(key)) {
         errors.add(
             format!("/data/{}", key.replace('~', "~0").replace('/', "~1")),

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use super::{ApnsCredential, PushType};
 use crate::vendor::{Answer, CannotSend, Verdict};
@@ -68,19 +69,45 @@ pub enum Ask {
     },
 }
 
+/// What Apple told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// A channel of this name was made.
+    Made(String),
+    /// One channel.
+    One {
+        /// Its name.
+        channel: String,
+        /// What a device gets that was offline.
+        storage: Storage,
+    },
+    /// The names of all.
+    All(Vec<String>),
+    /// It is removed.
+    Gone,
+    /// The update goes out.
+    Sent {
+        /// Apple's name for the request.
+        request_id: Option<String>,
+    },
+}
+
 /// An update of a Live Activity for everybody who listens to a channel.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Broadcast {
     /// What the activity shows now.
+    #[schema(value_type = Object)]
     content_state: Map<String, Value>,
     /// `update` (usual) or `end`.
     #[serde(default)]
     event: ActivityEvent,
     /// Shown besides, as Apple's `alert`.
+    #[schema(value_type = Option<Object>)]
     alert: Option<Value>,
     /// Further fields of `aps`, such as `dismissal-date`.
     #[serde(default)]
+    #[schema(value_type = Object)]
     aps: Map<String, Value>,
     /// 5 or 10 (usual).
     priority: Option<u8>,
@@ -90,7 +117,7 @@ pub struct Broadcast {
 }
 
 /// What becomes of the activity.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivityEvent {
     /// It shows something else.
@@ -179,27 +206,33 @@ impl ApnsCredential {
         Ok(request)
     }
 
-    /// Reads the answer to one of these: what Apple told, as JSON.
+    /// Reads the answer to one of these: what Apple told.
     ///
     /// # Errors
     /// The verdict when Apple did not do it.
-    pub fn read_channel(&self, ask: &Ask, answer: &Answer, now_ms: u64) -> Result<Value, Verdict> {
+    pub fn read_channel(&self, ask: &Ask, answer: &Answer, now_ms: u64) -> Result<Told, Verdict> {
         use crate::vendor::Vendor as _;
         let header = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
         let body = || serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
         match (ask, answer.status) {
             (Ask::Create(_), 201) => match header("apns-channel-id") {
-                Some(id) => Ok(json!({"channel": id})),
+                Some(id) => Ok(Told::Made(id.to_owned())),
                 None => Err(Verdict::Retry { after: None, reason: "Apple named no channel".to_owned() }),
             },
             (Ask::Read(channel), 200) => {
                 let policy = body().get("message-storage-policy").and_then(Value::as_u64);
                 let storage = if policy == Some(0) { Storage::None } else { Storage::MostRecent };
-                Ok(json!({"channel": channel.as_str(), "storage": storage}))
+                Ok(Told::One { channel: channel.as_str().to_owned(), storage })
             }
-            (Ask::List, 200) => Ok(json!({"items": body().get("channels").cloned().unwrap_or(json!([]))})),
-            (Ask::Delete(_), 200 | 204) => Ok(Value::Null),
-            (Ask::Send { .. }, 200) => Ok(json!({"request_id": header("apns-request-id")})),
+            (Ask::List, 200) => {
+                let body = body();
+                let names = body.get("channels").and_then(Value::as_array).into_iter().flatten();
+                Ok(Told::All(names.filter_map(Value::as_str).map(str::to_owned).collect()))
+            }
+            (Ask::Delete(_), 200 | 204) => Ok(Told::Gone),
+            (Ask::Send { .. }, 200) => {
+                Ok(Told::Sent { request_id: header("apns-request-id").map(str::to_owned) })
+            }
             // A status that says nothing of this is no success.
             (_, 200..=299) => {
                 Err(Verdict::Retry { after: None, reason: format!("status {}", answer.status) })

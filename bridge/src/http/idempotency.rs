@@ -1,0 +1,282 @@
+//! Requests that are repeated: one with a key is done once, and whoever repeats it gets the answer of the first time.
+//!
+//! Where the effect is a transaction, the answer is written in the same one: there is no moment at which the effect is there
+//! and the key is not. Where somebody else is asked (a vendor), the key is reserved on disk before.
+
+use std::future::Future;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use reveille_proto::ids::AppId;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::IntoParams;
+
+use super::Api;
+use super::problem::{Errno, Problem};
+use crate::apps::sha256;
+use crate::queues::{self, Check};
+use crate::rules::Rules;
+use crate::store::{Space, StoreError, Tx, keys};
+
+/// Longest key, in bytes.
+const KEY_MAX: usize = 255;
+/// When to ask again for a request that is still under way.
+const RUNNING_RETRY_S: u64 = 1;
+
+/// The header, for the description.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes the header that `header` reads")]
+pub(super) struct IdempotencyHeader {
+    /// The same key and body again get the same answer, and nothing is done twice. Kept a day unless the operator says
+    /// otherwise.
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255)]
+    idempotency_key: Option<String>,
+}
+
+/// The header `Idempotency-Key`.
+pub(super) fn header(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(header) = headers.get("idempotency-key") else { return Ok(None) };
+    let text = header.to_str().ok().filter(|text| (1..=KEY_MAX).contains(&text.len()));
+    text.map(|text| Some(text.to_owned())).ok_or_else(|| Problem::new(Errno::InvalidIdempotencyKey))
+}
+
+/// What is kept of a request.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    body_hash: Vec<u8>,
+    /// `None` while it is under way.
+    answer: Option<Value>,
+    /// The run of the program that reserved it.
+    #[serde(default)]
+    run: u64,
+}
+
+/// What a request is known by when it is repeated; without a key it is known by nothing.
+#[derive(Clone)]
+pub(super) struct Once(Option<Known>);
+
+#[derive(Clone)]
+struct Known {
+    place: Vec<u8>,
+    body_hash: Vec<u8>,
+    /// An answer with a secret in it is encrypted on disk.
+    is_sealed: bool,
+}
+
+/// An answer, and whether it is an earlier call's.
+#[derive(Debug)]
+pub(super) enum Done<T> {
+    /// Done now.
+    Now(T),
+    /// Done by an earlier call with the same key.
+    Before(T),
+}
+
+impl<T> Done<T> {
+    /// The answer with its status; a repeated one says so.
+    pub fn answer(self, status: StatusCode) -> Response
+    where
+        T: Serialize,
+    {
+        match self {
+            Self::Now(answer) => (status, axum::Json(answer)).into_response(),
+            Self::Before(answer) => (status, [replayed()], axum::Json(answer)).into_response(),
+        }
+    }
+}
+
+/// Says that an answer is an earlier call's.
+pub(super) fn replayed() -> (HeaderName, HeaderValue) {
+    (HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"))
+}
+
+impl Once {
+    /// A send: each API key has keys of its own.
+    pub fn sending(app: &AppId, key_id: &str, key: Option<&str>, body: &[u8]) -> Self {
+        let known = |key| Known {
+            place: keys::idempotency(app, key_id, key),
+            body_hash: sha256(body).to_vec(),
+            is_sealed: false,
+        };
+        Self(key.map(known))
+    }
+
+    /// Another request that makes something, by what it makes. Its answer may hold a secret.
+    pub fn making(
+        what: &str,
+        app: &AppId,
+        key_id: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<Self, Problem> {
+        let key = header(headers)?.map(|key| format!("{what}\u{2}{key}")); // which no header can hold
+        let known = |key: String| Known {
+            place: keys::idempotency(app, key_id, &key),
+            body_hash: sha256(body).to_vec(),
+            is_sealed: true,
+        };
+        Ok(Self(key.map(known)))
+    }
+
+    /// The answer of an earlier call.
+    ///
+    /// # Errors
+    /// The key came with another body, the first call is under way, or the store failed.
+    pub fn answered<T: DeserializeOwned>(&self, tx: &Tx<'_>, run: u64) -> Result<Option<T>, Problem> {
+        let Some(known) = &self.0 else { return Ok(None) };
+        let kept: Option<Kept> = match known.is_sealed {
+            true => tx.load_sealed(Space::Messages, &known.place)?,
+            false => tx.load(Space::Messages, &known.place)?,
+        };
+        let Some(kept) = kept else { return Ok(None) };
+        if kept.body_hash != known.body_hash {
+            return Err(Problem::new(Errno::IdempotencyMismatch));
+        }
+        match kept.answer {
+            Some(answer) => {
+                let read = serde_json::from_value(answer);
+                Ok(Some(read.map_err(|error| StoreError::Corrupt(error.to_string()))?))
+            }
+            None if kept.run == run => Err(Problem::later(Errno::RequestRunning, RUNNING_RETRY_S)),
+            None => Err(Problem::new(Errno::RequestInterrupted)),
+        }
+    }
+
+    /// Does the work and keeps its answer in the same transaction, unless that was done before.
+    pub fn run<T: Serialize + DeserializeOwned>(
+        self,
+        tx: &mut Tx<'_>,
+        rules: &Rules,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, Problem>,
+    ) -> Result<Done<T>, Problem> {
+        if let Some(answer) = self.answered(tx, 0)? {
+            return Ok(Done::Before(answer));
+        }
+        let answer = work(tx)?;
+        self.keep(tx, rules, &answer)?;
+        Ok(Done::Now(answer))
+    }
+
+    /// Keeps the answer for whoever repeats the request.
+    pub fn keep<T: Serialize>(self, tx: &mut Tx<'_>, rules: &Rules, answer: &T) -> Result<(), StoreError> {
+        let answer = serde_json::to_value(answer).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        self.write(tx, rules, Some(answer), 0)
+    }
+
+    fn write(
+        &self,
+        tx: &mut Tx<'_>,
+        rules: &Rules,
+        answer: Option<Value>,
+        run: u64,
+    ) -> Result<(), StoreError> {
+        let Some(Known { place, body_hash, is_sealed }) = self.0.clone() else { return Ok(()) };
+        let is_new = !tx.has(Space::Messages, &place)?;
+        let kept = Kept { body_hash, answer, run };
+        match is_sealed {
+            true => tx.save_sealed(Space::Messages, place.clone(), &kept)?,
+            false => tx.save(Space::Messages, place.clone(), &kept)?,
+        }
+        if is_new {
+            let end_ms = tx.now_ms().saturating_add(rules.idempotency_ms);
+            queues::check_at(tx, end_ms, &Check::ForgetAnswer { key: place })?;
+        }
+        Ok(())
+    }
+
+    /// Reserves the key, does work that is no transaction, and keeps its answer. The work is done to its end even if
+    /// nobody waits for it any more. A failure frees the key.
+    pub async fn run_outside<T>(
+        self,
+        shared: &Api,
+        work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+    ) -> Result<Done<T>, Problem>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+    {
+        if self.0.is_none() {
+            return work.await.map(Done::Now);
+        }
+        let (once, rules, run) = (self.clone(), shared.rules, shared.run);
+        let reserve = move |tx: &mut Tx<'_>| {
+            let before = once.answered(tx, run)?;
+            if before.is_none() {
+                once.write(tx, &rules, None, run)?;
+            }
+            Ok::<_, Problem>(before)
+        };
+        if let Some(before) = shared.store.write(reserve).await? {
+            return Ok(Done::Before(before));
+        }
+        let shared = shared.clone();
+        let working = tokio::spawn(async move {
+            let answer = work.await;
+            let kept = answer.as_ref().ok().and_then(|answer| serde_json::to_value(answer).ok());
+            let end = move |tx: &mut Tx<'_>| match (kept, self.0.clone()) {
+                (Some(answer), _) => self.write(tx, &rules, Some(answer), run),
+                (None, Some(known)) => {
+                    tx.remove(Space::Messages, known.place);
+                    Ok(())
+                }
+                (None, None) => Ok(()),
+            };
+            shared.store.write(end).await?;
+            answer
+        });
+        working.await.map_err(|_| Problem::new(Errno::Stopping))?.map(Done::Now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::store::Store;
+    use std::sync::Arc;
+
+    fn known(key: &str, body: &[u8], is_sealed: bool) -> Once {
+        let place = keys::idempotency(&AppId::default(), "k", key);
+        Once(Some(Known { place, body_hash: sha256(body).to_vec(), is_sealed }))
+    }
+
+    #[tokio::test]
+    async fn work_is_done_once_and_what_failed_is_done_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Arc::new(|| 1_000)).unwrap();
+        let rules = Config::default().rules();
+        for is_sealed in [false, true] {
+            let once = move |body: &'static [u8]| known(&format!("order-7-{is_sealed}"), body, is_sealed);
+            let run = |once: Once, answer: Result<u32, Problem>| {
+                store.write(move |tx| once.run(tx, &rules, |_| answer))
+            };
+            let refused = run(once(b"a"), Err(Problem::new(Errno::AppExists))).await;
+            assert_eq!(refused.unwrap_err().errno(), Errno::AppExists);
+            assert!(matches!(run(once(b"a"), Ok(7)).await, Ok(Done::Now(7))));
+            assert!(matches!(run(once(b"a"), Ok(8)).await, Ok(Done::Before(7))));
+            let other = run(once(b"b"), Ok(9)).await;
+            assert_eq!(other.unwrap_err().errno(), Errno::IdempotencyMismatch);
+        }
+        assert!(matches!(
+            store.write(move |tx| Once(None).run(tx, &rules, |_| Ok(1))).await,
+            Ok(Done::Now(1))
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_reservation_says_running_to_its_own_run_and_interrupted_to_a_later_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Arc::new(|| 1_000)).unwrap();
+        let rules = Config::default().rules();
+        let once = known("k", b"a", true);
+        let reserve = once.clone();
+        store.write(move |tx| reserve.write(tx, &rules, None, 5)).await.unwrap();
+        for (run, errno) in [(5, Errno::RequestRunning), (6, Errno::RequestInterrupted)] {
+            let once = once.clone();
+            let found = store.read(move |tx| once.answered::<u32>(tx, run)).await;
+            assert_eq!(found.unwrap_err().errno(), errno);
+        }
+    }
+}
