@@ -55,8 +55,8 @@ pub(crate) struct Report {
 pub(crate) struct ShellCounters {
     /// Sockets accepted.
     pub(crate) accepted: u64,
-    /// Sockets closed without an answer, because too many handshakes ran.
-    pub(crate) refused_handshakes: u64,
+    /// Sockets that waited for their handshake, because too many ran.
+    pub(crate) handshakes_waited: u64,
     /// Sockets closed without an answer, because too many came to their listener in a second.
     pub(crate) refused_rate: u64,
     /// Sockets closed without an answer, because too many came from their address in a second.
@@ -123,9 +123,9 @@ impl ShellCounters {
         [
             ("sockets_accepted", "Sockets accepted", self.accepted),
             (
-                "refused_too_many_handshakes",
-                "Sockets closed because too many handshakes ran",
-                self.refused_handshakes,
+                "handshakes_waited",
+                "Sockets that waited for their handshake because too many ran",
+                self.handshakes_waited,
             ),
             ("refused_rate", "Sockets closed because too many came to their listener", self.refused_rate),
             (
@@ -171,7 +171,7 @@ impl ShellCounters {
 
     fn add(&mut self, other: Self) {
         self.accepted += other.accepted;
-        self.refused_handshakes += other.refused_handshakes;
+        self.handshakes_waited += other.handshakes_waited;
         self.refused_rate += other.refused_rate;
         self.refused_address_rate += other.refused_address_rate;
         self.refused_untrusted_proxies += other.refused_untrusted_proxies;

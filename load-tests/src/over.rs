@@ -53,8 +53,8 @@ pub struct Trust {
     tls: Arc<ClientConfig>,
 }
 
-/// Names whose tickets a client keeps.
-const TICKETS_MAX: usize = 100_000;
+/// Tickets that a client keeps: rustls counts with eight for each name.
+const TICKETS_MAX: usize = 8 * 50_000;
 
 impl Trust {
     /// Makes both.

@@ -73,7 +73,7 @@ pub(crate) async fn accept(host: Rc<Host>, listener: Arc<Listener>, acceptor: Ac
                 is_short = false;
                 host.count(|counters| counters.accepted += 1);
                 listener.accepted.fetch_add(1, Ordering::Relaxed);
-                greet(&host, &listener, &handshakes, number, (socket, address));
+                greet(&host, &listener, &handshakes, number, (socket, address)).await;
             }
             Err(error) if is_shortage(&error) => {
                 if !is_short {
@@ -87,8 +87,10 @@ pub(crate) async fn accept(host: Rc<Host>, listener: Arc<Listener>, acceptor: Ac
     }
 }
 
-/// Beyond a bound the socket is closed unheard: answering would need the CONNECT that there is no room for.
-fn greet(
+/// Beyond a rate the socket is closed unheard: answering would need the CONNECT that there is no room for. Beyond the
+/// handshakes that may run it waits, and the others in the kernel's queue: closing it would cost an honest client its TLS
+/// ticket and a pause, and an attacker nothing.
+async fn greet(
     host: &Rc<Host>,
     listener: &Arc<Listener>,
     handshakes: &Rc<Handshakes>,
@@ -104,15 +106,12 @@ fn greet(
             TurnedAway::AddressRate => counters.refused_address_rate += 1,
         });
     }
-    match handshakes.make_room(listener.handshakes_max(&host.shared.limits.load().shell), now) {
-        Place::Free => {}
-        Place::MadeFree => host.count(|counters| counters.handshakes_displaced += 1),
-        Place::None => {
-            listener.turned_away.fetch_add(1, Ordering::Relaxed);
-            return host.count(|counters| counters.refused_handshakes += 1);
-        }
-    }
-    let running = handshakes.begin(number, now);
+    let (waited, place) = handshakes.place(listener.handshakes_max(&host.shared.limits.load().shell)).await;
+    host.count(|counters| {
+        counters.handshakes_waited += u64::from(waited);
+        counters.handshakes_displaced += u64::from(place == Place::MadeFree);
+    });
+    let running = handshakes.begin(number, Instant::now());
     let (host, listener) = (Rc::clone(host), Arc::clone(listener));
     let task = spawn_local(async move {
         shake_hands(host, socket, listener, address).await;

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 /// How long a handshake keeps its place against newcomers. A real client needs some round trips, a silent one stays until
 /// the deadline: when all places are taken, the oldest silent one goes instead of the newest honest one.
@@ -14,17 +16,18 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(super) struct Handshakes {
     running: RefCell<VecDeque<(u64, Instant, Option<AbortHandle>)>>,
+    ended: Notify,
 }
 
-/// What became of a request for a place.
+/// How a newcomer gets its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// There was one.
+    /// There is one.
     Free,
     /// An old handshake was ended for it.
     MadeFree,
-    /// There is none.
-    None,
+    /// It has to wait: one has to end, or so much time to pass.
+    Wait(Duration),
 }
 
 /// One handshake, counted while it runs.
@@ -35,21 +38,34 @@ pub(super) struct Running {
 }
 
 impl Handshakes {
+    /// Waits for a place; says whether it had to, and whether an old handshake was ended for it.
+    pub(super) async fn place(&self, max: usize) -> (bool, Place) {
+        let mut waited = false;
+        loop {
+            match self.make_room(max, Instant::now()) {
+                Place::Wait(time) => {
+                    waited = true;
+                    let _ = timeout(time, self.ended.notified()).await; // either way there may be a place
+                }
+                place => return (waited, place),
+            }
+        }
+    }
+
     /// Makes room for one more, when it can.
-    pub(super) fn make_room(&self, max: usize, now: Instant) -> Place {
+    fn make_room(&self, max: usize, now: Instant) -> Place {
         let mut running = self.running.borrow_mut();
         if running.len() < max {
             return Place::Free;
         }
-        match running.front() {
-            Some((_, began, _)) if now.saturating_duration_since(*began) < GRACE => Place::None,
-            Some((_, _, None)) | None => Place::None,
-            Some((_, _, Some(task))) => {
-                task.abort();
-                running.pop_front();
-                Place::MadeFree
-            }
+        let Some((_, began, Some(task))) = running.front() else { return Place::Wait(GRACE) };
+        let age = now.saturating_duration_since(*began);
+        if age < GRACE {
+            return Place::Wait(GRACE - age);
         }
+        task.abort();
+        running.pop_front();
+        Place::MadeFree
     }
 
     /// Counts one from now on.
@@ -73,6 +89,7 @@ impl Drop for Running {
         // Numbers grow, so the place is found without looking at every other one.
         if let Ok(at) = running.binary_search_by_key(&self.number, |(number, ..)| *number) {
             running.remove(at);
+            self.handshakes.ended.notify_one();
         }
     }
 }
@@ -89,12 +106,20 @@ mod tests {
         handshakes.is_carried_out_by(1, task.abort_handle());
         let second = handshakes.begin(2, start + GRACE);
         assert_eq!(handshakes.make_room(3, start), Place::Free);
-        assert_eq!(handshakes.make_room(2, start + GRACE / 2), Place::None);
+        assert_eq!(handshakes.make_room(2, start + GRACE / 2), Place::Wait(GRACE / 2));
         assert_eq!(handshakes.make_room(2, start + GRACE), Place::MadeFree);
         assert!(task.await.unwrap_err().is_cancelled());
         drop(first); // as the end of its task does
         assert_eq!(handshakes.running.borrow().len(), 1);
         drop(second);
         assert!(handshakes.running.borrow().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_newcomer_waits_for_the_end_of_another_handshake() {
+        let handshakes = Rc::new(Handshakes::default());
+        let running = handshakes.begin(1, Instant::now() + GRACE * 1000); // young for as long as the test takes
+        let (place, ()) = tokio::join!(handshakes.place(1), async { drop(running) });
+        assert_eq!(place, (true, Place::Free));
     }
 }

@@ -39,6 +39,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(120);
 /// Between two pings of the client that stays.
 const PING_INTERVAL: Duration = Duration::from_millis(5);
 
+/// The longest answer that is told apart.
+const PING_MAX_NS: u64 = 600_000_000_000;
+
 /// How long it pings while nothing else happens.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -271,7 +274,8 @@ fn watched(to: SocketAddr, work: &mut dyn FnMut() -> Round) -> Result<(Round, Hi
 }
 
 fn ping(to: SocketAddr, is_over: &AtomicBool) -> Result<Histogram<u64>, LoadError> {
-    let mut histogram = Histogram::new(3).map_err(|error| LoadError::Broken(error.to_string()))?;
+    let histogram = Histogram::new_with_bounds(1, PING_MAX_NS, 3);
+    let mut histogram = histogram.map_err(|error| LoadError::Broken(error.to_string()))?;
     let mut socket = std::net::TcpStream::connect(to)?;
     socket.set_nodelay(true)?;
     socket.write_all(&crate::wire::connect("stays", true, 600))?;
