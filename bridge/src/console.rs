@@ -120,6 +120,7 @@ pub(crate) fn mount(api: Router, shared: &Arc<Shared>, config: &Config) -> Route
         .route("/console/broker/sessions/{app}/{client}", get(pages::sessions::show))
         .route("/console/broker/sessions/{app}/{client}/{action}", post(pages::sessions::act))
         .route("/console/broker/queues", get(pages::broker::queues))
+        .route("/console/broker/networks", get(pages::networks::list))
         .route("/console/broker/retained", get(pages::topics::retained).post(pages::topics::delete_retained))
         .route("/console/broker/topics", get(pages::topics::receivers).post(pages::topics::publish))
         .route("/console/{*rest}", any(pages::not_found))

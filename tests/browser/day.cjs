@@ -310,6 +310,7 @@ const PAGES = {
   broker: "/console/broker",
   sessions: "/console/broker/sessions",
   queues: "/console/broker/queues",
+  networks: "/console/broker/networks",
   retained: "/console/broker/retained",
   topics: "/console/broker/topics?topic=plant/1/temperature",
   missing: "/console/nothing",

@@ -11,6 +11,7 @@ pub(super) mod events;
 pub(super) mod keys;
 pub(super) mod login;
 pub(super) mod messages;
+pub(super) mod networks;
 pub(super) mod overview;
 pub(super) mod people;
 pub(super) mod policies;

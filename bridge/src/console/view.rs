@@ -10,6 +10,7 @@ pub(super) mod devices;
 pub(super) mod events;
 pub(super) mod fields;
 pub(super) mod messages;
+pub(super) mod networks;
 pub(super) mod overview;
 pub(super) mod page;
 pub(super) mod parts;

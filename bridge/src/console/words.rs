@@ -57,6 +57,16 @@ pub(super) fn bytes(count: u64) -> String {
     }
 }
 
+/// How devices reach a network, as the heartbeat calls it.
+pub(super) fn radio<'t>(texts: &'t Texts, radio: &'t str) -> &'t str {
+    match radio {
+        "?" => texts.radio_unknown,
+        "eth" => texts.radio_cable,
+        "wifi" => "Wi-Fi",
+        generation => generation,
+    }
+}
+
 /// A time span as people read it.
 pub(super) fn span(texts: &Texts, seconds: u64) -> String {
     match seconds {

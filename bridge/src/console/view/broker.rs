@@ -13,15 +13,15 @@ use crate::console::door::{Refusal, encode};
 use crate::console::texts::Texts;
 use crate::console::words::{self, bytes, number};
 
-fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
+pub(super) fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn count(value: &Value, pointer: &str) -> u64 {
+pub(super) fn count(value: &Value, pointer: &str) -> u64 {
     value.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
 }
 
-fn is(value: &Value, pointer: &str) -> bool {
+pub(super) fn is(value: &Value, pointer: &str) -> bool {
     value.pointer(pointer).and_then(Value::as_bool).unwrap_or(false)
 }
 

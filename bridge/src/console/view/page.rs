@@ -169,6 +169,7 @@ fn sidebar(context: &Context<'_>, section: &str) -> Markup {
         of_server("broker", texts.broker, "broker", "/console/broker"),
         of_server("sessions", texts.sessions, "sessions", "/console/broker/sessions"),
         of_server("queues", texts.queues, "queues", "/console/broker/queues"),
+        of_server("networks", texts.networks, "networks", "/console/broker/networks"),
         of_server("retained", texts.retained, "retained", "/console/broker/retained"),
         of_server("topics", texts.topics, "topics", "/console/broker/topics"),
         of_server("apps", texts.apps, "apps", "/console/apps"),

@@ -32,6 +32,7 @@ pub(in crate::console) fn icon(name: &str) -> Markup {
         "broker" => "M3 4h14v5H3zM3 11h14v5H3zM6 6.5h.01M6 13.5h.01",
         "sessions" => "M4 7h10l-3-3M16 13H6l3 3",
         "queues" => "M3 5h14M3 10h10M3 15h6",
+        "networks" => "M2 10h4l2-6 4 12 2-6h4",
         "retained" => "M6 3h8v14l-4-3-4 3z",
         "topics" => "M7 3L5 17M15 3l-2 14M3 7h14M3 13h14",
         "statistics" => "M3 17h14M5 14l3-4 3 2 5-7",
