@@ -255,7 +255,7 @@ pub struct SubscriptionFilter {
     /// To exactly this filter.
     pub filter: Option<TopicFilter>,
     /// Of this group of shared subscriptions.
-    pub group: Option<ByteString>,
+    pub group: Option<Arc<str>>,
 }
 
 /// One subscription.

@@ -9,7 +9,6 @@ use crate::collections::ListMap;
 use crate::control::Strategies;
 use crate::filter_map::FilterMap;
 use crate::io::{ShardNo, Share};
-use bytestring::ByteString;
 use groups::Group;
 use hashbrown::HashTable;
 use reveille_proto::ids::AppId;
@@ -17,6 +16,7 @@ use reveille_proto::topic::{Subscription, TopicFilter, TopicName};
 use shards::ShardCounts;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
 /// The subscriptions of all shards, app by app. Read at each publish, written when a filter comes or goes.
 ///
@@ -58,7 +58,7 @@ struct ExactFilter {
 #[derive(Debug)]
 struct SharedFilter {
     filter: TopicFilter,
-    groups: ListMap<ByteString, Group>,
+    groups: ListMap<Arc<str>, Group>,
 }
 
 /// Who takes part in a publish.
@@ -133,7 +133,7 @@ impl GlobalIndex {
     pub fn choose(
         &self,
         app: &AppId,
-        group: &ByteString,
+        group: &Arc<str>,
         filter: &TopicFilter,
         sent: &Sent<'_>,
     ) -> Option<(Share, ShardNo)> {
@@ -201,7 +201,7 @@ impl AppIndex {
         }
     }
 
-    fn join(&mut self, group: &ByteString, filter: &TopicFilter, shard: ShardNo) {
+    fn join(&mut self, group: &Arc<str>, filter: &TopicFilter, shard: ShardNo) {
         if self.shared.get(filter).is_none() {
             let fresh = SharedFilter { filter: filter.clone(), groups: ListMap::new() };
             self.shared.insert(filter, fresh);
@@ -215,7 +215,7 @@ impl AppIndex {
         }
     }
 
-    fn leave(&mut self, group: &ByteString, filter: &TopicFilter, shard: ShardNo) {
+    fn leave(&mut self, group: &Arc<str>, filter: &TopicFilter, shard: ShardNo) {
         let Some(shared) = self.shared.get_mut(filter) else { return };
         let Some(known) = shared.groups.get_mut(group) else { return };
         known.leave(shard);

@@ -139,7 +139,7 @@ pub struct Delivery {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
     /// Its name.
-    pub group: ByteString,
+    pub group: Arc<str>,
     /// What its members subscribed to.
     pub filter: TopicFilter,
     /// Which member gets the message.
@@ -494,7 +494,7 @@ pub enum RouteTo {
     /// The same, for a client: a number that only its client id has.
     FromClient(u64),
     /// Only the members of one group: a leaving member hands over what it had not acknowledged.
-    Group(ByteString, TopicFilter),
+    Group(Arc<str>, TopicFilter),
     /// These sessions.
     Sessions(Vec<ClientId>),
     /// Nobody: only the retained message of the topic changes.

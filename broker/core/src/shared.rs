@@ -3,10 +3,10 @@
 use crate::change::Granted;
 use crate::collections::ListMap;
 use crate::filter_map::FilterMap;
-use bytestring::ByteString;
 use reveille_proto::topic::{TopicFilter, TopicName};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 /// Members asked in one choice whether they are preferred, before any member will do.
 const LOOKS_MAX: usize = 64;
@@ -19,7 +19,7 @@ const SECOND_CHANCES: usize = 2;
 /// No call costs by the number of sessions, filters, groups or members; the last member takes the group with it.
 #[derive(Debug)]
 pub struct SharedGroups<K> {
-    filters: FilterMap<ListMap<ByteString, Group<K>>>,
+    filters: FilterMap<ListMap<Arc<str>, Group<K>>>,
 }
 
 /// The members of one group under one filter.
@@ -50,7 +50,7 @@ impl<K: Copy + Eq + Hash> SharedGroups<K> {
     }
 
     /// A member joins, or changes how it subscribed.
-    pub fn insert(&mut self, group: &ByteString, filter: &TopicFilter, key: K, granted: Granted) {
+    pub fn insert(&mut self, group: &Arc<str>, filter: &TopicFilter, key: K, granted: Granted) {
         if self.filters.get(filter).is_none() {
             self.filters.insert(filter, ListMap::new());
         }
@@ -66,7 +66,7 @@ impl<K: Copy + Eq + Hash> SharedGroups<K> {
     }
 
     /// A member leaves.
-    pub fn remove(&mut self, group: &ByteString, filter: &TopicFilter, key: K) {
+    pub fn remove(&mut self, group: &Arc<str>, filter: &TopicFilter, key: K) {
         let Some(groups) = self.filters.get_mut(filter) else { return };
         let Some(members) = groups.get_mut(group) else { return };
         members.remove(key);
@@ -79,7 +79,7 @@ impl<K: Copy + Eq + Hash> SharedGroups<K> {
     }
 
     /// A member came back (or has room again): it is asked in its turn from now on.
-    pub fn favour(&mut self, group: &ByteString, filter: &TopicFilter, key: K) {
+    pub fn favour(&mut self, group: &Arc<str>, filter: &TopicFilter, key: K) {
         if let Some(group) = self.group_mut(group, filter)
             && let Some(place) = group.members.place(&key)
         {
@@ -90,7 +90,7 @@ impl<K: Copy + Eq + Hash> SharedGroups<K> {
     /// The member whose turn it is, see [`Group::choose`].
     pub fn choose(
         &mut self,
-        group: &ByteString,
+        group: &Arc<str>,
         filter: &TopicFilter,
         is_preferred: impl Fn(K) -> bool,
     ) -> Option<(K, Granted)> {
@@ -100,7 +100,7 @@ impl<K: Copy + Eq + Hash> SharedGroups<K> {
     /// The member that a hash belongs to, see [`Group::hashed`].
     pub fn hashed(
         &mut self,
-        group: &ByteString,
+        group: &Arc<str>,
         filter: &TopicFilter,
         hash: u64,
         is_preferred: impl Fn(K) -> bool,
@@ -111,7 +111,7 @@ impl<K: Copy + Eq + Hash> SharedGroups<K> {
     /// The member with the fewest messages, see [`Group::least`].
     pub fn least(
         &mut self,
-        group: &ByteString,
+        group: &Arc<str>,
         filter: &TopicFilter,
         load: impl Fn(K) -> usize,
         is_preferred: impl Fn(K) -> bool,
@@ -120,13 +120,13 @@ impl<K: Copy + Eq + Hash> SharedGroups<K> {
     }
 
     /// Calls `visit` with the name and the members of each group whose filter matches `topic`.
-    pub fn for_each_match(&self, topic: &TopicName, visit: &mut impl FnMut(&ByteString, &Group<K>)) {
+    pub fn for_each_match(&self, topic: &TopicName, visit: &mut impl FnMut(&Arc<str>, &Group<K>)) {
         self.filters.for_each_match(topic, &mut |groups| {
             groups.iter().for_each(|(name, group)| visit(name, group));
         });
     }
 
-    fn group_mut(&mut self, group: &ByteString, filter: &TopicFilter) -> Option<&mut Group<K>> {
+    fn group_mut(&mut self, group: &Arc<str>, filter: &TopicFilter) -> Option<&mut Group<K>> {
         self.filters.get_mut(filter)?.get_mut(group)
     }
 }
@@ -288,7 +288,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
 
-    fn name() -> (ByteString, TopicFilter) {
+    fn name() -> (Arc<str>, TopicFilter) {
         ("工人".into(), TopicFilter::parse("jobs/+").unwrap())
     }
 

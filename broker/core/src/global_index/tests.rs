@@ -159,7 +159,7 @@ struct Model {
     /// (filter, shard) -> how many.
     plain: BTreeMap<(TopicFilter, u16), u32>,
     /// (group, filter) -> shard -> (all, online).
-    groups: BTreeMap<(ByteString, TopicFilter), BTreeMap<u16, (u32, u32)>>,
+    groups: BTreeMap<(Arc<str>, TopicFilter), BTreeMap<u16, (u32, u32)>>,
 }
 
 impl Model {
@@ -186,7 +186,7 @@ impl Model {
         true
     }
 
-    fn may_be_chosen(&self, group: &ByteString, filter: &TopicFilter) -> Vec<u16> {
+    fn may_be_chosen(&self, group: &Arc<str>, filter: &TopicFilter) -> Vec<u16> {
         let shards = &self.groups[&(group.clone(), filter.clone())];
         let any_online = shards.values().any(|(_, online)| *online > 0);
         let weighs =

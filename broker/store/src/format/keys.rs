@@ -1,7 +1,6 @@
 //! Keys: big-endian, so that the engine's order is ours: all of a session together, its queue by place.
 
 use super::FormatError;
-use bytestring::ByteString;
 use reveille_broker_core::message::{MessageKey, Seq, SessionKey};
 use reveille_broker_core::networks::{NetworkKey, Place};
 use reveille_proto::ids::{AppId, PacketId};
@@ -116,12 +115,9 @@ pub(crate) fn read_received(key: &[u8]) -> Result<(SessionKey, PacketId), Format
 }
 
 /// A subscription as its value spells it.
-pub(crate) fn read_subscription(
-    group: Option<ByteString>,
-    filter: ByteString,
-) -> Result<Subscription, FormatError> {
+pub(crate) fn read_subscription(group: Option<&str>, filter: &str) -> Result<Subscription, FormatError> {
     let filter = TopicFilter::parse(filter).map_err(|_| FormatError::Field("topic filter"))?;
-    Ok(Subscription { group, filter })
+    Ok(Subscription { group: group.map(Into::into), filter })
 }
 
 #[cfg(test)]

@@ -184,7 +184,7 @@ impl Record for (Subscription, Granted) {
         flags.end()?;
         let identifier = from.number_u32()?;
         let group = from.optional(has_group, Reader::text)?;
-        Ok((read_subscription(group, from.text()?)?, Granted { options, identifier }))
+        Ok((read_subscription(group.as_deref(), &from.text()?)?, Granted { options, identifier }))
     }
 }
 

@@ -135,7 +135,13 @@ fn subscription() -> impl Strategy<Value = (Subscription, Granted)> {
     let group = maybe("[^\u{0}+#/]{1,20}".prop_map(ByteString::from));
     let filter = prop_oneof![topic().prop_map(|name| name.text().clone()), Just(ByteString::from("a/+/#"))];
     (group, filter, options, any::<u32>()).prop_map(|(group, filter, options, identifier)| {
-        (Subscription { group, filter: TopicFilter::parse(filter).unwrap() }, Granted { options, identifier })
+        (
+            Subscription {
+                group: group.map(|text| (*text).into()),
+                filter: TopicFilter::parse(filter).unwrap(),
+            },
+            Granted { options, identifier },
+        )
     })
 }
 
