@@ -20,6 +20,11 @@ use clap::{Parser, Subcommand};
 use failure::Failure;
 use std::process::ExitCode;
 
+/// A million sleeping sessions are a million small pieces that live long among short-lived ones. docs/performance.md
+#[cfg(unix)]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// MQTT broker that always reaches the device: by socket while it is awake, by its push service while it sleeps.
 #[derive(Debug, Parser)]
 #[command(name = "reveille", version, max_term_width = 100)]
