@@ -114,10 +114,10 @@ errors! {
     TooManySchedules = 4042 "too_many_schedules" 409 false "No further schedule fits";
     TooManyPolicies = 4050 "too_many_policies" 409 false "No further policy fits";
     CategoryTaken = 4051 "category_taken" 409 false "Another policy has this category";
-    TooManyReaders = 4090 "too_many_readers" 429 true "Too many read events already";
     TooManyImports = 4060 "too_many_imports" 409 true "Too many uploads wait";
     TooManyExports = 4061 "too_many_exports" 409 true "Too many exports are kept";
     ExportRunning = 4062 "export_running" 409 true "The export is not whole yet";
+    TooManyReaders = 4090 "too_many_readers" 429 true "Too many read events already";
     BrokersOwn = 4101 "brokers_own" 409 false "It belongs to the bridge, without which nothing is pushed";
     TooManyBans = 4102 "too_many_bans" 409 false "No further ban fits";
     QueuesFull = 4103 "queues_full" 409 true "No receiver's queue has room, or the store takes no writes";
