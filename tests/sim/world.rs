@@ -191,7 +191,7 @@ impl World {
 
     /// The retained message of a topic.
     pub fn retained(&self, topic: &str) -> Option<Vec<u8>> {
-        let filter = reveille_proto::topic::TopicFilter::parse(topic.to_owned()).unwrap();
+        let filter = reveille_proto::topic::TopicFilter::parse(topic).unwrap();
         let (messages, _) = self.router.retained(&Default::default(), &filter, None, 1);
         messages.first().map(|message| message.payload.to_vec())
     }

@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     fn rule(from: &str, to: &str) -> Result<Rewrite, RewriteError> {
-        let from = TopicFilter::parse(from.to_owned()).unwrap();
+        let from = TopicFilter::parse(from).unwrap();
         Rewrite::new(AppId::default(), from, to, Applies::Both)
     }
 
@@ -230,7 +230,7 @@ mod tests {
             ("old/#", "new/$1/end", "old/#", Some(Err(TopicError::MisplacedWildcard))),
         ];
         for (from, to, text, wanted) in rows {
-            let filter = TopicFilter::parse(text.to_owned()).unwrap();
+            let filter = TopicFilter::parse(text).unwrap();
             let got = rewrite_filter(&[rule(from, to).unwrap()], &AppId::default(), &filter);
             let got = got.map(|filter| filter.map(|filter| filter.to_string())).transpose();
             let wanted = wanted.map(|wanted| wanted.map(str::to_owned));

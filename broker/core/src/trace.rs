@@ -168,7 +168,7 @@ mod tests {
             number: 1,
             app: AppId::default(),
             client_id: client_id.map(|text| ClientId::parse(text).unwrap()),
-            filter: filter.map(|text| TopicFilter::parse(text.to_owned()).unwrap()),
+            filter: filter.map(|text| TopicFilter::parse(text).unwrap()),
         };
         let rows = [
             (rule(Some("a"), None), "a", None, true),

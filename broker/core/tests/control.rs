@@ -307,7 +307,7 @@ fn delayed_messages_have_bounds_and_the_permission_of_the_real_topic() {
 }
 
 fn rewriting(from: &str, to: &str) -> Control {
-    let from = TopicFilter::parse(from.to_owned()).unwrap();
+    let from = TopicFilter::parse(from).unwrap();
     let rule = Rewrite::new(AppId::default(), from, to, Applies::Both).unwrap();
     Control { rewrites: vec![rule], ..Control::default() }
 }

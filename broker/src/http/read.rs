@@ -120,7 +120,7 @@ pub(crate) fn client(params: &(String, String)) -> Result<(AppId, ClientId), Pro
 
 /// A topic filter, named in a query.
 pub(crate) fn filter(text: &str) -> Result<TopicFilter, Problem> {
-    TopicFilter::parse(text.to_owned())
+    TopicFilter::parse(text)
         .map_err(|error| Problem::because(Errno::InvalidQuery, format!("filter: {error}")))
 }
 

@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn open(streams: &Arc<Streams>, filter: &str) -> Option<Reader> {
-        streams.open(AppId::default(), TopicFilter::parse(filter.to_owned()).unwrap())
+        streams.open(AppId::default(), TopicFilter::parse(filter).unwrap())
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Pattern {
     /// # Errors
     /// [`PatternError`] says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
-        let filter = TopicFilter::parse(text.to_owned())?;
+        let filter = TopicFilter::parse(text)?;
         if text.starts_with("$share/") {
             return Err(PatternError::Share);
         }

@@ -8,7 +8,7 @@ fn pattern(text: &str) -> Pattern {
 }
 
 fn filter(text: &str) -> TopicFilter {
-    TopicFilter::parse(text.to_owned()).unwrap()
+    TopicFilter::parse(text).unwrap()
 }
 
 fn topic(text: &str) -> TopicName {

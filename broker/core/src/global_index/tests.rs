@@ -154,12 +154,15 @@ fn apps_do_not_see_each_other() {
     assert!(found.shards.is_empty() && found.groups.is_empty());
 }
 
+/// shard -> (all, online).
+type Members = BTreeMap<u16, (u32, u32)>;
+
 #[derive(Default)]
 struct Model {
     /// (filter, shard) -> how many.
     plain: BTreeMap<(TopicFilter, u16), u32>,
-    /// (group, filter) -> shard -> (all, online).
-    groups: BTreeMap<(Arc<str>, TopicFilter), BTreeMap<u16, (u32, u32)>>,
+    /// (group, filter) -> its members.
+    groups: BTreeMap<(Arc<str>, TopicFilter), Members>,
 }
 
 impl Model {

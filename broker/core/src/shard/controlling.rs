@@ -40,7 +40,7 @@ impl Shard {
     /// What a client subscribes to, or unsubscribes from, when it says this.
     pub(super) fn wanted_subscription(&self, at: u32, text: &str) -> Result<Subscription, ReasonCode> {
         let invalid = |_| ReasonCode::TOPIC_FILTER_INVALID;
-        let mut subscription = Subscription::parse(text.to_owned()).map_err(invalid)?;
+        let mut subscription = Subscription::parse(text).map_err(invalid)?;
         let Some(session) = self.session(at).filter(|session| !session.is_bridge) else {
             return Ok(subscription);
         };

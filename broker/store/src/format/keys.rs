@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_group_and_a_filter_do_not_run_into_each_other() {
-        let key = |text: &str| subscription(SessionKey(1), &Subscription::parse(text.to_owned()).unwrap());
+        let key = |text: &str| subscription(SessionKey(1), &Subscription::parse(text).unwrap());
         let keys = ["$share/a/b/c", "$share/ab/c", "a/b/c", "ab/c"].map(key);
         for (at, one) in keys.iter().enumerate() {
             assert!(keys.iter().skip(at + 1).all(|other| other != one), "{at}");

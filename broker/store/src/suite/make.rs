@@ -47,7 +47,7 @@ pub fn drop_session(session: u64) -> Change {
 
 /// A subscription as it stands in SUBSCRIBE.
 pub fn subscription(filter: &str) -> Subscription {
-    Subscription::parse(filter.to_owned()).unwrap()
+    Subscription::parse(filter).unwrap()
 }
 
 /// How a subscription was granted.
