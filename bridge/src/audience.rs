@@ -45,7 +45,7 @@ pub struct Audience {
     /// Whoever this means, with every segment written out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expr: Option<Expression>,
-    /// In any of these lists on disk, see [`crate::lists`].
+    /// In any of these lists on disk.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lists: Vec<String>,
     /// The subscribers of this topic, which are a list on disk once a message is sent.
