@@ -42,8 +42,12 @@ suspend fun showMessages(client: Client) {
         val message = client.nextMessage() ?: return
         val id = message.id()
         say("message ${id ?: "-"} ${message.topic()} ${message.title() ?: String(message.payload())}") // the notification
-        message.handled()
-        if (id != null && message.topic() == "\$push/message") client.shown(id)
+        try {
+            message.handled()
+            if (id != null && message.topic() == "\$push/message") client.shown(id)
+        } catch (error: ClientException.Closed) {
+            return // closed meanwhile: what is not handled comes again
+        }
     }
 }
 

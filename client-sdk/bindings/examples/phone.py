@@ -44,9 +44,12 @@ async def show_messages(client):
     while (message := await client.next_message()) is not None:
         text = message.title() or message.payload().decode(errors="replace")
         say("message", message.id() or "-", message.topic(), text)  # a phone would post a notification here
-        await message.handled()
-        if message.topic() == "$push/message":
-            await client.shown(message.id())
+        try:
+            await message.handled()
+            if message.topic() == "$push/message":
+                await client.shown(message.id())
+        except ClientError.Closed:
+            return  # closed meanwhile: what is not handled comes again
 
 
 async def obey(client, order, rest):

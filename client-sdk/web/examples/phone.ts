@@ -72,8 +72,13 @@ async function obey(client: Client, order: string, rest: string[]): Promise<stri
 async function showMessages(client: Client, say: (line: string) => void): Promise<void> {
   for await (const message of client.messages()) {
     say(`message ${message.id ?? "-"} ${message.topic} ${message.title ?? message.text()}`); // the notification
-    await message.handled();
-    if (message.id !== undefined && message.topic === MESSAGE_TOPIC) await client.shown(message.id);
+    try {
+      await message.handled();
+      if (message.id !== undefined && message.topic === MESSAGE_TOPIC) await client.shown(message.id);
+    } catch (error) {
+      if (error instanceof ClientError && error.kind === "closed") return; // what is not handled comes again
+      throw error;
+    }
   }
 }
 
