@@ -81,6 +81,12 @@ pub enum StoreError {
     /// A record cannot be read.
     #[error("a record of the store cannot be read: {0}")]
     Corrupt(String),
+    /// A key that the engine has no room for: somebody's text went into it unbounded.
+    #[error("a key of the store has more than {} bytes", tx::KEY_MAX)]
+    KeyTooLong,
+    /// The work broke off, which is a fault of ours; the log has it. Nothing of it was written.
+    #[error("the work broke off")]
+    BrokeOff,
     /// The bridge stops.
     #[error("the store is closed")]
     Closed,

@@ -14,7 +14,7 @@ use super::guard::{Limited, READ};
 use super::problem::Problem;
 use super::subscribers;
 use crate::audience::{Audience, ENTRIES_MAX, Expression, Look};
-use crate::devices::{USER, is_device_id};
+use crate::devices::{USER, is_device_id, is_label};
 use crate::index::Summary;
 use crate::lists::{self, LISTS_MAX};
 use crate::segments::{self, WriteOutError};
@@ -76,6 +76,11 @@ impl AudienceBody {
         let only = self.only.and_then(|text| errors.expression(ONLY, &text));
         if self.lists.len() > LISTS_MAX {
             errors.add("/audience/lists", format!("has at most {LISTS_MAX} lists"));
+        }
+        for (at, list) in self.lists.iter().enumerate() {
+            if !is_label(list) {
+                errors.add(format!("/audience/lists/{at}"), "is the id of an upload");
+            }
         }
         if let Some(Err(error)) = self.topic.as_ref().map(|topic| TopicName::parse(topic.clone())) {
             errors.add("/audience/topic", error.to_string());

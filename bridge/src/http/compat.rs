@@ -26,6 +26,9 @@ use crate::apps::{self, Access, Caller};
 use crate::audit::request::note_caller;
 use crate::compat::{Refused, Translated, strip};
 
+/// Longest name of a request, in bytes: a header's and the number of a notification.
+const GUEST_KEY_MAX: usize = 255 + 8;
+
 /// Whoever called, and the app that is theirs.
 struct Guest {
     app: AppId,
@@ -60,9 +63,18 @@ impl Guest {
 
     /// Sends what was translated.
     async fn send(&self, shared: &Api, translated: Translated) -> Result<Sent, Problem> {
-        let bytes = translated.body.to_string();
-        let body: SendBody = parse(bytes.as_bytes())?;
-        let once = Once::sending(&self.app, &self.caller.key_id, translated.key.as_deref(), bytes.as_bytes());
+        let asked = translated.body.to_string();
+        self.send_as(shared, translated, &asked).await
+    }
+
+    /// The same where what was translated depends on the moment: the same `asked` with the same key is the same request.
+    async fn send_as(&self, shared: &Api, translated: Translated, asked: &str) -> Result<Sent, Problem> {
+        let body: SendBody = parse(translated.body.to_string().as_bytes())?;
+        let key = translated.key.as_deref();
+        if key.is_some_and(|key| !(1..=GUEST_KEY_MAX).contains(&key.len())) {
+            return Err(Problem::new(Errno::InvalidIdempotencyKey));
+        }
+        let once = Once::sending(&self.app, &self.caller.key_id, key, asked.as_bytes());
         send_one(shared, &self.app, &self.caller, once, body).await
     }
 }

@@ -170,7 +170,10 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Closed => Self::later(Errno::Stopping, 5),
-            StoreError::Engine(_) | StoreError::Corrupt(_) => {
+            StoreError::Engine(_)
+            | StoreError::Corrupt(_)
+            | StoreError::KeyTooLong
+            | StoreError::BrokeOff => {
                 Self { retry_after_s: Some(30), ..Self::because(Errno::StoreFailed, error.to_string()) }
             }
         }

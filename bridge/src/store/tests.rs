@@ -38,6 +38,36 @@ async fn a_write_that_was_told_durable_is_there_after_opening_again_and_a_failed
 }
 
 #[tokio::test]
+async fn a_write_that_breaks_off_or_makes_a_key_too_long_leaves_nothing_and_the_next_one_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), clock()).unwrap();
+    let broken = store.write(|tx| {
+        tx.put(Space::Apps, b"half".to_vec(), Vec::new());
+        if tx.get(Space::Apps, b"half")?.is_some() {
+            panic!("a fault of ours");
+        }
+        Ok::<_, StoreError>(())
+    });
+    assert!(matches!(broken.await, Err(StoreError::BrokeOff)));
+    let long = vec![b'x'; tx::KEY_MAX + 1];
+    for key in [long.clone(), [long.as_slice(), b"y"].concat()] {
+        let written = store.write(move |tx| {
+            assert_eq!(tx.get(Space::Apps, &key)?, None);
+            assert_eq!(tx.scan(Space::Apps, &key, None, Order::Forward, 10)?, []);
+            tx.put(Space::Apps, b"half".to_vec(), Vec::new());
+            tx.put(Space::Apps, key, Vec::new());
+            Ok::<_, StoreError>(())
+        });
+        assert!(matches!(written.await, Err(StoreError::KeyTooLong)));
+    }
+    put(&store, "a", "1").await;
+    assert_eq!(store.read(|tx| tx.get(Space::Apps, b"half")).await.unwrap(), None);
+    store.close();
+    let store = Store::open(dir.path(), clock()).unwrap();
+    assert!(store.read(|tx| tx.get(Space::Apps, b"a")).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn writes_run_in_order_and_see_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), clock()).unwrap();

@@ -13,6 +13,9 @@ use crate::index::Index;
 /// What was written and is not in the engine yet; `None` stands for removed.
 pub(super) type Overlay = BTreeMap<(Space, Vec<u8>), Option<Vec<u8>>>;
 
+/// Longest key, in bytes. The engine panics at longer ones, also where they are only looked for.
+pub(super) const KEY_MAX: usize = u16::MAX as usize;
+
 /// A key and its value.
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);
 
@@ -79,6 +82,9 @@ impl<'a> Tx<'a> {
 
     /// The bytes under a key.
     pub fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        if key.len() > KEY_MAX {
+            return Ok(None);
+        }
         let wanted = (space, key.to_vec());
         if let Some(value) = self.own.get(&wanted) {
             return Ok(value.clone());
@@ -174,8 +180,12 @@ impl<'a> Tx<'a> {
             }
             (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
         };
-        if is_empty || limit == 0 {
-            return Ok(Vec::new()); // both map and engine refuse turned bounds
+        let is_too_long = |bound: &Bound<Vec<u8>>| match bound {
+            Bound::Included(key) | Bound::Excluded(key) => key.len() > KEY_MAX,
+            Bound::Unbounded => false,
+        };
+        if is_empty || limit == 0 || is_too_long(&from) || is_too_long(&to) {
+            return Ok(Vec::new()); // both map and engine refuse turned bounds, and the engine long ones
         }
         let newer = self.overlaid(space, &from, &to);
         let stored = self.engine.space(space).range::<Vec<u8>, _>((from, to));

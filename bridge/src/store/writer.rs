@@ -1,12 +1,13 @@
 //! The thread that owns all writes: runs what waits, syncs once, then tells everyone.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
 use fjall::PersistMode;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::tx::{Overlay, Tx};
+use super::tx::{KEY_MAX, Overlay, Tx};
 use super::{Engine, Job, Space, StoreError};
 use crate::events::News;
 use crate::index::Change;
@@ -152,8 +153,16 @@ impl<'a> Round<'a> {
         E: From<StoreError> + Send + 'static,
     {
         let mut tx = Tx::writing(self.engine, &self.overlay, self.now_ms);
-        let result = work(&mut tx);
+        // One write that panics must not end the thread that writes for every app: its changes are thrown away.
+        let result = catch_unwind(AssertUnwindSafe(|| work(&mut tx)));
         let (changes, touched) = tx.into_changes();
+        let result = match result {
+            Ok(Ok(_)) if changes.keys().any(|(_, key)| key.len() > KEY_MAX) => {
+                Err(StoreError::KeyTooLong.into())
+            }
+            Ok(result) => result,
+            Err(_) => Err(StoreError::BrokeOff.into()),
+        };
         if result.is_ok() {
             self.overlay.extend(changes);
             self.touched.add(touched);

@@ -1,5 +1,7 @@
 //! Other push services' calls, over HTTP: their keys, their answers, their errors.
 
+use std::time::UNIX_EPOCH;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -203,6 +205,17 @@ async fn gorush_tokens_find_their_device_or_make_one_until_the_phone_comes_itsel
     let id = answer["messages"][0].as_str().unwrap();
     let deliveries = format!("/v1/apps/default/messages/{id}/deliveries");
     assert_eq!(devices(world.api.get(&deliveries).await.ok()), ["d2"]);
+
+    let until_s = UNIX_EPOCH.elapsed().unwrap().as_secs() + 86_400; // another rest each second
+    let named = json!({"notifications": [{"tokens": ["late"], "platform": 1, "message": "x", "expiration": until_s}]});
+    let headers = [("idempotency-key", "once")];
+    let first = world.api.call("POST", GORUSH, &headers, &named.to_string()).await.ok();
+    world.api.put("/v1/apps/default/devices/d3/tokens/apns", json!({"token": "late"})).await.ok();
+    let repeated = world.api.call("POST", GORUSH, &headers, &named.to_string()).await.ok();
+    assert_eq!(repeated["messages"], first["messages"], "the phone has registered meanwhile");
+    let long = "k".repeat(256);
+    let refused = world.api.call("POST", GORUSH, &[("idempotency-key", &long)], &named.to_string()).await;
+    assert_eq!(refused.json["code"], 400, "{}", refused.text);
 
     for (body, status) in [
         (json!({"notifications": []}), 422),

@@ -154,6 +154,33 @@ async fn a_key_for_certain_tags_reaches_and_sees_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_far_too_long_is_refused_and_holds_up_nobody() {
+    let world = World::start().await;
+    let long = "x".repeat(70_000);
+    let send = |more: Value| {
+        let mut body = json!({"audience": {"devices": ["a"]}, "notification": {"title": "t"}});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    for (more, pointer) in [
+        (json!({"policy": long}), "/policy"),
+        (json!({"audience": {"lists": [long]}}), "/audience/lists/0"),
+        (json!({"audience": {"devices": [long]}}), "/audience/devices/0"),
+        (json!({"template": long}), "/template"),
+        (json!({"campaign": long}), "/campaign"),
+    ] {
+        let refused = world.api.post("/v1/apps/default/messages", send(more)).await;
+        assert_eq!((refused.status, refused.pointers()[0].as_str()), (422, pointer), "{}", refused.text);
+    }
+    for kind in ["devices", "users", "tags", "segments", "schedules", "templates", "policies", "webhooks"] {
+        let answer = world.api.get(&format!("/v1/apps/default/{kind}/{}", &long[..60_000])).await;
+        assert!(answer.status < 500, "{kind} {}", answer.status);
+    }
+    world.api.send(send(json!({}))).await;
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn an_overridden_message_says_the_new_thing_where_the_old_one_was_not_seen() {
     let world = World::start().await;
     for device in ["asleep", "saw-it", "later"] {

@@ -128,7 +128,8 @@ async fn take(
     notification: serde_json::Value,
     answer: &mut Answer,
 ) -> Result<String, Problem> {
-    let notification: Notification = match parse(notification.to_string().as_bytes()) {
+    let asked = notification.to_string();
+    let notification: Notification = match parse(asked.as_bytes()) {
         Ok(notification) => notification,
         Err(problem) => {
             answer.logs.push(Log::of("", "", String::new(), problem.words()));
@@ -136,7 +137,7 @@ async fn take(
         }
     };
     let (text, tokens) = (notification.text().to_owned(), notification.tokens());
-    let sent = send(shared, guest, key, notification, answer).await;
+    let sent = send(shared, guest, (key, &asked), notification, answer).await;
     if let Err(problem) = &sent {
         let log = |token: &String| Log::of("", &text, token.clone(), problem.words());
         match tokens.is_empty() {
@@ -150,7 +151,7 @@ async fn take(
 async fn send(
     shared: &Api,
     guest: &Guest,
-    key: Option<String>,
+    (key, asked): (Option<String>, &str),
     notification: Notification,
     answer: &mut Answer,
 ) -> Result<String, Problem> {
@@ -172,7 +173,7 @@ async fn send(
     let find = move |tx: &mut Tx<'_>| owners(tx, &app, &home, tokens);
     let owners = shared.store.write(find).await?;
     let body = notification.translate(&owners.devices, owners.has_sockets, shared.store.now_ms())?;
-    let (id, _) = id_and_estimate(guest.send(shared, Translated { body, key }).await?);
+    let (id, _) = id_and_estimate(guest.send_as(shared, Translated { body, key }, asked).await?);
     answer.counts += count;
     Ok(id)
 }

@@ -325,6 +325,7 @@ fn message(body: SendBody, app: &AppId, rules: &Rules, now_ms: u64) -> Result<Me
     for (pointer, text, max) in [
         ("/delivery/collapse_key", &delivery.collapse_key, COLLAPSE_KEY_MAX),
         ("/campaign", &body.campaign, KEY_MAX),
+        ("/policy", &body.policy, KEY_MAX),
         ("/reference", &body.reference, KEY_MAX),
         ("/request_id", &body.request_id, KEY_MAX),
         ("/cid", &body.cid, KEY_MAX),
