@@ -13,13 +13,11 @@ use history::History;
 use reveille_broker_core::message::Message;
 use reveille_broker_core::presence::BRIDGE_APP;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use stream::Streams;
 
 /// Everything that is noted of topics.
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
-    is_on: AtomicBool,
     pub(crate) history: History,
     pub(crate) streams: Arc<Streams>,
 }
@@ -28,20 +26,19 @@ impl Topics {
     /// Keeps what the configuration says from now on, and what was kept of topics that it still names.
     pub(crate) fn configure(&self, rules: &[HistoryConfig]) {
         self.history.configure(rules);
-        self.look();
-    }
-
-    /// A stream came or went.
-    pub(crate) fn look(&self) {
-        self.is_on.store(self.history.is_on() || self.streams.is_on(), Ordering::Relaxed);
     }
 
     /// A message was accepted.
     pub(crate) fn note(&self, message: &Arc<Message>) {
-        if !self.is_on.load(Ordering::Relaxed) || message.app.as_str() == BRIDGE_APP {
+        let (is_kept, is_read) = (self.history.is_on(), self.streams.is_on());
+        if !(is_kept || is_read) || message.app.as_str() == BRIDGE_APP {
             return;
         }
-        self.history.note(message);
-        self.streams.note(message);
+        if is_kept {
+            self.history.note(message);
+        }
+        if is_read {
+            self.streams.note(message);
+        }
     }
 }

@@ -24,6 +24,8 @@ use utoipa::{IntoParams, ToSchema};
 
 /// A line goes to a quiet stream so often: proxies end connections on which nothing passes, and a reader that is gone is noticed.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How long a reader may take to take one frame.
+const SLOW: Duration = Duration::from_secs(30);
 /// Bytes of a payload that a stream shows.
 const PAYLOAD_MAX: usize = 256 * 1024;
 /// Longest step, in milliseconds: a year.
@@ -149,9 +151,8 @@ pub(crate) async fn stream(
     let (app, filter) = (app(&of)?, filter(&query.filter)?);
     let reader = api.shared.topics.streams.open(app, filter);
     let reader = reader.ok_or_else(|| Problem::later(Errno::TooManyStreams, 30))?;
-    api.shared.topics.look();
     let (frames, body) = mpsc::channel(1);
-    tokio::spawn(run(reader, frames, api)); // ends with its reader
+    tokio::spawn(run(reader, frames)); // ends with its reader, or when that stands still
     let body = Body::new(Frames(body));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -160,16 +161,14 @@ pub(crate) async fn stream(
     Ok((headers, body).into_response())
 }
 
-async fn run(reader: Reader, frames: mpsc::Sender<Bytes>, api: Api) {
+async fn run(reader: Reader, frames: mpsc::Sender<Bytes>) {
     let mut frame = Bytes::from_static(b": open\n\n");
-    while frames.send(frame).await.is_ok() {
+    while frames.send_timeout(frame, SLOW).await.is_ok() {
         frame = tokio::select! {
             told = timeout(HEARTBEAT, reader.next()) => told.map_or(Bytes::from_static(b":\n\n"), |told| event(&told)),
             () = frames.closed() => break,
         };
     }
-    drop(reader);
-    api.shared.topics.look();
 }
 
 #[derive(Serialize)]

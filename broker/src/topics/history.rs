@@ -2,12 +2,12 @@
 
 use super::ring::{Aggregate, Point, Ring};
 use crate::config::{HistoryConfig, HistoryRule};
+use arc_swap::ArcSwap;
 use reveille_broker_core::message::Message;
 use reveille_proto::ids::AppId;
 use reveille_proto::topic::TopicName;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Topics with a ring at most, over all rules: a filter reaches more than its author thinks of.
 const TOPICS_MAX: usize = 10_000;
@@ -19,14 +19,13 @@ const PAYLOAD_MAX: usize = 64 * 1024;
 /// What is kept, and by which rules.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    is_on: AtomicBool,
-    /// Held for one message that a rule names, or one series.
+    rules: ArcSwap<Vec<HistoryRule>>,
+    /// Held for one value of a topic that a rule names, or to copy the ring of one.
     kept: Mutex<Kept>,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
-    rules: Vec<HistoryRule>,
     rings: HashMap<(AppId, TopicName), Ring>,
     points: usize,
     /// Values that found no room.
@@ -48,7 +47,7 @@ impl History {
 
     /// Whether anything is kept.
     pub(super) fn is_on(&self) -> bool {
-        self.is_on.load(Ordering::Relaxed)
+        !self.rules.load().is_empty()
     }
 
     /// Keeps what the configuration says from now on. Rings of topics that it names no more go.
@@ -57,22 +56,23 @@ impl History {
         let mut kept = self.lock();
         kept.rings.retain(|(app, topic), _| rules.iter().any(|rule| rule.names(app, topic)));
         kept.points = kept.rings.values().map(Ring::len).sum();
-        self.is_on.store(!rules.is_empty(), Ordering::Relaxed);
-        kept.rules = rules;
+        self.rules.store(Arc::new(rules));
     }
 
     /// Keeps the number that a message carries, where a rule names its topic and finds one in it.
     pub(super) fn note(&self, message: &Message) {
-        if !self.is_on() || message.payload.is_empty() || message.payload.len() > PAYLOAD_MAX {
+        if message.payload.is_empty() || message.payload.len() > PAYLOAD_MAX {
             return;
         }
-        let mut kept = self.lock();
-        let rule = kept.rules.iter().find(|rule| rule.names(&message.app, &message.topic));
+        // Other shards wait for the lock: nothing is looked for or parsed under it.
+        let rules = self.rules.load();
+        let rule = rules.iter().find(|rule| rule.names(&message.app, &message.topic));
         let Some((value, points_max)) =
             rule.and_then(|rule| Some((rule.value(&message.payload)?, rule.points)))
         else {
             return;
         };
+        let mut kept = self.lock();
         let (topics, points) = (kept.rings.len(), kept.points);
         let key = (message.app.clone(), message.topic.clone());
         let ring = kept.rings.get_mut(&key);
@@ -105,12 +105,14 @@ impl History {
         step_ms: Option<u64>,
         how: Aggregate,
     ) -> Option<Known> {
-        let kept = self.lock();
-        if !kept.rules.iter().any(|rule| rule.names(app, topic)) {
+        if !self.rules.load().iter().any(|rule| rule.names(app, topic)) {
             return None;
         }
-        let ring = kept.rings.get(&(app.clone(), topic.clone()));
+        let (ring, left_out) = {
+            let kept = self.lock();
+            (kept.rings.get(&(app.clone(), topic.clone())).cloned(), kept.left_out)
+        };
         let points = ring.map(|ring| ring.series(from_ms, to_ms, step_ms, how)).unwrap_or_default();
-        Some(Known { points, left_out: kept.left_out })
+        Some(Known { points, left_out })
     }
 }

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// Streams at once.
+/// Streams at once, and those of one app, so that one leaves room for others.
 pub(crate) const STREAMS_MAX: usize = 64;
+const STREAMS_OF_APP_MAX: usize = 16;
 /// Topics of one stream whose newest message waits; messages on further ones are counted as left out.
 const TOPICS_MAX: usize = 10_000;
 /// Bytes of payloads that wait for one stream.
@@ -91,7 +92,8 @@ impl Streams {
     /// Begins a stream; `None` when there are as many as there may be.
     pub(crate) fn open(self: &Arc<Self>, app: AppId, filter: TopicFilter) -> Option<Reader> {
         let mut open = lock(&self.open);
-        if open.len() >= STREAMS_MAX {
+        let of_app = open.iter().filter(|waiting| waiting.app == app).count();
+        if open.len() >= STREAMS_MAX || of_app >= STREAMS_OF_APP_MAX {
             return None;
         }
         let waiting = Arc::new(Waiting { app, filter, news: Mutex::default(), changed: Notify::new() });
@@ -205,10 +207,16 @@ mod tests {
     #[test]
     fn streams_are_bounded_and_those_that_ended_make_room() {
         let streams = Arc::new(Streams::default());
-        let mut readers: Vec<_> = (0..STREAMS_MAX).map(|_| open(&streams, "#").unwrap()).collect();
+        let mut readers: Vec<_> = (0..STREAMS_OF_APP_MAX).map(|_| open(&streams, "#").unwrap()).collect();
         assert!(open(&streams, "#").is_none());
+        for n in STREAMS_OF_APP_MAX..STREAMS_MAX {
+            let app = AppId::parse(&format!("app-{}", n / STREAMS_OF_APP_MAX)).unwrap();
+            readers.push(streams.open(app, TopicFilter::parse("#").unwrap()).unwrap());
+        }
+        let another = || streams.open(AppId::parse("another").unwrap(), TopicFilter::parse("#").unwrap());
+        assert!(another().is_none());
         readers.pop();
-        assert!(open(&streams, "#").is_some());
+        assert!(another().is_some());
         drop(readers);
         assert!(!streams.is_on());
     }
