@@ -16,7 +16,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use reveille_proto::ids::AppId;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use utoipa::ToSchema;
 
 use crate::credentials;
@@ -263,7 +263,10 @@ fn matches(record: &KeyRecord, secret: &str) -> bool {
 /// The door: verifies keys and remembers those that are right.
 pub(crate) struct Keys {
     store: Store,
+    /// Keys that were proven, by fingerprint.
     verified: Mutex<HashMap<[u8; 32], Caller>>,
+    /// How often keys were forgotten: who was loaded before is not remembered after.
+    forgotten: watch::Sender<u64>,
     failures: Mutex<HashMap<String, (u64, u32)>>,
     verifying: Semaphore,
 }
@@ -273,6 +276,7 @@ impl Keys {
         Self {
             store,
             verified: Mutex::default(),
+            forgotten: watch::Sender::default(),
             failures: Mutex::default(),
             verifying: Semaphore::new(VERIFYING_MAX),
         }
@@ -287,13 +291,14 @@ impl Keys {
         if let Some(caller) = lock(&self.verified).get(&fingerprint) {
             return Ok(caller.clone());
         }
+        let forgotten = *self.forgotten.borrow();
         let (id, secret) = text.split_once('.').ok_or(KeyRefused::Wrong)?;
         if !is_key_id(id) || secret.len() > 64 {
             return Err(KeyRefused::Wrong);
         }
         let record = self.load(id).await?.ok_or(KeyRefused::Wrong)?;
         let caller = self.prove(id, record, secret).await?;
-        self.remember(fingerprint, caller.clone());
+        self.remember(fingerprint, caller.clone(), forgotten);
         Ok(caller)
     }
 
@@ -341,8 +346,12 @@ impl Keys {
         *count += 1;
     }
 
-    fn remember(&self, fingerprint: [u8; 32], caller: Caller) {
+    /// Unless a key was removed since: it may have been this one.
+    fn remember(&self, fingerprint: [u8; 32], caller: Caller, forgotten: u64) {
         let mut verified = lock(&self.verified);
+        if *self.forgotten.borrow() != forgotten {
+            return;
+        }
         if verified.len() >= VERIFIED_MAX {
             verified.clear();
         }

@@ -159,10 +159,17 @@ async fn one_turn(shared: &Arc<Shared>) -> Result<bool, Fault> {
         tidy(shared, known).await?;
         return Ok(false);
     }
+    let (mut is_on, mut fault) = (false, None);
     for export in open {
-        step(shared, export).await?;
+        match step(shared, export).await {
+            Ok(()) => is_on = true,
+            Err(error) => fault = Some(error), // one file that cannot be written holds up no other
+        }
     }
-    Ok(true)
+    match fault {
+        Some(fault) if !is_on => Err(fault),
+        Some(_) | None => Ok(true),
+    }
 }
 
 /// Removes files that no export has any more.
@@ -305,14 +312,17 @@ fn csv_of(what: &What, rows: &[Value], has_header: bool) -> io::Result<Vec<u8>> 
 fn cell(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) if text.starts_with(['=', '+', '-', '@']) => format!("'{text}"),
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => harmless(text.clone()),
         Some(Value::Object(fields)) if fields.is_empty() => String::new(),
         Some(Value::Array(items)) if items.iter().all(Value::is_string) => {
-            items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(";")
+            harmless(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(";"))
         }
         Some(other) => other.to_string(),
     }
+}
+
+fn harmless(text: String) -> String {
+    if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text }
 }
 
 /// Notes how far it is, or that it is whole.

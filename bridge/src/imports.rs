@@ -186,9 +186,6 @@ pub(crate) fn forget(tx: &mut Tx<'_>, app: &AppId, id: &str) -> Result<(), Store
 
 /// Works through every upload, one chunk of each in turn, for ever.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    while let Err(error) = tidy(&shared).await {
-        pause(&error).await;
-    }
     loop {
         match one_turn(&shared).await {
             Ok(true) => {}
@@ -213,7 +210,13 @@ enum Fault {
 }
 
 /// Removes files that no upload has: of requests that were cut off, of uploads that were done just before a crash.
-async fn tidy(shared: &Arc<Shared>) -> Result<(), Fault> {
+pub(crate) async fn tidy(shared: &Arc<Shared>) {
+    if let Err(error) = remove_unknown(shared).await {
+        tracing::error!(%error, "files of uploads that are over cannot be removed: it is tried at the next start");
+    }
+}
+
+async fn remove_unknown(shared: &Arc<Shared>) -> Result<(), Fault> {
     let known = shared.store.read(|tx| open(tx, usize::MAX)).await?;
     let (files, known) = (directory(&shared.files), known.into_iter().map(|import| import.id));
     let known: std::collections::BTreeSet<String> = known.collect();
@@ -241,10 +244,28 @@ fn open(tx: &Tx<'_>, limit: usize) -> Result<Vec<Import>, StoreError> {
 async fn one_turn(shared: &Arc<Shared>) -> Result<bool, Fault> {
     let imports = shared.store.read(|tx| open(tx, AT_ONCE)).await?;
     let is_more = !imports.is_empty();
+    let (mut is_on, mut fault) = (false, None);
     for import in imports {
-        step(shared, import).await?;
+        match step(shared, import).await {
+            Ok(()) => is_on = true,
+            Err(error) => fault = Some(error), // one file that cannot be read holds up no other
+        }
     }
-    Ok(is_more)
+    match fault {
+        Some(fault) if !is_on => Err(fault),
+        Some(_) | None => Ok(is_more),
+    }
+}
+
+/// The files of an app's uploads that are not over.
+pub(crate) async fn files_of(shared: &Shared, app: &AppId) -> Result<Vec<PathBuf>, StoreError> {
+    let of = app.clone();
+    let ids = move |tx: &Tx<'_>| {
+        let found = tx.scan(Space::Queues, &keys::open_imports_of(&of), None, Order::Forward, usize::MAX)?;
+        let ids = found.iter().filter_map(|(key, _)| keys::parse_open_import(key));
+        Ok::<_, StoreError>(ids.map(|(_, id)| id).collect::<Vec<_>>())
+    };
+    Ok(shared.store.read(ids).await?.iter().map(|id| file_of(shared, id)).collect())
 }
 
 /// Reads the next rows and does them.

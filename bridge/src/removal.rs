@@ -4,6 +4,7 @@
 //! From the first moment on nobody finds the app and its keys open nothing. Messages go first: whatever else would still
 //! write something about a message (a call under way, a moment that comes) does nothing when the message is gone.
 
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::apps::{self, App};
 use crate::beside::{self, NotAsked};
 use crate::credentials;
 use crate::devices;
+use crate::imports;
 use crate::index::Change;
 use crate::operations::{self, Kind, Operation};
 use crate::shared::Shared;
@@ -72,9 +74,14 @@ async fn remove(shared: &Shared, app: &AppId, operation: String) -> Result<(), S
     for (_, kept) in shared.store.read(move |tx| credentials::list(tx, &of)).await? {
         shared.sender.forget(&kept.credential);
     }
+    let mut files = imports::files_of(shared, app).await?;
     remove_records(shared, app, &operation).await?;
     let broker = remove_at_broker(shared, app).await;
+    files.extend(imports::files_of(shared, app).await?);
     remove_records(shared, app, &operation).await?; // what came while the broker was asked
+    // What stays, because it is gone or because of a crash here, goes at the next start.
+    let _ =
+        tokio::task::spawn_blocking(move || files.iter().for_each(|file| drop(fs::remove_file(file)))).await;
     shared.sender.forget_recorded(app);
     let app = app.clone();
     shared.store.write(move |tx| end(tx, &app, &operation, broker)).await
@@ -219,7 +226,11 @@ fn end(
     operation: &str,
     broker: Result<(), NotAsked>,
 ) -> Result<(), StoreError> {
+    for key in apps::remove_keys_of(tx, app)? {
+        tracing::warn!(key, %app, "a key came while its app was removed; it opens nothing");
+    }
     tx.remove(Space::Apps, keys::app(app));
+    tx.touched().exports = true; // which removes their files
     tx.touched().index.push(Change::AppGone { app: app.clone() });
     let Some(operation) = operations::load(tx, operation)? else { return Ok(()) };
     let result = |broker: &str| Some(json!({"broker": broker}));

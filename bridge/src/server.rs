@@ -95,11 +95,13 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
         is_broker_ready,
         publisher,
         uploads: Semaphore::new(imports::INCOMING_MAX),
+        downloads: Arc::new(Semaphore::new(http::DOWNLOADS_MAX)),
         files: data_dir.join("bridge"),
         webhook_hosts: config.webhook_hosts.clone(),
         audit_retention_ms: config.audit_retention_s * 1000,
         calls_at_once: config.calls_at_once,
     });
+    imports::tidy(&shared).await; // before there may be files of uploads that come in
     let (stop, stopped) = watch::channel(false);
     let mut others = JoinSet::new();
     others.spawn(chores::run_jobs(Arc::clone(&shared)));

@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     pub publisher: Publisher,
     /// Turns for uploads that come in.
     pub uploads: Semaphore,
+    /// Turns for files that are fetched.
+    pub downloads: Arc<Semaphore>,
     /// Where uploads and exports lie.
     pub files: PathBuf,
     /// Hosts of webhooks that may be of the inner network.

@@ -183,10 +183,13 @@ impl From<DeviceToken> for String {
     }
 }
 
-/// Shows the first 8 characters only: a whole token lets whoever has a key push to the device.
+/// Characters of a device token that are shown: a whole token lets whoever has a key push to the device.
+pub(crate) const TOKEN_SHOWN: usize = 8;
+
+/// Shows its beginning only.
 impl fmt::Debug for DeviceToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown: String = self.0.chars().take(8).collect();
+        let shown: String = self.0.chars().take(TOKEN_SHOWN).collect();
         write!(f, "DeviceToken({shown}…)")
     }
 }

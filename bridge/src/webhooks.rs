@@ -23,7 +23,7 @@ use crate::events::{self, News};
 use crate::messages::new_id;
 use crate::retry::{Next, RetryPolicy, next_attempt};
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
-use crate::vendor::{Secret, Verdict};
+use crate::vendor::{Secret, TOKEN_SHOWN, Verdict};
 
 /// Webhooks of one app.
 pub const WEBHOOKS_MAX: usize = 16;
@@ -302,14 +302,27 @@ pub(crate) fn emit(
         reason: String::new(),
     };
     if is_live {
-        let (id, name, about, data) =
-            (letter.id.clone(), letter.name.clone(), letter.about.clone(), letter.data.clone());
+        let (id, name, about, data) = (
+            letter.id.clone(),
+            letter.name.clone(),
+            letter.about.clone(),
+            without_token(letter.data.clone()),
+        );
         tx.touched().events.push(News { id, app: app.clone(), name, about, at_ms: letter.at_ms, data });
     }
     for hook in wanted {
         enqueue(tx, &(app.clone(), hook.id), &letter)?;
     }
     Ok(())
+}
+
+/// Whoever may read an app is not told its device tokens: with one and a credential, anybody can push.
+fn without_token(mut data: Value) -> Value {
+    if let Some(token) = data.get_mut("token") {
+        let start: String = token.as_str().unwrap_or_default().chars().take(TOKEN_SHOWN).collect();
+        *token = Value::from(format!("{start}…"));
+    }
+    data
 }
 
 /// Lets a letter wait. `false`: there is no room, which is counted.

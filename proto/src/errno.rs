@@ -117,6 +117,7 @@ errors! {
     TooManyImports = 4060 "too_many_imports" 409 true "Too many uploads wait";
     TooManyExports = 4061 "too_many_exports" 409 true "Too many exports are kept";
     ExportRunning = 4062 "export_running" 409 true "The export is not whole yet";
+    TooManyDownloads = 4063 "too_many_downloads" 429 true "Too many files are fetched already";
     TooManyReaders = 4090 "too_many_readers" 429 true "Too many read events already";
     BrokersOwn = 4101 "brokers_own" 409 false "It belongs to the bridge, without which nothing is pushed";
     TooManyBans = 4102 "too_many_bans" 409 false "No further ban fits";

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use reveille_proto::ids::AppId;
+use tokio::sync::watch;
 
 use super::{
     Access, BASE64, Caller, KeyRecord, KeyRefused, Keys, Order, Space, StoreError, Tx, decode, hash, keys,
@@ -86,7 +87,14 @@ impl Keys {
 
     /// A removed key opens nothing any more.
     pub fn forget(&self, id: &str) {
-        lock(&self.verified).retain(|_, caller| caller.key_id != id);
+        let mut verified = lock(&self.verified);
+        self.forgotten.send_modify(|times| *times += 1);
+        verified.retain(|_, caller| caller.key_id != id);
+    }
+
+    /// Changes whenever a key is forgotten.
+    pub fn forgotten(&self) -> watch::Receiver<u64> {
+        self.forgotten.subscribe()
     }
 }
 

@@ -12,6 +12,8 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use reveille_proto::ids::AppId;
+
 use super::{Record, append};
 use crate::apps::Caller;
 use crate::console::Peer;
@@ -119,6 +121,11 @@ fn change(work: impl FnOnce(&mut Pending)) {
     if let Some(open) = open() {
         work(&mut lock(&open.0));
     }
+}
+
+/// Notes which app it is about, as the router read it: `%73hop` in a path is the shop.
+pub(crate) fn note_app(app: &AppId) {
+    change(|open| open.record.app = Some(app.as_str().to_owned()));
 }
 
 /// Notes who asks.

@@ -165,6 +165,7 @@ texts! {
     login_name_hint: "Leave it empty to log in with a key.", "使用密钥登录时请留空。";
     login_secret: "Key or password", "密钥或密码";
     login_first: "The first start of the server printed a key that opens everything.", "服务器首次启动时会打印一个可打开全部功能的密钥。";
+    login_for_tags: "This key is for certain tags only; the console shows everything of an app. Use another key.", "此密钥仅限于特定标签，而控制台会显示应用的全部内容。请使用其他密钥。";
     login_wrong: "Name, key or password is wrong.", "用户名、密钥或密码错误。";
     login_too_many: "Too many wrong tries. Wait a few minutes.", "错误次数过多，请过几分钟再试。";
 

@@ -123,7 +123,7 @@ impl FromRequestParts<Here> for Visitor {
             .and_then(|id| Some((id.to_owned(), console.sessions.find(id, console.shared.store.now_ms())?)))
             .ok_or_else(to_login)?;
         let caller = console.shared.keys.again(&session.caller).await.map_err(unreadable)?;
-        let Some(caller) = caller else {
+        let Some(caller) = caller.filter(|caller| caller.tags().is_empty()) else {
             console.sessions.end(&id); // its key is gone
             return Err(to_login());
         };

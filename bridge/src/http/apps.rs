@@ -26,6 +26,11 @@ use crate::store::{StoreError, Tx};
 
 const NAME_MAX: usize = 256;
 
+/// An app that is there and not on its way out.
+pub(super) fn known(tx: &Tx<'_>, app: &AppId) -> Result<App, Problem> {
+    apps::load(tx, app)?.ok_or_else(|| Problem::new(Errno::AppUnknown))
+}
+
 /// A tenant.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[schema(as = App)]
@@ -164,7 +169,7 @@ pub(super) async fn change(
     let changed = shared
         .store
         .write(move |tx| {
-            let mut record = apps::load(tx, &app)?.ok_or_else(|| Problem::new(Errno::AppUnknown))?;
+            let mut record = known(tx, &app)?;
             if_match.check(Some(&record))?;
             record.name = patch.name.unwrap_or(record.name);
             apps::save(tx, &app, &record)?;
@@ -209,7 +214,7 @@ pub(super) async fn remove(
     let (operation, keys) = shared
         .store
         .write(move |tx| {
-            let record = apps::load(tx, &app)?.ok_or_else(|| Problem::new(Errno::AppUnknown))?;
+            let record = known(tx, &app)?;
             if_match.check(Some(&record))?;
             Ok::<_, Problem>(removal::begin(tx, &app, record)?)
         })
@@ -276,7 +281,10 @@ pub(super) async fn create_key(
     let (id, text) = (key.id.clone(), key.text.clone());
     let made = MadeKey { id, key: text, app: app.as_str().to_owned(), scopes, tags, name, created_at_ms };
     let rules = shared.rules;
-    let keep = move |tx: &mut Tx<'_>| key.keep(tx).map(|()| made).map_err(Problem::from);
+    let keep = move |tx: &mut Tx<'_>| {
+        known(tx, &app)?; // hashing takes a while: it may have been removed
+        Ok(key.keep(tx).map(|()| made)?)
+    };
     let done = shared.store.write(move |tx| once.run(tx, &rules, keep)).await?;
     Ok(done.answer(StatusCode::CREATED))
 }

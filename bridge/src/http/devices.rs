@@ -31,7 +31,7 @@ use crate::lane::{CredentialName, Home, Registered};
 use crate::segments::{self, WriteOutError};
 use crate::store::{Order, StoreError, Tx};
 use crate::tokens::{self, Token, TokenState};
-use crate::vendor::{DeviceToken, Environment, VendorName};
+use crate::vendor::{DeviceToken, Environment, TOKEN_SHOWN, VendorName};
 
 /// One alias means the alias type `user`.
 #[derive(Deserialize, ToSchema)]
@@ -632,7 +632,7 @@ impl TokenView {
     fn of(token: &Token) -> Self {
         let mut view = Self {
             vendor: token.vendor,
-            token_starts_with: token.token.as_str().chars().take(8).collect(),
+            token_starts_with: token.token.as_str().chars().take(TOKEN_SHOWN).collect(),
             registered_at_ms: token.registered_at_ms,
             credential: token.home.credential.clone(),
             environment: token.home.environment,

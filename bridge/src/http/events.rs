@@ -10,6 +10,7 @@ use utoipa::IntoParams;
 
 use super::Api;
 use super::body::Asked;
+use super::endless::while_allowed;
 use super::guard::{Guarded, Known, READ};
 use super::problem::{Errno, Problem};
 use crate::apps::Access;
@@ -36,12 +37,13 @@ pub(super) struct EventsQuery {
     responses((status = 200, description = "Server-sent events, without end", body = String, content_type = "text/event-stream")),
 )]
 pub(super) async fn of_app(
-    Guarded { app, .. }: Guarded<READ>,
+    Guarded { app, caller }: Guarded<READ>,
     Asked(query): Asked<EventsQuery>,
     headers: HeaderMap,
     State(shared): State<Api>,
 ) -> Result<Response, Problem> {
-    stream(&shared, Some(app), query, &headers)
+    let answer = stream(&shared, Some(app.clone()), query, &headers)?;
+    Ok(while_allowed(&shared, caller, Some(app), answer))
 }
 
 /// What happens in every app that the key opens: in its own, or with the operator's in all.
@@ -61,7 +63,9 @@ pub(super) async fn of_all(
     if !caller.has(Access::Read) {
         return Err(Problem::new(Errno::KeyForbidden));
     }
-    stream(&shared, caller.app(), query, &headers)
+    let answer = stream(&shared, caller.app(), query, &headers)?;
+    let app = caller.app();
+    Ok(while_allowed(&shared, caller, app, answer))
 }
 
 fn stream(

@@ -4,7 +4,9 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -12,7 +14,7 @@ use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use utoipa::ToSchema;
 
 use super::Api;
@@ -32,6 +34,10 @@ use crate::store::Tx;
 const PIECE: usize = 64 * 1024;
 /// Pieces that wait for the network.
 const PIECES: usize = 4;
+/// How long whoever fetches a file may take to take a piece of it.
+const SLOW: Duration = Duration::from_secs(30);
+/// Files that are fetched at once.
+pub(crate) const DOWNLOADS_MAX: usize = 16;
 
 /// What a file is to hold.
 #[derive(Clone, Copy, Deserialize, ToSchema)]
@@ -127,6 +133,8 @@ pub(super) async fn fetch(
     Params((_, id)): Params<(String, String)>,
     State(shared): State<Api>,
 ) -> Result<Response, Problem> {
+    let turn = Arc::clone(&shared.downloads).try_acquire_owned();
+    let turn = turn.map_err(|_| Problem::later(Errno::TooManyDownloads, 30))?;
     let wanted = id.clone();
     let export = shared.store.read(move |tx| exports::load(tx, &app, &wanted)).await?;
     let export = export.ok_or_else(|| Problem::new(Errno::ExportUnknown))?;
@@ -146,7 +154,7 @@ pub(super) async fn fetch(
         (header::CONTENT_LENGTH, export.bytes.to_string()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
     ];
-    Ok((headers, Body::new(Pieces::of(file))).into_response())
+    Ok((headers, Body::new(Pieces::of(file, turn))).into_response())
 }
 
 /// Forgets a file before its time.
@@ -177,25 +185,32 @@ fn open(path: &Path, bytes: u64) -> io::Result<io::Take<fs::File>> {
 struct Pieces(mpsc::Receiver<io::Result<Bytes>>);
 
 impl Pieces {
-    fn of(mut file: io::Take<fs::File>) -> Self {
+    fn of(file: io::Take<fs::File>, turn: OwnedSemaphorePermit) -> Self {
         let (pieces, receiver) = mpsc::channel(PIECES);
-        tokio::task::spawn_blocking(move || {
-            loop {
-                let mut piece = Vec::with_capacity(PIECE);
-                let read = file.by_ref().take(PIECE as u64).read_to_end(&mut piece);
-                let is_end = matches!(read, Ok(0) | Err(_));
-                let piece = read.map(|_| Bytes::from(piece));
-                // Whoever fetches it may have gone.
-                if matches!(piece, Ok(ref piece) if piece.is_empty()) || pieces.blocking_send(piece).is_err()
-                {
-                    return;
-                }
-                if is_end {
-                    return;
-                }
-            }
+        tokio::spawn(async move {
+            read_all(file, pieces, SLOW).await;
+            drop(turn);
         });
         Self(receiver)
+    }
+}
+
+/// No thread waits for whoever fetches it: threads for files are few, and the store needs them too.
+async fn read_all(mut file: io::Take<fs::File>, pieces: mpsc::Sender<io::Result<Bytes>>, slow: Duration) {
+    loop {
+        let read = tokio::task::spawn_blocking(move || {
+            let mut piece = Vec::with_capacity(PIECE);
+            let read = file.by_ref().take(PIECE as u64).read_to_end(&mut piece);
+            (file, read.map(|_| Bytes::from(piece)))
+        });
+        let Ok((rest, piece)) = read.await else { return };
+        let is_broken = piece.is_err();
+        let is_end = matches!(&piece, Ok(piece) if piece.is_empty());
+        // Whoever fetches it may have gone, or stands still.
+        if is_end || pieces.send_timeout(piece, slow).await.is_err() || is_broken {
+            return;
+        }
+        file = rest;
     }
 }
 
@@ -208,5 +223,30 @@ impl hyper::body::Body for Pieces {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         self.0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_stands_still_while_fetching_a_file_is_left_and_whoever_reads_gets_all_of_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let bytes: Vec<u8> = (0..3 * PIECE + 1).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        fs::write(file.path(), &bytes).unwrap();
+        let opened = || open(file.path(), u64::try_from(bytes.len()).unwrap()).unwrap();
+
+        let (out, mut pieces) = mpsc::channel(1);
+        let reading = tokio::spawn(read_all(opened(), out, SLOW));
+        let mut read = Vec::new();
+        while let Some(piece) = pieces.recv().await {
+            read.extend_from_slice(&piece.unwrap());
+        }
+        assert!(read == bytes);
+        reading.await.unwrap();
+
+        let (out, _pieces) = mpsc::channel(1);
+        tokio::spawn(read_all(opened(), out, Duration::from_millis(1))).await.unwrap(); // though nobody reads
     }
 }

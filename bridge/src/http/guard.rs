@@ -10,7 +10,7 @@ use reveille_proto::ids::AppId;
 use super::Api;
 use super::problem::{Errno, Problem};
 use crate::apps::{self, Access, Caller};
-use crate::audit::request::note_caller;
+use crate::audit::request::{note_app, note_caller};
 
 /// Asks for [`Access::Send`].
 pub(super) const SEND: u8 = 0;
@@ -91,6 +91,7 @@ impl<const ACCESS: u8> FromRequestParts<Api> for Limited<ACCESS> {
         let text = params.iter().find(|(name, _)| *name == "app").map(|(_, value)| value);
         let app =
             text.and_then(|text| AppId::parse(text).ok()).ok_or_else(|| Problem::new(Errno::AppUnknown))?;
+        note_app(&app);
         let access = match ACCESS {
             SEND => Access::Send,
             READ => Access::Read,

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
+use super::apps;
 use super::body::{Asked, Params};
 use super::devices::{self as bodies};
 use super::guard::{Guarded, READ, SEND};
@@ -93,7 +94,8 @@ pub(super) async fn begin(
     let usual = if said.starts_with("text/csv") { Format::Csv } else { Format::Ndjson };
     let id = operations::new_id();
     let path = imports::directory(&shared.files).join(&id);
-    let bytes = receive(body, path.clone()).await?;
+    let part = Part::new(path);
+    let bytes = receive(body, &part).await?;
     let import = Import {
         app: app.as_str().to_owned(),
         id,
@@ -104,17 +106,45 @@ pub(super) async fn begin(
         counts: Counts::default(),
         is_over: false,
     };
-    let begun = shared.store.write(move |tx| imports::begin(tx, &app, &import)).await;
-    if begun.is_err() {
-        let _ = fs::remove_file(path); // else at the next start
+    let begin = move |tx: &mut Tx<'_>| {
+        apps::known(tx, &app)?; // receiving takes a while: it may have been removed
+        Ok::<_, Problem>(imports::begin(tx, &app, &import)?)
+    };
+    let operation = shared.store.write(begin).await?;
+    part.is_kept();
+    Ok(accepted(operation))
+}
+
+/// The file of an upload that nobody knows of yet. It goes when whoever sends it goes, or does not come to an end.
+struct Part(Option<PathBuf>);
+
+impl Part {
+    fn new(path: PathBuf) -> Self {
+        Self(Some(path))
     }
-    Ok(accepted(begun?))
+
+    fn path(&self) -> PathBuf {
+        self.0.clone().unwrap_or_default()
+    }
+
+    fn is_kept(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if let Some(path) = self.0.take() {
+            // Freeing the blocks of a large file takes a while. What it misses goes at the next start.
+            tokio::task::spawn_blocking(move || fs::remove_file(path));
+        }
+    }
 }
 
 /// Writes the body to a file, synced; its bytes.
-async fn receive(mut body: Body, path: PathBuf) -> Result<u64, Problem> {
+async fn receive(mut body: Body, part: &Part) -> Result<u64, Problem> {
     let (pieces, waiting) = mpsc::channel::<Bytes>(PIECES);
-    let to = path.clone();
+    let to = part.path();
     let writing = tokio::task::spawn_blocking(move || write(&to, waiting));
     let mut bytes = 0_u64;
     let received = loop {
@@ -139,10 +169,8 @@ async fn receive(mut body: Body, path: PathBuf) -> Result<u64, Problem> {
     let failed = |error: io::Error| Problem::because(Errno::StoreFailed, error.to_string());
     match received.and(written.map_err(failed)) {
         Ok(()) if bytes > 0 => Ok(bytes),
-        result => {
-            let _ = fs::remove_file(path); // else at the next start
-            Err(result.err().unwrap_or_else(|| Problem::field("", "is empty")))
-        }
+        Ok(()) => Err(Problem::field("", "is empty")),
+        Err(problem) => Err(problem),
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
+use super::endless::while_allowed;
 use super::guard::{Guarded, READ};
 use super::problem::{Errno, Problem};
 use crate::beside::{self, NotAsked};
@@ -114,11 +115,15 @@ pub(super) async fn history(
     responses((status = 200, description = "Server-sent events, without end", body = String, content_type = "text/event-stream")),
 )]
 pub(super) async fn stream(
-    Guarded { .. }: Guarded<READ>,
+    Guarded { app, caller }: Guarded<READ>,
     State(shared): State<Api>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    ask(&shared, &uri).await
+    let answer = ask(&shared, &uri).await?;
+    match answer.status().is_success() {
+        true => Ok(while_allowed(&shared, caller, Some(app), answer)),
+        false => Ok(answer),
+    }
 }
 
 /// The operator's API has the same paths without the version.

@@ -146,7 +146,8 @@ fn named(header: &[String], cells: &[&str]) -> Result<Map<String, Value>, String
                 }
             }
             None if name == "tags" => {
-                let tags = cell.split(TAGS_BETWEEN).map(str::trim).filter(|tag| !tag.is_empty());
+                let tags =
+                    without_guard(cell).split(TAGS_BETWEEN).map(str::trim).filter(|tag| !tag.is_empty());
                 fields.insert(name.clone(), tags.collect());
             }
             None if cell.starts_with('{') => {
@@ -154,13 +155,16 @@ fn named(header: &[String], cells: &[&str]) -> Result<Map<String, Value>, String
                 fields.insert(name.clone(), object);
             }
             None => {
-                // An apostrophe keeps spreadsheets from taking a text for a formula.
-                let text = cell.strip_prefix('\'').filter(|text| text.starts_with(['=', '+', '-', '@']));
-                fields.insert(name.clone(), text.unwrap_or(cell).into());
+                fields.insert(name.clone(), without_guard(cell).into());
             }
         }
     }
     Ok(fields)
+}
+
+/// An apostrophe keeps spreadsheets from taking a text for a formula.
+fn without_guard(cell: &str) -> &str {
+    cell.strip_prefix('\'').filter(|text| text.starts_with(['=', '+', '-', '@'])).unwrap_or(cell)
 }
 
 #[cfg(test)]

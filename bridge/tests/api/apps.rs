@@ -107,3 +107,38 @@ async fn an_app_is_removed_on_confirmation_and_can_be_made_anew_without_its_past
     assert_eq!(stranger.get(&operation).await.errno(), 3010, "told to whom it does not concern");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_key_that_comes_while_its_app_is_removed_opens_nothing_of_the_next_app_of_that_name() {
+    let world = World::start().await;
+    for _ in 0..5 {
+        world.api.post("/v1/apps", json!({"id": "shop"})).await.ok();
+        let making = (0..4).map(|_| {
+            let api = world.api.clone();
+            tokio::spawn(async move { api.post("/v1/apps/shop/keys", json!({"scopes": ["admin"]})).await })
+        });
+        let making: Vec<_> = making.collect();
+        let begun = world.api.delete("/v1/apps/shop?confirm=shop").await;
+        let operation = begun.headers["location"].to_str().unwrap().to_owned();
+        world.api.until(&operation, "done", |operation| operation["state"] == "done").await;
+        let mut made = Vec::new();
+        for making in making {
+            made.push(making.await.unwrap());
+        }
+        world.api.post("/v1/apps", json!({"id": "shop"})).await.ok();
+        assert_eq!(ids(&world.api.get("/v1/apps/shop/keys").await.ok()), [""; 0]);
+        for answer in made {
+            match answer.status {
+                201 => {
+                    let api = Api::new(world.address(), answer.json["key"].as_str().unwrap());
+                    assert_eq!(api.get("/v1/apps/shop").await.errno(), 2002);
+                }
+                _ => assert_eq!(answer.errno(), 3001),
+            }
+        }
+        let begun = world.api.delete("/v1/apps/shop?confirm=shop").await;
+        let operation = begun.headers["location"].to_str().unwrap().to_owned();
+        world.api.until(&operation, "done", |operation| operation["state"] == "done").await;
+    }
+    world.stop().await;
+}

@@ -263,6 +263,19 @@ async fn a_key_may_in_the_console_what_it_may_in_the_api() {
 }
 
 #[tokio::test]
+async fn a_key_for_certain_tags_does_not_open_pages_that_show_everything() {
+    let world = World::start().await;
+    let key = json!({"scopes": ["read", "send"], "tags": ["vip"]});
+    let made = world.api.post("/v1/apps/default/keys", key).await.ok();
+    let mut browser = Browser::new(&world);
+    let refused = browser.login("", made["key"].as_str().unwrap()).await;
+    assert_eq!(refused.status, 403);
+    assert!(refused.html.contains("for certain tags only"), "{}", refused.html);
+    assert_eq!(browser.get("/console/apps/default/devices").await.status, 303);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_revoked_key_is_out_at_once_in_api_and_console() {
     let world = World::start().await;
     let made = world.api.post("/v1/apps/default/keys", json!({"scopes": ["admin"]})).await.ok();

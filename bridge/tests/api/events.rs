@@ -99,6 +99,32 @@ async fn what_happens_is_told_as_it_happens_and_again_from_where_a_reader_was() 
 }
 
 #[tokio::test]
+async fn a_reader_whose_key_is_revoked_hears_no_more_and_never_a_whole_device_token() {
+    let world = World::start().await;
+    let key = world.api.post("/v1/apps/default/keys", json!({"scopes": ["read"]})).await.ok();
+    let other = world.api.post("/v1/apps/default/keys", json!({"scopes": ["read"]})).await.ok();
+    let api = Api::new(world.address(), key["key"].as_str().unwrap());
+    let mut reader = Reader::open(&api, "/v1/apps/default/events", None).await;
+    let mut of_all = Reader::open(&api, "/v1/events", None).await;
+    world.api.answers(json!([{"token": "secret-token-of-d1", "answer": "token_dead"}])).await;
+    world.api.register("d1", "secret-token-of-d1").await;
+    let body = json!({"audience": {"devices": ["d1"]}, "notification": {"title": "t"},
+        "delivery": {"strategy": "vendor_only"}});
+    let revoke = |key: &Value| format!("/v1/apps/default/keys/{}", key["id"].as_str().unwrap());
+    assert_eq!(world.api.delete(&revoke(&other)).await.status, 204);
+    world.api.send(body).await;
+    for reader in [&mut reader, &mut of_all] {
+        let dead = reader.until("token.invalid").await;
+        assert_eq!(dead.data["data"]["token"], "secret-t…", "another's key was revoked");
+    }
+    assert_eq!(world.api.delete(&revoke(&key)).await.status, 204);
+    for mut reader in [reader, of_all] {
+        while reader.next().await.is_some() {}
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn after_a_restart_a_reader_is_told_that_something_may_be_missing() {
     let mut world = World::start().await;
     world.api.send_to("d1").await;

@@ -1,6 +1,10 @@
 //! Uploads and exports: row by row, over crashes, and back again.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::world::World;
 
@@ -103,6 +107,51 @@ async fn an_upload_that_a_crash_interrupts_does_every_row_once() {
     world.stop().await;
 }
 
+/// Begins an upload and keeps it open half sent.
+async fn half_an_upload(world: &World, path: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(world.address()).await.unwrap();
+    let head = format!(
+        "POST {path}?kind=devices HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 40\r\n\r\n",
+        world.api.key
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(b"{\"id\":\"half\"}\n").await.unwrap();
+    world.until_uploads(1).await;
+    socket
+}
+
+impl World {
+    async fn until_uploads(&self, count: usize) {
+        let uploads = self.data_dir().join("bridge/uploads");
+        let waiting = async {
+            while std::fs::read_dir(&uploads).map_or(0, Iterator::count) != count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting)
+            .await
+            .expect("the files are not as they should be");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_cut_off_or_whose_app_is_removed_leaves_no_file() {
+    let world = World::start().await;
+    let socket = half_an_upload(&world, IMPORTS).await;
+    drop(socket);
+    world.until_uploads(0).await;
+
+    world.api.post("/v1/apps", json!({"id": "shop"})).await.ok();
+    let mut socket = half_an_upload(&world, "/v1/apps/shop/imports").await;
+    world.api.delete("/v1/apps/shop?confirm=shop").await.ok();
+    socket.write_all(&[b' '; 26]).await.unwrap();
+    let mut answer = [0; 12];
+    socket.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 404");
+    world.until_uploads(0).await;
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn a_list_of_ids_is_an_audience_with_a_result_for_each_of_them() {
     let world = World::start().await;
@@ -140,7 +189,7 @@ async fn a_list_of_ids_is_an_audience_with_a_result_for_each_of_them() {
 #[tokio::test]
 async fn what_is_exported_can_be_imported_again() {
     let world = World::start().await;
-    let row = json!({"alias": {"user": "+42"}, "tags": ["a b", "c"], "platform": "ios", "attributes": {"city": "北京"}});
+    let row = json!({"alias": {"user": "+42"}, "tags": ["+a b", "c"], "platform": "ios", "attributes": {"city": "北京"}});
     world.api.put("/v1/apps/default/devices/=d1", row.clone()).await.ok();
     world
         .api

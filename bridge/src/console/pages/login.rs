@@ -62,6 +62,10 @@ pub(in crate::console) async fn enter(
         None => keys.verify(fields.text("secret")).await,
     };
     match verified {
+        // The pages show everything of an app.
+        Ok(caller) if !caller.tags().is_empty() => {
+            form(&headers, look, next, Some((StatusCode::FORBIDDEN, texts.login_for_tags)))
+        }
         Ok(caller) => begin(&console, &headers, caller, next, now_ms),
         Err(KeyRefused::Wrong) => {
             console.attempts.note_failure(address, now_ms);

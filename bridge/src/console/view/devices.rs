@@ -16,7 +16,7 @@ use crate::deliveries::State;
 use crate::devices::{Device, Presence};
 use crate::inbox::user_of;
 use crate::tokens::{DeadToken, Token, TokenState};
-use crate::vendor::VendorName;
+use crate::vendor::{TOKEN_SHOWN, VendorName};
 
 /// A device with its presence.
 pub(in crate::console) struct DeviceRow {
@@ -252,7 +252,7 @@ fn tokens(context: &Context<'_>, device: &Device) -> Markup {
 
 /// Whoever has a whole token and a key can push to the device, so a page shows its beginning only.
 fn start_of(token: &Token) -> String {
-    token.token.as_str().chars().take(8).collect()
+    token.token.as_str().chars().take(TOKEN_SHOWN).collect()
 }
 
 fn last_deliveries(context: &Context<'_>, deliveries: &[LastDelivery]) -> Markup {
@@ -303,7 +303,7 @@ pub(in crate::console) fn dead_tokens(context: &Context<'_>, rows: &[(u64, DeadT
                 td.number { (number_of(*number)) }
                 th scope="row" { a href=(context.path(&format!("/devices/{}", encode(&dead.device)))) { code { (dead.device) } } }
                 td { (words::vendor(dead.vendor)) }
-                td { code { (dead.token.as_str().chars().take(8).collect::<String>()) "…" } }
+                td { code { (dead.token.as_str().chars().take(TOKEN_SHOWN).collect::<String>()) "…" } }
                 td.wide { (dead.reason) }
                 td { (time(dead.at_ms)) }
             }

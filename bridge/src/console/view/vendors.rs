@@ -8,7 +8,7 @@ use super::fields::{Control, Field, Filled, field};
 use super::parts::{Confirm, Tone, badge, card, confirm, csrf, facts, refusal, table, time};
 use crate::console::texts::Texts;
 use crate::console::words::{self, fill, number};
-use crate::vendor::VendorName;
+use crate::vendor::{TOKEN_SHOWN, VendorName};
 
 /// What is to be entered of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,7 +271,7 @@ pub(in crate::console) fn recorded(texts: &Texts, items: &[Value]) -> Markup {
             tr {
                 td { (time(item.get("at_ms").and_then(Value::as_u64).unwrap_or(0))) }
                 td.wide { (text(item, "/push/title")) " " span.dim { (text(item, "/push/body")) } }
-                td { code { (text(item, "/token").chars().take(8).collect::<String>()) "…" } }
+                td { code { (text(item, "/token").chars().take(TOKEN_SHOWN).collect::<String>()) "…" } }
                 td { (badge(if text(item, "/answer") == "accepted" { Tone::Good } else { Tone::Warning }, &text(item, "/answer"))) }
             }
         }

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::apps::{Access, NewKey, is_key_id};
 use crate::http::Api;
+use crate::http::apps;
 use crate::http::body::{Errors, Json, Params};
 use crate::http::guard::{ADMIN, Guarded};
 use crate::http::problem::{Errno, Problem};
@@ -67,13 +68,16 @@ pub(in crate::http) async fn adopt(
         errors.add("/name", format!("has at most {NAME_MAX} bytes"));
     }
     errors.or_ok()?;
-    let (now_ms, of) = (shared.store.now_ms(), app);
+    let (now_ms, of) = (shared.store.now_ms(), app.clone());
     let make = move || NewKey::adopt(&of, &id, &body.secret, body.scopes, &body.name, now_ms);
     let key = tokio::task::spawn_blocking(make).await.map_err(|_| Problem::new(Errno::Stopping))?;
     // One that exists may be another app's: nobody gets it by knowing its id.
-    let keep = move |tx: &mut Tx<'_>| match key.is_known(tx)? {
-        true => Err(Problem::new(Errno::KeyExists)),
-        false => Ok(key.keep(tx)?),
+    let keep = move |tx: &mut Tx<'_>| {
+        apps::known(tx, &app)?; // hashing takes a while: it may have been removed
+        match key.is_known(tx)? {
+            true => Err(Problem::new(Errno::KeyExists)),
+            false => Ok(key.keep(tx)?),
+        }
     };
     shared.store.write(keep).await.map(|()| StatusCode::NO_CONTENT)
 }

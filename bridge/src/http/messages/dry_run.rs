@@ -20,7 +20,7 @@ use crate::messages::Message;
 use crate::store::{StoreError, Tx};
 use crate::tokens::Token;
 use crate::vendor::shorten::Shortened;
-use crate::vendor::{Vendor, VendorName};
+use crate::vendor::{TOKEN_SHOWN, Vendor, VendorName};
 
 /// Stands where a login would.
 const LOGIN: &str = "login";
@@ -206,7 +206,7 @@ fn read(body: &[u8]) -> Value {
 fn hide(value: &mut Value, token: &str) {
     match value {
         Value::String(text) if text.contains(token) => {
-            let start: String = token.chars().take(8).collect();
+            let start: String = token.chars().take(TOKEN_SHOWN).collect();
             *text = text.replace(token, &format!("{start}…"));
         }
         Value::Array(items) => items.iter_mut().for_each(|item| hide(item, token)),
