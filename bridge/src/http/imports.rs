@@ -111,7 +111,7 @@ pub(super) async fn begin(
         Ok::<_, Problem>(imports::begin(tx, &app, &import)?)
     };
     let operation = shared.store.write(begin).await?;
-    part.is_kept();
+    part.keep();
     Ok(accepted(operation))
 }
 
@@ -127,7 +127,7 @@ impl Part {
         self.0.clone().unwrap_or_default()
     }
 
-    fn is_kept(mut self) {
+    fn keep(mut self) {
         self.0 = None;
     }
 }
