@@ -11,10 +11,12 @@ step() { printf '\n=== %s\n' "$*"; }
 clients="$PWD/tests/interop/clients"
 installed="${CARGO_TARGET_DIR:-target}/interop"
 
-# Debian's packages, only when something is missing: mosquitto, Node, Python's venv, Chromium, Java and what binds it to C,
+# Debian's packages, only when something is missing: what builds C, mosquitto, Node, Python's venv, Chromium, Java and what binds it to C,
 # and what makes networks.
 foreign_programs() {
     local missing=()
+    command -v make >/dev/null || missing+=(make)
+    command -v cc >/dev/null || missing+=(gcc libc6-dev)
     for program in mosquitto mosquitto_pub mosquitto_sub; do
         command -v "$program" >/dev/null || missing+=(mosquitto mosquitto-clients)
     done

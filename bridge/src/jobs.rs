@@ -167,7 +167,7 @@ pub(crate) fn is_being_forgotten(tx: &Tx<'_>, app: &AppId, message: MessageId) -
     Ok(job.is_some_and(|job| job.task == Task::Forget))
 }
 
-/// The jobs after a key.
+/// The first jobs, of all apps.
 pub(crate) fn list(tx: &Tx<'_>, limit: usize) -> Result<Vec<Job>, StoreError> {
     let found = tx.scan(Space::Queues, &keys::jobs(), None, Order::Forward, limit)?;
     found.iter().map(|(_, value)| decode(value)).collect()

@@ -142,7 +142,7 @@ pub struct Content {
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schema(value_type = Object)]
     pub data: Map<String, Value>,
-    /// Whether its texts have gaps that each device fills by itself.
+    /// Whether its texts have placeholders that each device fills by itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_personal: bool,
 }
@@ -316,7 +316,7 @@ impl Message {
         templates::language_for(&notification.i18n, device?.attributes.language.as_deref())
     }
 
-    /// The message as one device gets it: in one language, with its gaps filled.
+    /// The message as one device gets it: in one language, with its placeholders filled.
     pub(crate) fn speak(&mut self, language: Option<&str>, device: Option<&Device>) {
         if let Some(content) = &mut self.content {
             content.speak(language, device);

@@ -1,5 +1,5 @@
-//! Templates: texts with gaps that the business keeps under a name, in versions and languages; and how a message gets
-//! its texts from one.
+//! Templates: texts with placeholders that the business keeps under a name, in versions and languages; and how a message
+//! gets its texts from one.
 //!
 //! A version never changes. A message takes the texts of its version when it is accepted, filled with its data, so that
 //! nothing has to be looked up for its devices; only texts that speak of the device are filled for each.
@@ -89,7 +89,7 @@ pub(crate) enum TakeError {
     /// There is no such template, or not this version of it.
     #[error("template {0} does not exist")]
     Unknown(String),
-    /// Its gaps cannot be filled with the message's data.
+    /// Its placeholders cannot be filled with the message's data.
     #[error("{name}, language {}, {}: {}", .wrong.language, .wrong.field, .wrong.error)]
     Text { name: String, wrong: WrongText },
     /// The store failed.
@@ -166,7 +166,7 @@ impl Template {
     }
 }
 
-/// Fills what can be filled; what cannot is left out, so that nobody sees a gap.
+/// Fills what can be filled; what cannot is left out, so that nobody sees a placeholder.
 pub(crate) fn fill(texts: &mut Texts, data: &Map<String, Value>, device: &Words) {
     texts.each_mut(|text| {
         *text = text.as_deref().and_then(|text| engine::fill(text, data, device).ok());

@@ -1,4 +1,5 @@
-//! The day as push services count it: quotas end at their midnight, quiet hours at their morning. Pure.
+//! The day as push services count it: their quotas end at its midnight, their own quiet hours in its morning. What clocks
+//! show where devices are is `zones`' matter. Pure.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `/v1/apps/{app}/templates`: texts with gaps, under a name, in versions and languages.
+//! `/v1/apps/{app}/templates`: texts with placeholders, under a name, in versions and languages.
 
 use std::collections::BTreeMap;
 
@@ -29,13 +29,13 @@ const SAMPLE_BYTES_MAX: usize = 16 * 1024;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TemplateBody {
-    /// By language, such as `pt-BR`; `default` is for all others. Gaps: `{{ order.id }}` from the message's data,
-    /// `{{ device.city }}` from the device.
+    /// By language, such as `pt-BR`; `default` is for all others. Placeholders: `{{ order.id }}` from the message's
+    /// data, `{{ device.city }}` from the device.
     texts: BTreeMap<String, Texts>,
     /// A word for people.
     #[serde(default)]
     description: String,
-    /// Data to try it with; if they are given they must fill every gap.
+    /// Data to try it with; if they are given they must fill every placeholder.
     #[serde(default)]
     #[schema(value_type = Object)]
     sample: Map<String, Value>,
@@ -59,7 +59,7 @@ pub(super) struct RenderBody {
     data: Option<Map<String, Value>>,
     /// Of the reader, such as `pt-BR`.
     language: Option<String>,
-    /// A device that fills the gaps that speak of it, and whose language counts if none is given.
+    /// A device that fills the placeholders that speak of it, and whose language counts if none is given.
     device: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! From a text with gaps to a text: `Order {{ order }} is on its way, {{ device.name }}.` Pure.
+//! From a text with placeholders to a text: `Order {{ order }} is on its way, {{ device.name }}.` Pure.
 //!
 //! Work and memory are bounded: each step and each 64 bytes that a step makes cost one unit of fuel.
 
@@ -87,7 +87,7 @@ pub(crate) fn fill(
     device: &Words,
 ) -> Result<String, TextError> {
     if !text.contains('{') {
-        return Ok(text.to_owned()); // every gap begins with one
+        return Ok(text.to_owned()); // every placeholder begins with one
     }
     let mut values: BTreeMap<String, Value> =
         data.iter().map(|(name, value)| (name.clone(), Value::from(Serde(value)))).collect();
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn gaps_are_filled_from_the_data_and_the_device() {
         for (text, wanted) in [
-            ("no gap", "no gap"),
+            ("no placeholder", "no placeholder"),
             ("Order {{ order.id }} to {{ city|upper }}", "Order 7 to 北京"),
             ("Olá {{ device.name }}{% if device.city %} in {{ device.city }}{% endif %}!", "Olá Ana!"),
             ("{% for item in order.items %}{{ item }};{% endfor %}", "a;b;"),
