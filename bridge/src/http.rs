@@ -45,7 +45,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -104,7 +104,8 @@ async fn watch_over(
     next: Next,
 ) -> Response {
     // An upload is as slow as the network that it comes over; its own handler bounds it.
-    let timeout = if request.uri().path().ends_with("/imports") { imports::UPLOAD_TIMEOUT } else { timeout };
+    let is_upload = request.method() == Method::POST && request.uri().path().ends_with("/imports");
+    let timeout = if is_upload { imports::UPLOAD_TIMEOUT } else { timeout };
     let answer = tokio::time::timeout(timeout, next.run(request)).await;
     let mut answer = answer.unwrap_or_else(|_| Problem::new(Errno::RequestTimeout).into_response());
     // Answers hold keys, tokens and what people are told: no cache keeps them, and nothing in them is run.

@@ -70,8 +70,7 @@ pub(super) struct NewApp {
     responses((status = 201, description = "The app", body = AppBody)),
 )]
 pub(super) async fn create(
-    _: Operator,
-    Known(caller): Known,
+    Operator(caller): Operator,
     State(shared): State<Api>,
     headers: HeaderMap,
     Json(new, bytes): Json<NewApp>,
@@ -198,12 +197,14 @@ pub(super) struct Confirmation {
     responses((status = 202, description = "It is being removed", body = Operation)),
 )]
 pub(super) async fn remove(
-    _: Operator,
-    Guarded { app, .. }: Guarded<ADMIN>,
+    Guarded { app, caller }: Guarded<ADMIN>,
     Asked(asked): Asked<Confirmation>,
     headers: HeaderMap,
     State(shared): State<Api>,
 ) -> Result<impl IntoResponse + use<>, Problem> {
+    if !caller.is_operator() {
+        return Err(Problem::new(Errno::KeyForbidden));
+    }
     if asked.confirm.as_deref() != Some(app.as_str()) {
         return Err(Problem::because(
             Errno::ConfirmationMissing,

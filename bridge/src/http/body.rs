@@ -54,12 +54,14 @@ fn words(error: &serde_json::Error) -> String {
     text.rsplit_once(" at line ").map_or(text.clone(), |(words, _)| words.to_owned())
 }
 
+/// The pointer to a name in an object (RFC 6901 section 3).
+pub(super) fn within(pointer: &str, name: &str) -> String {
+    format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
 fn pointer(path: &ErrorPath, message: &str) -> String {
     let mut pointer = String::new();
-    let mut add = |name: &str| {
-        pointer.push('/');
-        pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
-    };
+    let mut add = |name: &str| pointer = within(&pointer, name);
     let mut last = String::new();
     for segment in path {
         last = match segment {

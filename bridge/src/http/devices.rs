@@ -12,7 +12,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::body::{Asked, Errors, Json, Params, parse};
+use super::body::{Asked, Errors, Json, Params, parse, within};
 use super::credentials::vendor;
 use super::etag::{self, IfMatch};
 use super::guard::{Guarded, READ, SEND};
@@ -175,7 +175,7 @@ fn check(device: &Device) -> Result<(), Problem> {
     for (name, value) in &device.custom {
         if !is_attribute_name(name) {
             errors.add(
-                format!("/attributes/{}", name.replace('~', "~0").replace('/', "~1")),
+                within("/attributes", name),
                 "is no name: 1 to 32 of a-z, 0-9 and _, a letter first, and no word of the audience language",
             );
         } else if value.is_empty() || value.len() > ATTRIBUTE_MAX || value.chars().any(char::is_control) {
@@ -252,7 +252,7 @@ pub(super) async fn import(
     let work = move |tx: &mut Tx<'_>| {
         let mut created = 0_usize;
         for (id, body) in body.devices {
-            let pointer = format!("/devices/{}", id.replace('~', "~0").replace('/', "~1"));
+            let pointer = within("/devices", &id);
             if !is_device_id(&id) {
                 return Err(Problem::field(pointer, "is no client id of 1 to 1,024 bytes"));
             }
@@ -305,7 +305,8 @@ fn read_tokens(given: Option<Value>) -> Result<Vec<(VendorName, DeviceToken, Hom
             Value::String(token) => {
                 TokenBody { token, credential: None, environment: None, bundle_id: None, package: None }
             }
-            other => parse(other.to_string().as_bytes()).map_err(|problem: Problem| problem.below(&name))?,
+            other => parse(other.to_string().as_bytes())
+                .map_err(|problem: Problem| problem.below(&within("/tokens", &name)))?,
         };
         let vendor = vendor(&name)?;
         let token = DeviceToken::parse(&body.token).map_err(|error| imports::wrong(&error.to_string()))?;

@@ -36,7 +36,7 @@ pub(super) struct Limited<const ACCESS: u8> {
 }
 
 /// A request with the operator's key.
-pub(super) struct Operator;
+pub(super) struct Operator(pub Caller);
 
 /// A request with any key; what it opens is for the handler to ask.
 pub(super) struct Known(pub Caller);
@@ -125,8 +125,9 @@ impl FromRequestParts<Api> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Api) -> Result<Self, Problem> {
-        match caller(parts, shared).await?.is_operator() {
-            true => Ok(Self),
+        let caller = caller(parts, shared).await?;
+        match caller.is_operator() {
+            true => Ok(Self(caller)),
             false => Err(Problem::new(Errno::KeyForbidden)),
         }
     }
@@ -136,7 +137,7 @@ impl FromRequestParts<Api> for Operator {
 pub(super) async fn operators_only(State(shared): State<Api>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     match Operator::from_request_parts(&mut parts, &shared).await {
-        Ok(Operator) => next.run(Request::from_parts(parts, body)).await,
+        Ok(Operator(_)) => next.run(Request::from_parts(parts, body)).await,
         Err(problem) => problem.into_response(),
     }
 }

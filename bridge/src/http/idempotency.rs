@@ -76,6 +76,14 @@ pub(super) enum Done<T> {
 }
 
 impl<T> Done<T> {
+    /// Another form of the answer.
+    pub fn map<U>(self, form: impl FnOnce(T) -> U) -> Done<U> {
+        match self {
+            Self::Now(answer) => Done::Now(form(answer)),
+            Self::Before(answer) => Done::Before(form(answer)),
+        }
+    }
+
     /// The answer with its status; a repeated one says so.
     pub fn answer(self, status: StatusCode) -> Response
     where

@@ -9,7 +9,7 @@ use super::body::Params;
 use super::guard::Known;
 use super::problem::{Errno, Problem};
 use crate::apps::Access;
-use crate::operations::{self, Operation};
+use crate::operations::{self, Kind, Operation};
 
 /// The answer to a request that began an operation: 202, and where to ask for it.
 pub(super) fn accepted(
@@ -32,8 +32,11 @@ pub(super) async fn show(
     State(shared): State<Api>,
 ) -> Result<axum::Json<Operation>, Problem> {
     let operation = shared.store.read(move |tx| operations::load(tx, &id)).await?;
-    let may_see =
-        |operation: &Operation| AppId::parse(&operation.app).is_ok_and(|app| caller.may(&app, Access::Read));
+    let may_see = |operation: &Operation| {
+        // Whoever may write devices uploads them.
+        let is_own = |app: AppId| operation.kind == Kind::Import && caller.may(&app, Access::Send);
+        AppId::parse(&operation.app).is_ok_and(|app| caller.may(&app, Access::Read) || is_own(app))
+    };
     // Whoever may not see it is not told that it exists.
     operation.filter(may_see).map(axum::Json).ok_or_else(|| Problem::new(Errno::OperationUnknown))
 }

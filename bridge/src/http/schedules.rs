@@ -13,7 +13,7 @@ use super::audiences::write_out;
 use super::body::{Errors, Json, Params};
 use super::etag::{self, IfMatch};
 use super::guard::{Guarded, READ, SEND};
-use super::idempotency::{IdempotencyHeader, Once};
+use super::idempotency::{Done, IdempotencyHeader, Once, replayed};
 use super::messages::send::{find_policy, outline, with_texts};
 use super::paging::{Listed, Page, PageQuery};
 use super::problem::{Errno, Problem};
@@ -301,19 +301,21 @@ pub(super) async fn create(
     let made = shared
         .store
         .write(move |tx| {
-            if let Some(known) = once.answered::<String>(tx, 0)? {
-                return schedules::load(tx, &app, &known)?
-                    .ok_or_else(|| Problem::new(Errno::ScheduleUnknown));
+            if let Some(id) = once.answered::<String>(tx, 0)? {
+                return known(tx, &app, &id).map(Done::Before); // as it is now
             }
             if schedules::list(tx, &app, None, SCHEDULES_MAX)?.len() >= SCHEDULES_MAX {
                 return Err(Problem::because(Errno::TooManySchedules, format!("at most {SCHEDULES_MAX}")));
             }
             begin(tx, &app, &mut schedule)?;
             once.keep(tx, &rules, &schedule.id)?;
-            Ok(schedule)
+            Ok(Done::Now(schedule))
         })
         .await?;
-    Ok(answer(StatusCode::CREATED, made))
+    Ok(match made {
+        Done::Now(schedule) => answer(StatusCode::CREATED, schedule),
+        Done::Before(schedule) => ([replayed()], answer(StatusCode::CREATED, schedule)).into_response(),
+    })
 }
 
 /// Schedules, oldest first.
@@ -434,10 +436,9 @@ pub(super) async fn act(
         "run" => {
             let once = Once::making("runs", &app, &caller.key_id, &headers, path.as_bytes())?;
             let rules = shared.rules;
-            let id = shared.store.write(move |tx| run(tx, &rules, &app, &id, once)).await?;
-            return Ok(
-                (StatusCode::ACCEPTED, axum::Json(RunAnswer { id, state: "accepted" })).into_response()
-            );
+            let done = shared.store.write(move |tx| once.run(tx, &rules, |tx| run(tx, &rules, &app, &id)));
+            let done = done.await?.map(|id| RunAnswer { id, state: "accepted" });
+            return Ok(done.answer(StatusCode::ACCEPTED));
         }
         _ => return Err(Problem::new(Errno::MethodNotAllowed)),
     };
@@ -457,14 +458,9 @@ pub(super) async fn act(
     Ok(answer(StatusCode::OK, schedule))
 }
 
-fn run(tx: &mut Tx<'_>, rules: &Rules, app: &AppId, id: &str, once: Once) -> Result<String, Problem> {
-    if let Some(before) = once.answered(tx, 0)? {
-        return Ok(before);
-    }
+fn run(tx: &mut Tx<'_>, rules: &Rules, app: &AppId, id: &str) -> Result<String, Problem> {
     let schedule = known(tx, app, id)?;
-    let message = schedules::run_now(tx, rules, app, schedule)?.to_string();
-    once.keep(tx, rules, &message)?;
-    Ok(message)
+    Ok(schedules::run_now(tx, rules, app, schedule)?.to_string())
 }
 
 impl From<RunError> for Problem {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::world::World;
+use crate::world::{Api, World};
 
 const IMPORTS: &str = "/v1/apps/default/imports";
 const EXPORTS: &str = "/v1/apps/default/exports";
@@ -64,6 +64,13 @@ async fn devices_come_from_csv_and_ndjson_and_a_wrong_row_stops_no_other() {
     );
 
     let id = done["id"].as_str().unwrap();
+    let key = world.api.post("/v1/apps/default/keys", json!({"scopes": ["send"]})).await.ok();
+    let sender = Api::new(world.address(), key["key"].as_str().unwrap());
+    assert_eq!(
+        sender.get(&format!("/v1/operations/{id}")).await.ok()["state"],
+        "done",
+        "as whoever uploads may"
+    );
     let errors = world.api.get(&format!("{IMPORTS}/{id}/errors")).await.ok();
     let numbers: Vec<_> =
         errors["items"].as_array().unwrap().iter().map(|error| error["row"].as_u64()).collect();

@@ -50,6 +50,8 @@ async fn whatever_makes_something_makes_it_once_for_one_idempotency_key() {
     credential.as_object_mut().unwrap().remove("vendor");
     world.api.put("/v1/apps/default/credentials/apns", credential).await.ok();
     let headers = [("idempotency-key", "once")];
+    let schedule = json!({"name": "yearly", "when": {"cron": "0 9 1 1 *"},
+        "message": {"audience": {"devices": ["d1"]}, "notification": {"title": "t"}}});
     for (path, body, list, count) in [
         ("/v1/apps", json!({"id": "shop"}), "/v1/apps", 2),
         ("/v1/apps/default/keys", json!({"scopes": ["read"]}), "/v1/apps/default/keys", 1),
@@ -60,6 +62,7 @@ async fn whatever_makes_something_makes_it_once_for_one_idempotency_key() {
             1,
         ),
         ("/v1/apps/default/apns-channels", json!({"storage": "none"}), "/v1/apps/default/apns-channels", 1),
+        ("/v1/apps/default/schedules", schedule, "/v1/apps/default/schedules", 1),
     ] {
         let body = body.to_string();
         let calls = (0..5).map(|_| {
@@ -86,6 +89,12 @@ async fn whatever_makes_something_makes_it_once_for_one_idempotency_key() {
         let other = world.api.call("POST", path, &headers, &body.replace('}', " }")).await;
         assert_eq!(other.errno(), 4003, "{path}");
     }
+    let listed = world.api.get("/v1/apps/default/schedules").await.ok();
+    let run = format!("/v1/apps/default/schedules/{}:run", listed["items"][0]["id"].as_str().unwrap());
+    let first = world.api.call("POST", &run, &headers, "").await;
+    let second = world.api.call("POST", &run, &headers, "").await;
+    assert_eq!((first.status, second.status, &first.json), (202, 202, &second.json));
+    assert!(second.headers.contains_key("idempotent-replayed"));
     world.stop().await;
 }
 

@@ -27,7 +27,7 @@ pub(in crate::console) async fn list(
     let context = visitor.context(Some(&app));
     let made = visitor.check(&app, Access::Read).map(|id| {
         // Every kind of ours is a pattern that is known.
-        let wish = Wish::new(Some(id), kind).unwrap_or(Wish { app: None, types: Vec::new() });
+        let wish = Wish::new(Some(id.clone()), kind).unwrap_or(Wish { app: Some(id), types: Vec::new() });
         events(&context, &console.shared.store.events().newest(&wish, NEWEST))
     });
     if query.is("part", "live") {

@@ -18,7 +18,7 @@ use crate::config::{TTL_MAX_S, WAIT_ACK_MS};
 use super::dry_run::{Rehearsal, rehearse};
 use crate::http::Api;
 use crate::http::audiences::{self, AudienceBody};
-use crate::http::body::{Errors, Json, parse};
+use crate::http::body::{Errors, Json, parse, within};
 use crate::http::guard::{Limited, SEND};
 use crate::http::idempotency::{Done, IdempotencyHeader, Once, header};
 use crate::http::problem::Problem;
@@ -424,7 +424,7 @@ impl Errors {
             self.add(pointer, format!("has at most {LANGUAGES_MAX} languages"));
         }
         for (language, texts) in texts {
-            let pointer = format!("{pointer}/{}", language.replace('~', "~0").replace('/', "~1"));
+            let pointer = within(pointer, language);
             if !(is_language(language) || (may_be_default && language == DEFAULT)) {
                 self.add(
                     pointer.as_str(),
@@ -442,10 +442,7 @@ impl Errors {
 
 pub(super) fn check_data(data: &Map<String, Value>, errors: &mut Errors) {
     for key in data.keys().filter(|key| is_reserved_data_key(key)) {
-        errors.add(
-            format!("/data/{}", key.replace('~', "~0").replace('/', "~1")),
-            "is a name that vendors reserve",
-        );
+        errors.add(within("/data", key), "is a name that vendors reserve");
     }
     if serde_json::to_vec(data).map_or(0, |bytes| bytes.len()) > DATA_BYTES_MAX {
         errors.add("/data", format!("has at most {DATA_BYTES_MAX} bytes as JSON"));
