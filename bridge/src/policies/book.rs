@@ -7,7 +7,7 @@ use reveille_proto::ids::AppId;
 
 use super::admission::{self, Answer, Asked};
 use super::caps::{Cap, Tally};
-use super::coalescing::{Period, Share};
+use super::coalescing::{PERIOD_MS, Period, Share};
 use super::habits::Habits;
 use super::{Coalesce, Policy};
 use crate::devices::{Device, Presence, USER};
@@ -129,12 +129,13 @@ pub(crate) fn share(
     }
     let key = keys::policy_period(&message.app, &policy.name, device_id);
     let mut period = Period::read(&kept(tx, &key)?);
-    let (nth, keep_until_ms) = period.count(epoch, tx.now_ms());
+    let share = period.share(&policy.coalesce, epoch);
+    let keep_until_ms = tx.now_ms().saturating_add(PERIOD_MS);
     keep(tx, key, keep_until_ms, &period.write())?;
-    Ok(policy.coalesce.decide(nth))
+    Ok(share)
 }
 
-/// No vendor took a push that was shared so: the next message wakes the device.
+/// A push that was shared so woke nobody: the next message wakes the device.
 pub(crate) fn take_back(
     tx: &mut Tx<'_>,
     message: &Message,
@@ -145,7 +146,7 @@ pub(crate) fn take_back(
     let key = keys::policy_period(&message.app, name, device_id);
     let Some(bytes) = tx.get(Space::Messages, &key)? else { return Ok(()) };
     let mut period = Period::read(bytes.get(8..).unwrap_or_default());
-    period.uncount(epoch);
+    period.take_back(epoch);
     keep(tx, key, keys::number_at(&bytes, 0).unwrap_or(0), &period.write())
 }
 

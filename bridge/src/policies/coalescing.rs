@@ -15,9 +15,9 @@ pub const TEXT_MAX: usize = 256;
 const NUMBER: &str = "{n}";
 /// How long a device may be offline before its next push counts as the first again, in milliseconds: as long as the
 /// broker keeps a session.
-const PERIOD_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+pub(super) const PERIOD_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Bytes of a period in the store.
-const PERIOD_BYTES: usize = 16;
+const PERIOD_BYTES: usize = 24;
 
 /// Which messages are pushed while a device is offline. All of them wait in its queue in any case.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -62,13 +62,13 @@ impl Coalesce {
         .collect()
     }
 
-    /// What becomes of the push of a message that is the `nth` since the device went offline.
-    pub(crate) fn decide(&self, nth: u64) -> Share {
+    /// What becomes of the push of a message that is the `nth` since the device went offline, when so many were pushed.
+    fn decide(&self, nth: u64, pushed: u64) -> Share {
         match self {
             Self::Every => Share::Whole,
-            Self::FirstOnly if nth == 1 => Share::Whole,
+            Self::FirstOnly if pushed == 0 => Share::Whole,
             Self::FirstOnly => Share::Nothing,
-            Self::Digest(digest) if nth <= u64::from(digest.after) => Share::Whole,
+            Self::Digest(digest) if pushed < u64::from(digest.after) => Share::Whole,
             Self::Digest(_) => Share::Digest(nth),
         }
     }
@@ -85,11 +85,12 @@ pub(crate) enum Share {
     Nothing,
 }
 
-/// How many messages a device missed since it went offline.
+/// How many messages a device missed since it went offline, and how many of them were pushed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Period {
     epoch: u64,
-    count: u64,
+    missed: u64,
+    pushed: u64,
 }
 
 impl Period {
@@ -99,31 +100,33 @@ impl Period {
             let bytes = bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
             bytes.map_or(0, u64::from_be_bytes)
         };
-        Self { epoch: number(0), count: number(8) }
+        Self { epoch: number(0), missed: number(8), pushed: number(16) }
     }
 
     /// The bytes for the store.
     pub fn write(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(PERIOD_BYTES);
-        bytes.extend_from_slice(&self.epoch.to_be_bytes());
-        bytes.extend_from_slice(&self.count.to_be_bytes());
+        for number in [self.epoch, self.missed, self.pushed] {
+            bytes.extend_from_slice(&number.to_be_bytes());
+        }
         bytes
     }
 
-    /// Counts one more message after the network connection with this epoch, and says which one it is. It may be
-    /// forgotten at the second number, in milliseconds since 1970.
-    pub fn count(&mut self, epoch: u64, now_ms: u64) -> (u64, u64) {
+    /// Counts one more message after the network connection with this epoch, and says what is pushed of it.
+    pub fn share(&mut self, coalesce: &Coalesce, epoch: u64) -> Share {
         if self.epoch < epoch {
-            *self = Self { epoch, count: 0 };
+            *self = Self { epoch, ..Self::default() };
         }
-        self.count += 1;
-        (self.count, now_ms.saturating_add(PERIOD_MS))
+        self.missed += 1;
+        let share = coalesce.decide(self.missed, self.pushed);
+        self.pushed += u64::from(share != Share::Nothing);
+        share
     }
 
-    /// Takes back one that no vendor took: the next one wakes the device instead.
-    pub fn uncount(&mut self, epoch: u64) {
+    /// Takes back a push that woke nobody: the next message wakes the device instead, however many were withheld.
+    pub fn take_back(&mut self, epoch: u64) {
         if self.epoch == epoch {
-            self.count = self.count.saturating_sub(1);
+            self.pushed = self.pushed.saturating_sub(1);
         }
     }
 }
@@ -166,22 +169,45 @@ mod tests {
             (Coalesce::FirstOnly, [Share::Whole, Share::Nothing, Share::Nothing, Share::Nothing]),
             (digest, [Share::Whole, Share::Whole, Share::Digest(3), Share::Digest(4)]),
         ] {
-            let shares: Vec<Share> = (1..=4).map(|nth| coalesce.decide(nth)).collect();
-            assert_eq!(shares, wanted, "{coalesce:?}");
+            let mut period = Period::default();
+            assert_eq!([(); 4].map(|()| period.share(&coalesce, 1)), wanted, "{coalesce:?}");
         }
     }
 
     #[test]
     fn a_period_ends_with_the_next_network_connection() {
+        let digest = Coalesce::Digest(Digest { after: 1, text: usual_text() });
         let mut period = Period::default();
-        for (epoch, wanted) in [(3, 1), (3, 2), (5, 1), (5, 2), (4, 3)] {
-            assert_eq!(period.count(epoch, 0).0, wanted, "an older word belongs to the running period");
+        for (epoch, wanted) in [
+            (3, Share::Whole),
+            (3, Share::Digest(2)),
+            (5, Share::Whole),
+            (5, Share::Digest(2)),
+            (4, Share::Digest(3)), // an older word belongs to the running period
+        ] {
+            assert_eq!(period.share(&digest, epoch), wanted, "{epoch}");
             assert_eq!(Period::read(&period.write()), period);
         }
-        period.uncount(4);
-        period.uncount(5);
-        assert_eq!(period.count(5, 0), (3, PERIOD_MS));
         assert_eq!(Period::read(b"torn"), Period::default());
+    }
+
+    #[test]
+    fn a_push_that_woke_nobody_is_made_up_for_by_the_next_message_however_many_were_withheld() {
+        let mut period = Period::default();
+        for wanted in [Share::Whole, Share::Nothing, Share::Nothing] {
+            assert_eq!(period.share(&Coalesce::FirstOnly, 5), wanted);
+        }
+        period.take_back(4); // of an earlier period
+        assert_eq!(period.share(&Coalesce::FirstOnly, 5), Share::Nothing);
+        period.take_back(5);
+        for wanted in [Share::Whole, Share::Nothing] {
+            assert_eq!(period.share(&Coalesce::FirstOnly, 5), wanted);
+        }
+        let digest = Coalesce::Digest(Digest { after: 1, text: usual_text() });
+        let mut period = Period::default();
+        assert_eq!([(); 2].map(|()| period.share(&digest, 5)), [Share::Whole, Share::Digest(2)]);
+        period.take_back(5);
+        assert_eq!(period.share(&digest, 5), Share::Digest(3), "what waits is counted, pushed or not");
     }
 
     #[test]

@@ -263,6 +263,26 @@ async fn a_push_that_no_vendor_takes_wakes_nobody_so_the_next_one_does() {
 }
 
 #[tokio::test]
+async fn a_push_that_is_withdrawn_before_its_turn_wakes_nobody_so_the_next_one_does() {
+    let world = World::start().await;
+    let api = &world.api;
+    api.put(POLICY, json!({"coalesce": "first_only"})).await.ok();
+    api.register("d1", "t1").await;
+    let first = send(api, &["d1"], json!({})).await;
+    api.post(&format!("/v1/apps/default/messages/{first}:pause"), json!({})).await.ok();
+    miss(&world, 1, "d1", 3).await;
+    let withheld = send(api, &["d1"], json!({})).await;
+    miss(&world, 2, "d1", 3).await;
+    assert!(words(&api.delivery(&withheld, "d1").await).iter().any(|words| words.contains("woken before")));
+    api.delete(&format!("/v1/apps/default/messages/{first}")).await.ok();
+    api.until_state(&first, "d1", "recalled").await;
+    let next = send(api, &["d1"], json!({})).await;
+    miss(&world, 3, "d1", 3).await;
+    api.until_state(&next, "d1", "vendor_accepted").await;
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_digest_says_how_many_messages_wait_and_replaces_itself() {
     let world = World::start().await;
     let api = &world.api;
