@@ -100,7 +100,10 @@ pub struct Delivery {
     /// How often a vendor was called.
     #[serde(default)]
     pub attempts: u32,
-    /// When first, in milliseconds since 1970.
+    /// Of these, with an older content that the vendor took.
+    #[serde(default, skip_serializing_if = "messages::is_first")]
+    pub attempts_before: u32,
+    /// When first with this content, in milliseconds since 1970.
     #[serde(default)]
     pub first_attempt_at_ms: u64,
     /// Whether some call's outcome stayed unknown.
@@ -323,6 +326,7 @@ impl Delivery {
             bucket: Bucket::InFlight,
             reaction: None,
             attempts: 0,
+            attempts_before: 0,
             first_attempt_at_ms: 0,
             is_unknown: false,
             due_ms: None,
@@ -391,6 +395,11 @@ impl Delivery {
             language: self.language.clone(),
             is_alone: self.is_alone || message.is_personal(),
         })
+    }
+
+    /// How often a vendor was called with the content that it is to have.
+    pub(crate) fn attempts_of_content(&self) -> u32 {
+        self.attempts.saturating_sub(self.attempts_before)
     }
 
     /// Goes on to the state that the facts say, where it may follow: a state that was told stays true.

@@ -305,6 +305,16 @@ impl Message {
         self.start.as_ref().map_or(self.accepted_at_ms, |start| start.first_ms().max(self.accepted_at_ms))
     }
 
+    /// The same for a device in this time zone.
+    pub(crate) fn begins_at_ms_in(&self, timezone: Option<&str>) -> u64 {
+        let at_ms = match &self.start {
+            None => self.accepted_at_ms,
+            Some(Start::At(at_ms)) => *at_ms,
+            Some(Start::Local(local)) => local.moment_for(timezone),
+        };
+        at_ms.max(self.accepted_at_ms)
+    }
+
     /// Whether what it says is another thing for each device.
     pub(crate) fn is_personal(&self) -> bool {
         self.content.as_ref().is_some_and(|content| content.is_personal)

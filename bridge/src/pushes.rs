@@ -134,8 +134,14 @@ impl Turn<'_> {
         let mut case = Case::load(tx, self.message, &waiting.device)?;
         let is_here =
             [PushSide::Queued(vendor), PushSide::Submitted(vendor)].contains(&case.delivery.facts.push);
-        if !is_here || case.delivery.due_ms != Some(waiting.due_ms) || case.lane(vendor) != *self.lane {
+        if !is_here || case.delivery.due_ms != Some(waiting.due_ms) {
             queues::remove_push(tx, self.lane, waiting);
+            return Ok(None);
+        }
+        if case.lane(vendor) != *self.lane {
+            // The message changed while it waited, and its vendor counts it as something else.
+            queues::remove_push(tx, self.lane, waiting);
+            case.wait_until(tx, vendor, waiting.due_ms);
             return Ok(None);
         }
         self.recall_crash(tx, &mut case);
@@ -209,7 +215,7 @@ impl Turn<'_> {
         }
         case.delivery.attempts += 1;
         case.delivery.revision = case.message.revision;
-        if case.delivery.attempts == 1 {
+        if case.delivery.attempts_of_content() == 1 {
             case.delivery.first_attempt_at_ms = now_ms;
         }
         self.digest_of = case.delivery.digest_of;
@@ -408,7 +414,7 @@ fn next(
 ) -> Next {
     let mut policy = RetryPolicy::for_vendor(vendor);
     policy.attempts_max = rules.attempts_max.unwrap_or(policy.attempts_max);
-    let (attempts, first_at_ms) = (case.delivery.attempts, case.delivery.first_attempt_at_ms);
+    let (attempts, first_at_ms) = (case.delivery.attempts_of_content(), case.delivery.first_attempt_at_ms);
     next_attempt(&policy, verdict, attempts, first_at_ms, now_ms, case.message.expires_at_ms, random)
 }
 

@@ -111,6 +111,16 @@ pub(crate) fn check_filled(texts: &BTreeMap<String, Texts>, data: &Map<String, V
     each(texts).filter_map(|(language, field, text)| Some(wrong(language, field, error(text)?))).collect()
 }
 
+/// Whether the data of a content fill its texts, where those are filled for each device.
+pub(crate) fn check_personal(content: &Content) -> Result<(), WrongText> {
+    let Some(mut notification) = content.notification.clone().filter(|_| content.is_personal) else {
+        return Ok(());
+    };
+    let mut texts = std::mem::take(&mut notification.i18n);
+    texts.insert(DEFAULT.to_owned(), notification.take());
+    check_filled(&texts, &content.data).into_iter().next().map_or(Ok(()), Err)
+}
+
 fn wrong(language: &str, field: &'static str, error: TextError) -> WrongText {
     WrongText { language: language.to_owned(), field, error }
 }

@@ -184,6 +184,7 @@ impl<'m> Case<'m> {
         let is_old = self.delivery.revision < self.message.revision;
         if is_old && is_unseen && !is_over && vendor.replaces() && self.token(vendor).is_some() {
             self.tell(now_ms, News::of(vendor, Event::Replaced, "the message got another content"));
+            self.delivery.attempts_before = self.delivery.attempts; // the new content has all of them
             self.wait_until(tx, vendor, now_ms);
         }
     }
@@ -244,14 +245,18 @@ impl<'m> Case<'m> {
         Ok(true)
     }
 
-    /// A push that no vendor took woke nobody.
+    /// A push that no vendor took, or that ended before its turn, woke nobody.
     fn wake_by_another(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
-        match (self.delivery.facts.push, self.delivery.counted_at) {
-            (Push::Lost, Some(epoch)) => {
-                self.delivery.counted_at = None;
-                book::take_back(tx, self.message, &self.device_id, epoch)
+        let is_in_vain = match self.delivery.facts.push {
+            Push::Lost => true,
+            Push::Queued(_) => self.delivery.facts.ended.is_some(),
+            Push::None | Push::Submitted(_) | Push::Accepted(_) | Push::Delivered(_) | Push::Withheld => {
+                false
             }
-            _ => Ok(()),
+        };
+        match self.delivery.counted_at.take_if(|_| is_in_vain) {
+            Some(epoch) => book::take_back(tx, self.message, &self.device_id, epoch),
+            None => Ok(()),
         }
     }
 
@@ -328,6 +333,17 @@ impl<'m> Case<'m> {
         if let Some(waiting) = self.delivery.waiting(self.message, &self.device_id) {
             queues::push_at(tx, &self.lane(vendor), &waiting);
         }
+    }
+
+    /// Puts it into the lane where it belongs since the message changed. A push that is under way stays: what its vendor
+    /// answers moves it.
+    pub fn change_lane(&mut self, tx: &mut Tx<'_>) {
+        let Push::Queued(vendor) = self.delivery.facts.push else { return };
+        let Some(waiting) = self.delivery.waiting(self.message, &self.device_id) else { return };
+        for lane in Lane::all_of(&self.message.app, vendor, &self.delivery.credential) {
+            queues::remove_push(tx, &lane, &waiting);
+        }
+        queues::push_at(tx, &self.lane(vendor), &waiting);
     }
 
     /// Takes it out of a vendor's queue.
@@ -412,7 +428,8 @@ impl<'m> Case<'m> {
             campaign: self.message.campaign.as_deref(),
             reason: reason_of(&self.delivery),
         };
-        let took_ms = tx.now_ms().saturating_sub(self.message.accepted_at_ms);
+        let timezone = attributes.and_then(|attributes| attributes.timezone.as_deref());
+        let took_ms = tx.now_ms().saturating_sub(self.message.begins_at_ms_in(timezone));
         tx.touched().statistics.note(&self.message.app, &whose, self.counted, now, took_ms);
         self.counted = now;
     }

@@ -64,9 +64,9 @@ pub(super) struct PointBody {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Passed {
     counts: Counts,
-    /// From the message's acceptance to the device's acknowledgement over MQTT.
+    /// From when the message began for the device to the device's acknowledgement over MQTT.
     ack_ms: Option<Percentiles>,
-    /// From the message's acceptance to the vendor's acceptance.
+    /// From when the message began for the device to the vendor's acceptance.
     vendor_ms: Option<Percentiles>,
 }
 

@@ -1,4 +1,5 @@
-//! What a data directory of the first format holds is found where it was and goes on.
+//! What a data directory of the first format holds is found where it was and goes on, and so is what waits in a lane that
+//! its message left.
 
 use std::sync::Arc;
 
@@ -6,6 +7,9 @@ use reveille_proto::ids::AppId;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::jobs::{self, Task};
+use crate::lane::Class;
+use crate::messages::{Content, Notification};
 use crate::queues::Size;
 use crate::store::{FORMAT, Space, Store};
 
@@ -83,4 +87,133 @@ async fn a_data_directory_of_the_first_format_opens_and_its_pushes_go_out_within
         Ok::<_, StoreError>((waiting.len(), funnel(tx, &lane.app, MessageId(ID))?.is_whole()))
     };
     assert_eq!(store.read(rest).await.unwrap(), (1, true), "the other waits for tomorrow");
+}
+
+fn rules() -> Rules {
+    crate::config::Config::default().rules()
+}
+
+fn message(category: &str) -> Message {
+    let category = Some(category.to_owned());
+    let notification = Notification { title: Some("t".to_owned()), category, ..Notification::default() };
+    let mut message = Message {
+        content: Some(Content { notification: Some(notification), ..Content::default() }),
+        strategy: reveille_proto::bridge::Strategy::VendorOnly,
+        is_expanded: false,
+        ..Message::unknown(&AppId::default(), MessageId(ID), NOW_MS)
+    };
+    message.audience.devices = vec!["d1".to_owned()];
+    message
+}
+
+/// A message that advertises, with its push in that lane.
+fn send(tx: &mut Tx<'_>, message: &Message) -> Result<(), StoreError> {
+    let app = AppId::default();
+    let record: Credential = serde_json::from_str(r#"{"vendor": "record"}"#).unwrap();
+    credentials::save(tx, &app, &Default::default(), &credentials::KeptCredential::new(record, 0))?;
+    let mut device = devices::load_or_new(tx, &app, "d1")?;
+    let token = DeviceToken::parse("T-d1").unwrap();
+    tokens::register(tx, &app, &mut device, VendorName::Record, token, Default::default())?;
+    devices::save(tx, &app, &device)?;
+    messages::save(tx, message)?;
+    jobs::begin(tx, &app, message.id, Task::Expand(Default::default()))?;
+    while jobs::step(tx, &rules(), &app, message.id)? {}
+    Ok(())
+}
+
+/// Where pushes wait: the class of the lane, and when they are due.
+fn waiting(tx: &Tx<'_>) -> Result<Vec<(Class, u64)>, StoreError> {
+    let mut all = Vec::new();
+    for lane in queues::lanes(tx)? {
+        let due = queues::pushes_from(tx, &lane, Size::Single, 0, 10)?;
+        let paused = queues::paused(tx, &lane, MessageId(ID), 10)?;
+        all.extend(due.into_iter().chain(paused).map(|waiting| (lane.class, waiting.due_ms)));
+    }
+    Ok(all)
+}
+
+/// What waits in the lanes has its turn.
+fn turn(tx: &mut Tx<'_>) -> Result<Option<Call>, StoreError> {
+    for lane in queues::lanes(tx)? {
+        let due = queues::pushes_from(tx, &lane, Size::Single, 0, 10)?;
+        if let Some(call) = begin(tx, &rules(), &lane, &due)? {
+            return Ok(Some(call));
+        }
+    }
+    Ok(None)
+}
+
+async fn in_a_store(test: impl FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send + 'static) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Arc::new(|| NOW_MS)).unwrap();
+    store.write(test).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_push_follows_its_message_into_another_lane() {
+    in_a_store(|tx| {
+        send(tx, &message("MARKETING"))?;
+        assert_eq!(waiting(tx)?, [(Class::Marketing, NOW_MS)]);
+        messages::save(tx, &Message { is_expanded: true, ..message("WORK") })?;
+        assert!(turn(tx)?.is_none(), "its turn is in the other lane");
+        assert_eq!(waiting(tx)?, [(Class::Service, NOW_MS)]);
+        assert_eq!(turn(tx)?.unwrap().devices, ["d1"]);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_new_content_takes_what_waits_with_it_also_what_a_pause_put_aside() {
+    in_a_store(|tx| {
+        let app = AppId::default();
+        let (paused_at_ms, is_expanded) = (Some(NOW_MS), true);
+        send(tx, &message("MARKETING"))?;
+        messages::save(tx, &Message { paused_at_ms, is_expanded, ..message("MARKETING") })?;
+        assert!(turn(tx)?.is_none());
+        assert_eq!(waiting(tx)?, [(Class::Marketing, queues::PAUSED_MS)]);
+        messages::save(tx, &Message { paused_at_ms, is_expanded, revision: 1, ..message("WORK") })?;
+        jobs::replace(tx, &app, MessageId(ID))?;
+        while jobs::step(tx, &rules(), &app, MessageId(ID))? {}
+        assert_eq!(waiting(tx)?, [(Class::Service, queues::PAUSED_MS)]);
+        // And if the pause ended before the job came to it.
+        messages::save(tx, &Message { is_expanded, revision: 1, ..message("MARKETING") })?;
+        jobs::resume(tx, &app, MessageId(ID))?;
+        while jobs::step(tx, &rules(), &app, MessageId(ID))? {}
+        assert_eq!(waiting(tx)?, [(Class::Marketing, NOW_MS)]);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_new_content_has_all_attempts_of_its_own() {
+    in_a_store(|tx| {
+        send(tx, &message("WORK"))?;
+        let mut case_message = Message { is_expanded: true, ..message("WORK") };
+        let answer = |tx: &mut Tx<'_>, verdict: Verdict| {
+            let lane = queues::lanes(tx)?.pop_first().unwrap();
+            let token = turn(tx)?.unwrap().push.token;
+            let sent = Sent {
+                verdict,
+                outcome_known: true,
+                was_answered: true,
+                took: std::time::Duration::ZERO,
+                shortened: None,
+            };
+            let called = Called { device: "d1".to_owned(), token, sent, random: 1 };
+            let pushes = vec![called];
+            finish(tx, &rules(), &Answered { lane, message: MessageId(ID), pushes })
+        };
+        answer(tx, Verdict::Accepted { vendor_id: None })?;
+        case_message.revision = 1;
+        messages::save(tx, &case_message)?;
+        jobs::replace(tx, &AppId::default(), MessageId(ID))?;
+        while jobs::step(tx, &rules(), &AppId::default(), MessageId(ID))? {}
+        answer(tx, Verdict::Retry { after: None, reason: String::new() })?;
+        let delivery = deliveries::load(tx, &AppId::default(), MessageId(ID), "d1")?.unwrap();
+        assert_eq!((delivery.attempts, delivery.attempts_of_content()), (2, 1));
+        Ok(())
+    })
+    .await;
 }

@@ -83,10 +83,10 @@ impl Stage {
 #[serde(default)]
 pub(crate) struct Row {
     pub counts: Counts,
-    /// From acceptance of the message to the device's acknowledgement over MQTT.
+    /// From when the message began for the device to the device's acknowledgement over MQTT.
     #[serde(skip_serializing_if = "Sketch::is_empty")]
     pub ack_ms: Sketch,
-    /// From acceptance of the message to the vendor's acceptance.
+    /// From when the message began for the device to the vendor's acceptance.
     #[serde(skip_serializing_if = "Sketch::is_empty")]
     pub vendor_ms: Sketch,
 }

@@ -196,7 +196,7 @@ async fn an_overridden_message_says_the_new_thing_where_the_old_one_was_not_seen
         world.api.register(device, device).await;
     }
     let body = json!({
-        "audience": {"devices": ["asleep", "saw-it", "later"]}, "notification": {"title": "old"},
+        "audience": {"devices": ["asleep", "saw-it", "later"]}, "notification": {"title": "old", "category": "NEWS"},
     });
     let id = world.api.send(body).await;
     let path = format!("/v1/apps/default/messages/{id}");
@@ -217,6 +217,7 @@ async fn an_overridden_message_says_the_new_thing_where_the_old_one_was_not_seen
         (&changed["revision"], &changed["content"]["notification"]["title"]),
         (&json!(1), &json!("new"))
     );
+    assert_eq!(changed["content"]["notification"]["category"], "NEWS", "its vendors count it as what it was");
     // Queues: out with the old one, in with the new one, for whoever is not done.
     world.broker.withdraws(1).await;
     let sends = world.broker.sends(2).await;

@@ -222,3 +222,29 @@ async fn a_text_that_speaks_of_the_device_is_filled_for_each() {
     assert_eq!(pushed, by_device(&[("token-br", "Oi BR"), ("token-en", "EN: 7"), ("token-us", "US: 7")]));
     world.stop().await;
 }
+
+#[tokio::test]
+async fn another_content_of_such_a_message_says_what_it_says() {
+    let world = World::start().await;
+    device(&world, "en", "en").await;
+    let texts = json!({"default": {"title": "{{ device.name }}: {{ order }}"}});
+    world.api.put(&format!("{TEMPLATES}/hi"), json!({"texts": texts})).await.ok();
+    let body = json!({"audience": {"devices": ["en"]}, "template": "hi", "data": {"order": 7}});
+    let path = format!("/v1/apps/default/messages/{}", world.api.send(body).await);
+    assert_eq!(titles(&world, 1).await, by_device(&[("en", "EN: 7")]));
+    let lacking = world.api.patch(&path, json!({"data": {"x": 1}})).await;
+    assert_eq!(lacking.pointers(), ["/data"], "{}", lacking.text);
+    world.api.patch(&path, json!({"data": {"order": 8}})).await.ok();
+    world.broker.sends(2).await;
+    let changed = world.api.patch(&path, json!({"notification": {"title": "{{ order }} %"}})).await.ok();
+    assert_eq!(changed["template"], Value::Null);
+    let titles: Vec<Value> = world
+        .broker
+        .sends(3)
+        .await
+        .into_iter()
+        .map(|send| serde_json::from_slice::<Value>(&send.message.unwrap().payload).unwrap()["title"].clone())
+        .collect();
+    assert_eq!(titles, ["EN: 7", "EN: 8", "{{ order }} %"]);
+    world.stop().await;
+}

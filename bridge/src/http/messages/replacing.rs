@@ -21,6 +21,7 @@ use crate::jobs;
 use crate::messages::{self, Message, Notification, Origin};
 use crate::queues::{self, Out};
 use crate::store::Tx;
+use crate::templates;
 use crate::vendor::VendorName;
 
 /// What is given takes the place of what the message had; what is left out stays.
@@ -39,11 +40,19 @@ impl MessagePatch {
     /// The message with the new content, which must be one that could be sent.
     fn apply(self, message: &mut Message) -> Result<(), Problem> {
         let mut content = message.content.take().unwrap_or_default();
-        content.notification = self.notification.or(content.notification);
+        if let Some(mut notification) = self.notification {
+            let category = content.notification.take().and_then(|old| old.category);
+            notification.category = notification.category.or(category);
+            content.notification = Some(notification);
+            (content.is_personal, message.template) = (false, None); // its texts are as they stand here
+        }
         content.data = self.data.unwrap_or(content.data);
         let mut errors = Errors::default();
         check_notification(content.notification.as_ref(), content.data.is_empty(), &mut errors);
         check_data(&content.data, &mut errors);
+        if let Err(wrong) = templates::check_personal(&content) {
+            errors.add("/data", format!("does not fill {}: {wrong}", wrong.field));
+        }
         errors.or_ok()?;
         message.content = Some(content);
         if let Some(overrides) = self.overrides {
