@@ -2,6 +2,7 @@
 
 pub mod expression;
 mod parser;
+mod readiness;
 #[cfg(test)]
 mod tests;
 
@@ -13,10 +14,11 @@ use serde::{Deserialize, Serialize};
 pub use expression::Expression;
 use expression::{Field, Match};
 pub use parser::ExpressionError;
+pub(crate) use readiness::NotReady;
 
 use crate::devices;
 use crate::index::{DeviceNumber, Known, Summary};
-use crate::lists;
+use crate::lists::{self, List};
 use crate::store::{Order, StoreError, Tx};
 use crate::vendor::VendorName;
 
@@ -25,6 +27,8 @@ pub const ENTRIES_MAX: usize = 10_000;
 
 /// Devices of a list on disk that are looked at together.
 const LIST_PAGE: usize = 1000;
+/// Devices of a list that tell how many of all of it are within an audience's limits.
+const LIST_SAMPLE: usize = 4 * LIST_PAGE;
 
 /// Whom a message is for: whoever is in any of these.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -326,8 +330,7 @@ impl Audience {
                 let devices = lists::page(tx, app, list, after.as_deref(), LIST_PAGE)?;
                 after = devices.last().cloned();
                 let is_last = devices.len() < LIST_PAGE;
-                let some = Self { devices, only: self.only.clone(), ..Self::default() };
-                if let Some(first) = some.first_at(tx, app, vendor)? {
+                if let Some(first) = self.of_listed(devices).first_at(tx, app, vendor)? {
                     return Ok(Some(first));
                 }
                 if is_last {
@@ -352,7 +355,7 @@ impl Audience {
                 let ids = lists::page(tx, app, list, after.as_deref(), LIST_PAGE)?;
                 let is_last = ids.len() < LIST_PAGE;
                 after = ids.last().cloned();
-                look.add(self.look_at(tx, app, ids, sample)?, sample);
+                look.add(self.of_listed(ids).look_without_lists(tx, app, sample)?, sample);
                 if is_last {
                     break;
                 }
@@ -361,16 +364,9 @@ impl Audience {
         Ok(look)
     }
 
-    /// The same for devices of a list.
-    fn look_at(
-        &self,
-        tx: &Tx<'_>,
-        app: &AppId,
-        devices: Vec<String>,
-        sample: usize,
-    ) -> Result<Look, StoreError> {
-        let some = Self { devices, only: self.only.clone(), ..Self::default() };
-        some.look_without_lists(tx, app, sample)
+    /// Of these devices, which stand in a list on disk, those whom the audience means.
+    fn of_listed(&self, devices: Vec<String>) -> Self {
+        Self { devices, only: self.only.clone(), within: self.within.clone(), ..Self::default() }
     }
 
     fn look_without_lists(&self, tx: &Tx<'_>, app: &AppId, sample: usize) -> Result<Look, StoreError> {
@@ -392,9 +388,25 @@ impl Audience {
         Ok(Look { summary, sample: ids })
     }
 
-    /// How many devices it means now.
+    /// About how many devices it means now. Cheap enough for the store's thread, however long its lists are.
     pub(crate) fn estimate(&self, tx: &Tx<'_>, app: &AppId) -> Result<u64, StoreError> {
-        self.look(tx, app, 0).map(|look| look.summary.devices)
+        let mut devices = self.look_without_lists(tx, app, 0)?.summary.devices;
+        for list in &self.lists {
+            devices = devices.saturating_add(self.estimate_of_list(tx, app, list)?);
+        }
+        Ok(devices)
+    }
+
+    /// A list knows its length; how many of it are within the audience's limits, its first devices tell.
+    fn estimate_of_list(&self, tx: &Tx<'_>, app: &AppId, list: &str) -> Result<u64, StoreError> {
+        let Some(List { devices, .. }) = lists::load(tx, app, list)? else { return Ok(0) };
+        if self.has_list() {
+            return Ok(devices);
+        }
+        let first = lists::page(tx, app, list, None, LIST_SAMPLE)?;
+        let seen = first.len().max(1) as u64;
+        let within = self.narrowed(tx, app, tx.now_ms(), first)?.len() as u64;
+        Ok(devices.saturating_mul(within) / seen)
     }
 }
 

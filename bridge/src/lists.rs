@@ -11,7 +11,7 @@ use crate::store::{Order, Space, StoreError, Tx, keys};
 
 /// Lists in one audience at most.
 pub const LISTS_MAX: usize = 16;
-/// How long a list is kept after its last use, in milliseconds: longer than a message lives.
+/// How long a list is kept after its last use, in milliseconds.
 const KEPT_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Entries that one transaction removes.
 const CHUNK: usize = 1000;
@@ -69,10 +69,10 @@ pub(crate) fn finish(tx: &mut Tx<'_>, app: &AppId, id: &str) -> Result<(), Store
     }
 }
 
-/// A message uses it: it is kept for longer.
-pub(crate) fn keep(tx: &mut Tx<'_>, app: &AppId, id: &str) -> Result<(), StoreError> {
+/// Somebody uses it up to a moment, and that is no earlier than now: it is kept for longer.
+pub(crate) fn keep(tx: &mut Tx<'_>, app: &AppId, id: &str, used_until_ms: u64) -> Result<(), StoreError> {
     let Some(list) = load(tx, app, id)? else { return Ok(()) };
-    let kept_until_ms = tx.now_ms().saturating_add(KEPT_MS);
+    let kept_until_ms = used_until_ms.max(tx.now_ms()).saturating_add(KEPT_MS).max(list.kept_until_ms);
     tx.save(Space::Messages, keys::list(app, id), &List { kept_until_ms, ..list })
 }
 
@@ -127,7 +127,8 @@ mod tests {
             assert_eq!(add(tx, &of, "l", (0..2500).map(|n| format!("设{n:04}")))?, 2500);
             assert_eq!(add(tx, &of, "l", ["设0007".to_owned()])?, 0);
             finish(tx, &of, "l")?;
-            keep(tx, &of, "l")
+            keep(tx, &of, "l", 3_000)?;
+            keep(tx, &of, "l", 2_000)
         };
         store.write(fill).await.unwrap();
         let of = app.clone();
@@ -140,7 +141,9 @@ mod tests {
             Ok::<_, StoreError>(())
         };
         store.read(walk).await.unwrap();
-        for (at_ms, left) in [(1_000, 2500), (1_000 + KEPT_MS, 1500), (0, 500), (0, 0)] {
+        for (at_ms, left) in
+            [(1_000, 2500), (2_999 + KEPT_MS, 2500), (3_000 + KEPT_MS, 1500), (0, 500), (0, 0)]
+        {
             now_ms.fetch_max(at_ms, Ordering::SeqCst);
             let of = app.clone();
             store.write(move |tx| forget(tx, &of, "l")).await.unwrap();

@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::apps::sha256;
+use crate::audience::NotReady;
+use crate::lists;
 use crate::messages::{self, Message};
 use crate::policies;
 use crate::queues::{self, Check};
 use crate::rules::Rules;
-use crate::segments::{self, WriteOutError};
 use crate::sending;
 use crate::starts::{LATE_MAX_MS, Missed, Start};
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
@@ -99,8 +100,8 @@ impl State {
 /// Why a moment has no message.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
-    #[error(transparent)]
-    Audience(#[from] WriteOutError),
+    #[error("{place}: {0}", place = .0.pointer())]
+    Audience(#[from] NotReady),
     #[error(transparent)]
     Texts(#[from] TakeError),
     #[error(transparent)]
@@ -112,10 +113,9 @@ impl RunError {
     fn into_words(self) -> Result<String, StoreError> {
         match self {
             Self::Store(error)
-            | Self::Audience(WriteOutError::Store(error))
+            | Self::Audience(NotReady::Store(error))
             | Self::Texts(TakeError::Store(error)) => Err(error),
-            Self::Audience(error) => Ok(error.to_string()),
-            Self::Texts(error) => Ok(error.to_string()),
+            error @ (Self::Audience(_) | Self::Texts(_)) => Ok(error.to_string()),
         }
     }
 }
@@ -130,6 +130,9 @@ pub(crate) fn save(tx: &mut Tx<'_>, app: &AppId, schedule: &Schedule) -> Result<
     if let Some(next) = schedule.state.next() {
         let check = Check::Schedule { app: app.clone(), schedule: schedule.id.clone(), due_ms: next.at_ms };
         queues::check_at(tx, next.at_ms, &check)?;
+        for list in &schedule.message.audience.lists {
+            lists::keep(tx, app, list, next.at_ms)?;
+        }
     }
     tx.save(Space::Apps, keys::schedule(app, &schedule.id), schedule)
 }
@@ -234,9 +237,7 @@ fn run(tx: &mut Tx<'_>, rules: &Rules, mut message: Message) -> Result<MessageId
     if messages::load(tx, &message.app, message.id)?.is_some() {
         return Ok(message.id); // this moment has its message
     }
-    if let Some(expr) = &mut message.audience.expr {
-        *expr = segments::write_out(tx, &message.app, expr)?;
-    }
+    message.audience.make_ready(tx, &message.app)?;
     templates::write_out(tx, &mut message)?;
     if message.policy.is_none()
         && let Some(category) = message.category().map(str::to_owned)
@@ -250,11 +251,18 @@ fn run(tx: &mut Tx<'_>, rules: &Rules, mut message: Message) -> Result<MessageId
 
 fn message_of(schedule: &Schedule, id: MessageId, start: Start, now_ms: u64) -> Message {
     let outline = &schedule.message;
-    let ttl_ms = outline.expires_at_ms.map_or(0, |end_ms| end_ms.saturating_sub(outline.accepted_at_ms));
-    let expires_at_ms = Some(start.last_ms().max(now_ms).saturating_add(ttl_ms));
-    let start = Some(start).filter(|start| start.last_ms() > now_ms);
-    let schedule = Some(schedule.id.clone());
-    Message { id, accepted_at_ms: now_ms, expires_at_ms, start, schedule, ..outline.clone() }
+    let begins_at_ms = start.last_ms().max(now_ms);
+    // Its times count from when the schedule was written.
+    let then = |at_ms: u64| begins_at_ms.saturating_add(at_ms.saturating_sub(outline.accepted_at_ms));
+    Message {
+        id,
+        accepted_at_ms: now_ms,
+        expires_at_ms: Some(outline.expires_at_ms.map_or(begins_at_ms, then)),
+        inbox_until_ms: outline.inbox_until_ms.map(then),
+        start: Some(start).filter(|start| start.last_ms() > now_ms),
+        schedule: Some(schedule.id.clone()),
+        ..outline.clone()
+    }
 }
 
 /// A UUID, version 7, that stands for this moment of this schedule and no other.

@@ -4,6 +4,7 @@ use reveille_proto::ids::{AppId, MessageId};
 
 use crate::facts::keep_new;
 use crate::jobs::{self, Place};
+use crate::lists;
 use crate::messages::{self, Message};
 use crate::queues::{self, Check};
 use crate::rules::Rules;
@@ -15,6 +16,13 @@ const EXPANDED_AT_ONCE: u64 = 100;
 /// A message for more devices than this waits behind smaller ones.
 pub(crate) const BULK_OVER: u64 = 100;
 
+impl Message {
+    /// It is for about so many devices.
+    fn expect(&mut self, estimate: u64) {
+        (self.estimate, self.is_bulk) = (estimate, estimate > BULK_OVER);
+    }
+}
+
 /// Writes a new message, for an audience of about so many devices, and begins it or lets it wait. The name of its state.
 pub(crate) fn begin(
     tx: &mut Tx<'_>,
@@ -22,13 +30,20 @@ pub(crate) fn begin(
     mut message: Message,
     estimate: u64,
 ) -> Result<&'static str, StoreError> {
-    (message.estimate, message.is_bulk) = (estimate, estimate > BULK_OVER);
+    message.expect(estimate);
     let begins_at_ms = message.begins_at_ms();
     message.is_waiting = begins_at_ms > tx.now_ms();
     keep_new(tx, rules, &message, true)?;
+    for list in &message.audience.lists {
+        lists::keep(tx, &message.app, list, message.expires_at_ms.unwrap_or(begins_at_ms))?;
+    }
+    let done_ms = match &message.start {
+        Some(Start::Local(local)) => local.done_at(message.accepted_at_ms),
+        Some(Start::At(_)) | None => 0,
+    };
     match message.is_waiting {
-        true => wait(tx, &message, begins_at_ms, 0).map(|()| "scheduled"),
-        false => set_out(tx, rules, message, 0).map(|()| "accepted"),
+        true => wait(tx, &message, begins_at_ms, done_ms).map(|()| "scheduled"),
+        false => set_out(tx, rules, message, begins_at_ms, done_ms).map(|()| "accepted"),
     }
 }
 
@@ -37,7 +52,7 @@ fn wait(tx: &mut Tx<'_>, message: &Message, due_ms: u64, done_ms: u64) -> Result
     queues::check_at(tx, due_ms, &check)
 }
 
-/// Its moment, or that of its next wave, has come. One that it does not wait for any more is passed over.
+/// Its moment, or that of its next wave, has come.
 pub(crate) fn look(
     tx: &mut Tx<'_>,
     rules: &Rules,
@@ -47,19 +62,30 @@ pub(crate) fn look(
     done_ms: u64,
 ) -> Result<(), StoreError> {
     let Some(message) = messages::load(tx, app, id)? else { return Ok(()) };
-    let is_stale = message.is_waiting && message.begins_at_ms() != due_ms;
-    if message.recalled_at_ms.is_some() || message.is_expanded || is_stale {
+    if message.recalled_at_ms.is_some() || message.is_expanded {
         return Ok(());
     }
-    set_out(tx, rules, message, done_ms)
+    let begins_at_ms = message.begins_at_ms();
+    if message.is_waiting && begins_at_ms > tx.now_ms() {
+        return wait(tx, &message, begins_at_ms, done_ms); // the time zones changed since
+    }
+    set_out(tx, rules, message, due_ms, done_ms)
 }
 
-fn set_out(tx: &mut Tx<'_>, rules: &Rules, mut message: Message, done_ms: u64) -> Result<(), StoreError> {
+fn set_out(
+    tx: &mut Tx<'_>,
+    rules: &Rules,
+    mut message: Message,
+    due_ms: u64,
+    done_ms: u64,
+) -> Result<(), StoreError> {
     if std::mem::take(&mut message.is_waiting) {
+        // Its audience may have grown since it was accepted.
+        message.expect(message.audience.estimate(tx, &message.app)?);
         messages::save(tx, &message)?;
     }
     let wave = match &message.start {
-        Some(Start::Local(local)) => Some(local.wave(done_ms, tx.now_ms())),
+        Some(Start::Local(local)) => Some(local.wave(done_ms, due_ms, tx.now_ms())),
         Some(Start::At(_)) | None => None,
     };
     jobs::expand_from(tx, &message.app, message.id, Place { wave, ..Place::default() })?;
@@ -73,6 +99,6 @@ fn set_out(tx: &mut Tx<'_>, rules: &Rules, mut message: Message, done_ms: u64) -
 pub(crate) fn next_wave(tx: &mut Tx<'_>, message: &Message, place: &Place) -> Result<bool, StoreError> {
     let (Some(Start::Local(local)), Some(wave)) = (&message.start, place.wave) else { return Ok(false) };
     let Some(next_ms) = local.next_ms(wave) else { return Ok(false) };
-    wait(tx, message, next_ms, wave.until_ms)?;
+    wait(tx, message, next_ms.max(tx.now_ms()), wave.until_ms)?;
     Ok(true)
 }

@@ -109,15 +109,25 @@ impl Local {
         own.unwrap_or(&self.otherwise).moment_ms(self.time)
     }
 
-    /// What is due at a moment, when everything up to `done_ms` is done. The last wave looks at everybody once more: a
-    /// device that travelled towards the sun meanwhile was in none.
-    pub(crate) fn wave(&self, done_ms: u64, now_ms: u64) -> Wave {
+    /// Up to which moment there is nothing to do for a message that came at `at_ms`.
+    pub(crate) fn done_at(&self, at_ms: u64) -> u64 {
+        match self.missed {
+            Missed::RunOnce => 0,
+            Missed::Skip => at_ms.saturating_sub(LATE_MAX_MS),
+        }
+    }
+
+    /// What is due at a moment, when everything up to `done_ms` is done and nothing stood in the way from `due_ms` on. The
+    /// last wave looks at everybody once more: a device that travelled towards the sun meanwhile was in none.
+    pub(crate) fn wave(&self, done_ms: u64, due_ms: u64, now_ms: u64) -> Wave {
         let last_ms = self.moments().max().unwrap_or(0);
         let until_ms = now_ms.min(last_ms);
+        let was_down = now_ms > due_ms.saturating_add(LATE_MAX_MS);
         let after_ms = match self.missed {
             Missed::RunOnce if until_ms == last_ms => 0,
-            Missed::RunOnce => done_ms,
-            Missed::Skip => done_ms.max(now_ms.saturating_sub(LATE_MAX_MS)),
+            Missed::Skip if was_down => done_ms.max(now_ms.saturating_sub(LATE_MAX_MS)),
+            // Whose time passed while the wave before was busy is late, and gets it.
+            Missed::RunOnce | Missed::Skip => done_ms,
         };
         Wave { after_ms, until_ms }
     }
@@ -191,7 +201,7 @@ mod tests {
         let now_ms = moment("2026-09-01T12:00:00Z"); // past in Berlin
         for (missed, wanted) in [(Missed::RunOnce, true), (Missed::Skip, false)] {
             let nine = local("2026-09-01T09:00:00", missed);
-            let wave = nine.wave(0, now_ms);
+            let wave = nine.wave(nine.done_at(now_ms), now_ms, now_ms);
             assert_eq!(nine.is_in(wave, None), wanted, "{missed:?}");
             assert!(!nine.is_in(wave, Some("America/New_York")), "{missed:?}");
             assert_eq!(
@@ -199,6 +209,16 @@ mod tests {
                 Some(moment("2026-09-01T12:00:00Z") + 60 * 60 * 1000),
                 "{missed:?}"
             );
+        }
+    }
+
+    #[test]
+    fn whose_time_passed_while_the_wave_before_was_busy_is_late_and_while_the_server_was_down_is_left_out() {
+        let nine = local("2026-09-01T09:00:00", Missed::Skip);
+        let (done_ms, now_ms) = (moment("2026-09-01T06:30:00Z"), moment("2026-09-01T07:30:00Z"));
+        for (due_ms, wanted) in [(now_ms, true), (moment("2026-09-01T07:00:00Z"), false)] {
+            let wave = nine.wave(done_ms, due_ms, now_ms);
+            assert_eq!(nine.is_in(wave, Some("Europe/Berlin")), wanted, "{due_ms}");
         }
     }
 
@@ -218,14 +238,15 @@ mod tests {
     proptest! {
         #[test]
         fn every_zone_is_in_exactly_one_wave_however_late_the_waves_are(
-            at_ms in 1_700_000_000_000_u64..2_000_000_000_000, late in prop::collection::vec(0_u64..3_600_000, 60), pick in any::<prop::sample::Index>()
+            at_ms in 1_700_000_000_000_u64..2_000_000_000_000, late in prop::collection::vec(0_u64..3_600_000, 60), pick in any::<prop::sample::Index>(),
+            missed in prop::sample::select(vec![Missed::RunOnce, Missed::Skip]),
         ) {
             let zone = &zones::all()[pick.index(zones::all().len())];
-            let local = Local { time: Zone::UTC.local(at_ms), otherwise: Zone::UTC, missed: Missed::RunOnce };
+            let local = Local { time: Zone::UTC.local(at_ms), otherwise: Zone::UTC, missed };
             let start = Start::Local(local.clone());
             let (mut done_ms, mut due_ms, mut hits) = (0, start.first_ms(), 0);
             for late_ms in late {
-                let wave = local.wave(done_ms, due_ms + late_ms);
+                let wave = local.wave(done_ms, due_ms + late_ms, due_ms + late_ms);
                 let is_last = wave.until_ms == start.last_ms();
                 // The last one looks at everybody again, and passes over whom it finds done.
                 let own = Wave { after_ms: done_ms, ..wave };

@@ -39,14 +39,13 @@ impl Zone {
     /// When clocks there show this, in milliseconds since 1970. What they skip in spring comes later by as much as they
     /// skip; what they show twice in autumn means the first time.
     pub fn moment_ms(&self, local: LocalTime) -> u64 {
-        let moment = self.0.to_ambiguous_timestamp(local).compatible();
-        moment.map_or(0, millis)
+        millis_or_end(self.0.to_ambiguous_timestamp(local).compatible(), local)
     }
 
     /// Both moments at which clocks there may show this, which are one and the same on nearly every day.
     pub fn moments_ms(&self, local: LocalTime) -> [u64; 2] {
         let moment = || self.0.to_ambiguous_timestamp(local);
-        [moment().earlier(), moment().later()].map(|moment| moment.map_or(0, millis))
+        [moment().earlier(), moment().later()].map(|moment| millis_or_end(moment, local))
     }
 
     /// When clocks there are turned next, if they ever are.
@@ -69,10 +68,21 @@ fn millis(moment: Timestamp) -> u64 {
     u64::try_from(moment.as_millisecond()).unwrap_or(0)
 }
 
+/// A local time on a day that no zone reaches any more is the end of time, not its beginning: nothing comes too early.
+fn millis_or_end(moment: Result<Timestamp, jiff::Error>, local: LocalTime) -> u64 {
+    let end = if local.year() > 0 { Timestamp::MAX } else { Timestamp::MIN };
+    millis(moment.unwrap_or(end))
+}
+
 impl fmt::Display for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// The latest time that any wall shows at a moment.
+pub fn latest_shown(at_ms: u64) -> LocalTime {
+    all().iter().map(|zone| zone.local(at_ms)).max().unwrap_or(Zone::UTC.local(at_ms))
 }
 
 /// Every zone of the database.
@@ -138,6 +148,16 @@ mod tests {
             assert_eq!(zone(name).moment_ms(local(shown)), moment(wanted), "{name} {shown}");
         }
         assert_eq!(zone("Europe/Berlin").local(moment("2026-10-25T01:30:00Z")), local("2026-10-25T02:30:00"));
+    }
+
+    #[test]
+    fn what_lies_beyond_the_end_of_time_is_not_now() {
+        let end = LocalTime::MAX;
+        for zone in [Zone::UTC, zone("America/New_York"), zone("Etc/GMT+12")] {
+            assert!(zone.moment_ms(end) > moment("9999-12-01T00:00:00Z"), "{zone}");
+            assert!(zone.moments_ms(end).into_iter().all(|at_ms| at_ms == zone.moment_ms(end)), "{zone}");
+            assert_eq!(zone.moment_ms(LocalTime::MIN), 0, "{zone}");
+        }
     }
 
     #[test]

@@ -13,19 +13,14 @@ use super::body::{Errors, Json};
 use super::guard::{Limited, READ};
 use super::problem::Problem;
 use super::subscribers;
-use crate::audience::{Audience, ENTRIES_MAX, Expression, Look};
+use crate::audience::{Audience, ENTRIES_MAX, Expression, Look, NotReady};
 use crate::devices::{USER, is_device_id, is_label};
 use crate::index::Summary;
-use crate::lists::{self, LISTS_MAX};
-use crate::segments::{self, WriteOutError};
-use crate::store::Tx;
+use crate::lists::LISTS_MAX;
+use crate::segments::WriteOutError;
 
 /// Devices that an estimate shows.
 pub(super) const SAMPLE: usize = 10;
-/// Where the expression stands in a body.
-const EXPR: &str = "/audience/expr";
-/// Where the narrowing one stands.
-const ONLY: &str = "/audience/only";
 
 /// A list of aliases means the alias type `user`.
 #[derive(Deserialize, ToSchema)]
@@ -72,8 +67,8 @@ impl AudienceBody {
             }
         }
         let has_expr = self.expr.is_some();
-        let expr = self.expr.and_then(|text| errors.expression(EXPR, &text));
-        let only = self.only.and_then(|text| errors.expression(ONLY, &text));
+        let expr = self.expr.and_then(|text| errors.expression("/audience/expr", &text));
+        let only = self.only.and_then(|text| errors.expression("/audience/only", &text));
         if self.lists.len() > LISTS_MAX {
             errors.add("/audience/lists", format!("has at most {LISTS_MAX} lists"));
         }
@@ -124,24 +119,15 @@ pub(super) fn not_written_out(error: WriteOutError, pointer: &str) -> Problem {
     }
 }
 
-/// Writes out the segments, and finds the lists.
-pub(super) fn write_out(tx: &Tx<'_>, app: &AppId, audience: &mut Audience) -> Result<(), Problem> {
-    for (at, list) in audience.lists.iter().enumerate() {
-        let pointer = format!("/audience/lists/{at}");
-        match lists::load(tx, app, list)? {
-            Some(list) if list.is_whole => {}
-            Some(_) => return Err(Problem::field(pointer, "is still being read: wait for its operation")),
-            None => {
-                return Err(Problem::field(pointer, "is no list of this app, or was not used for 30 days"));
+impl From<NotReady> for Problem {
+    fn from(error: NotReady) -> Self {
+        match error {
+            NotReady::Store(error) => error.into(),
+            NotReady::Expression { .. } | NotReady::ListGrows { .. } | NotReady::ListUnknown { .. } => {
+                Self::field(error.pointer(), error.to_string())
             }
         }
     }
-    for (expr, pointer) in [(&mut audience.expr, EXPR), (&mut audience.only, ONLY)] {
-        if let Some(expr) = expr {
-            *expr = segments::write_out(tx, app, expr).map_err(|error| not_written_out(error, pointer))?;
-        }
-    }
-    Ok(())
 }
 
 /// Writes out the segments, and counts.
@@ -158,7 +144,7 @@ pub(super) async fn count(
     shared
         .store
         .read(move |tx| {
-            write_out(tx, &app, &mut audience)?;
+            audience.make_ready(tx, &app)?;
             let count = audience.estimate(tx, &app)?;
             Ok((audience, count))
         })
@@ -192,7 +178,7 @@ pub(super) async fn estimate(
     let look = shared
         .store
         .read(move |tx| {
-            write_out(tx, &app, &mut audience)?;
+            audience.make_ready(tx, &app)?;
             Ok::<_, Problem>(audience.look(tx, &app, SAMPLE)?)
         })
         .await?;

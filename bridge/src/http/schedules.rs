@@ -9,7 +9,6 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::audiences::write_out;
 use super::body::{Errors, Json, Params};
 use super::etag::{self, IfMatch};
 use super::guard::{Guarded, READ, SEND};
@@ -262,10 +261,9 @@ fn checked(body: ScheduleBody, app: &AppId, rules: &Rules, now_ms: u64) -> Resul
 }
 
 /// What it names exists now; what it will be then is looked up then.
-fn check_names(tx: &Tx<'_>, message: Message) -> Result<(), Problem> {
+fn check_names(tx: &Tx<'_>, mut message: Message) -> Result<(), Problem> {
     let below = |problem: Problem| problem.below("/message");
-    let mut audience = message.audience.clone();
-    write_out(tx, &message.app, &mut audience).map_err(below)?;
+    message.audience.make_ready(tx, &message.app).map_err(Problem::from).map_err(below)?;
     let mut message = with_texts(tx, message).map_err(below)?;
     find_policy(tx, &mut message).map_err(below)?;
     Ok(())
@@ -468,7 +466,7 @@ impl From<RunError> for Problem {
         match error {
             RunError::Store(error) => error.into(),
             RunError::Texts(error) => Self::from(error).below("/message"),
-            RunError::Audience(error) => super::audiences::not_written_out(error, "/message/audience/expr"),
+            RunError::Audience(error) => Self::from(error).below("/message"),
         }
     }
 }

@@ -163,7 +163,7 @@ impl Rhythm {
                 (is_ahead && self.is_within(*local)).then_some(moment)
             }
             When::Cron(_) => {
-                // No wall shows a later time now than this one.
+                // No wall shows an earlier time now.
                 let shown = Zone::UTC.local(now_ms.saturating_sub(zones::BEHIND_MAX_MS));
                 let after = self.from.map_or(shown, |from| begin(from).max(shown));
                 self.after(after, now_ms)
@@ -174,6 +174,10 @@ impl Rhythm {
     /// The first moment after a time that is later than `done_ms`.
     pub fn after(&self, mut after: LocalTime, done_ms: u64) -> Option<Moment> {
         let When::Cron(cron) = &self.when else { return None };
+        if let Clock::Recipient(_) = self.clock {
+            // What some wall showed by then has its first moment behind it. To look there costs every zone for every time.
+            after = after.max(zones::latest_shown(done_ms));
+        }
         loop {
             let local = cron.next(after).filter(|local| self.is_within(*local))?;
             let moment = self.moment(local);
@@ -297,6 +301,12 @@ mod tests {
         let now_ms = ms("2026-09-01T08:00:00Z");
         let first = daily.first(now_ms).unwrap();
         assert_eq!((first.local, first.at_ms), (local("2026-09-02T09:00:00"), ms("2026-09-01T19:00:00Z")));
+        // The Line Islands are the first, fourteen hours ahead.
+        let often = Rhythm { clock: clock.clone(), ..every("* * * * *", "UTC") };
+        let first = often.first(now_ms + 1).unwrap();
+        assert_eq!((first.local, first.at_ms), (local("2026-09-01T22:01:00"), now_ms + 60_000));
+        let missed = often.latest(first, now_ms + 90 * 24 * HOUR_MS);
+        assert_eq!(missed.at_ms, now_ms + 90 * 24 * HOUR_MS);
         let once = Rhythm { when: When::At(local("2026-09-01T09:00:00")), clock, ..daily };
         assert_eq!(once.first(now_ms).unwrap().local, local("2026-09-01T09:00:00"));
         assert_eq!(once.first(ms("2026-09-02T00:00:00Z")), None, "it is past everywhere");

@@ -3,16 +3,22 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use reveille_proto::bridge as wire;
+
 use super::moments::{Clock, Cron, Rhythm, When};
 use super::*;
-use crate::audience::Audience;
+use crate::audience::{Audience, Expression};
 use crate::chores;
 use crate::deliveries;
 use crate::devices::{self, Attributes};
+use crate::facts::{self, Fact};
 use crate::jobs;
+use crate::lists;
 use crate::messages::{Content, Notification, Origin};
 use crate::pace::Speed;
+use crate::segments::{self, Segment};
 use crate::starts::Local;
+use crate::statistics;
 use crate::store::Store;
 use crate::zones::{Zone, parse_local, parse_moment};
 
@@ -28,6 +34,7 @@ const RULES: Rules = Rules {
     attempts_max: None,
 };
 const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
 
 struct World {
     store: Store,
@@ -133,10 +140,13 @@ impl World {
         id
     }
 
-    async fn schedule(&self, rhythm: Rhythm, count: Option<u64>) -> String {
-        let id = "s1".to_owned();
+    async fn schedule(&self, rhythm: Rhythm, count: Option<u64>) {
+        self.schedule_of(self.message(), rhythm, count).await;
+    }
+
+    async fn schedule_of(&self, message: Message, rhythm: Rhythm, count: Option<u64>) {
         let mut schedule = Schedule {
-            id: id.clone(),
+            id: "s1".to_owned(),
             name: String::new(),
             rhythm,
             count,
@@ -144,14 +154,40 @@ impl World {
             runs: 0,
             recent: Vec::new(),
             body: Value::Null,
-            message: self.message(),
+            message,
             created_at_ms: 0,
             updated_at_ms: 0,
         };
         assert!(schedule.begin(self.now_ms()));
         let app = self.app.clone();
         self.store.write(move |tx| save(tx, &app, &schedule)).await.unwrap();
-        id
+    }
+
+    /// What became of its moments, newest first.
+    async fn runs(&self) -> Vec<Run> {
+        let app = self.app.clone();
+        self.store.read(move |tx| load(tx, &app, "s1")).await.unwrap().unwrap().recent
+    }
+
+    /// Devices as an upload leaves them.
+    async fn list(&self, devices: &'static [&'static str]) {
+        let app = self.app.clone();
+        let write = move |tx: &mut Tx<'_>| {
+            lists::begin(tx, &app, "l")?;
+            lists::add(tx, &app, "l", devices.iter().map(|id| (*id).to_owned()))?;
+            lists::finish(tx, &app, "l")
+        };
+        self.store.write(write).await.unwrap();
+    }
+
+    async fn tag(&self, id: &'static str, tag: &'static str) {
+        let app = self.app.clone();
+        let write = move |tx: &mut Tx<'_>| {
+            let mut device = devices::load_or_new(tx, &app, id)?;
+            device.tags.insert(tag.to_owned());
+            devices::save(tx, &app, &device)
+        };
+        self.store.write(write).await.unwrap();
     }
 
     async fn change(&self, change: impl FnOnce(&mut Schedule, u64) + Send + 'static) {
@@ -166,10 +202,15 @@ impl World {
 
     /// When each message was made, oldest first.
     async fn made(&self) -> Vec<u64> {
+        self.all().await.iter().map(|message| message.accepted_at_ms).collect()
+    }
+
+    /// The messages, oldest first.
+    async fn all(&self) -> Vec<Message> {
         let app = self.app.clone();
         let mut all = self.store.read(move |tx| messages::list(tx, &app, None, 1000)).await.unwrap();
         all.reverse();
-        all.iter().map(|message| message.accepted_at_ms).collect()
+        all
     }
 
     /// The devices that a message went to so far.
@@ -214,6 +255,89 @@ async fn moments_that_a_standstill_missed_are_made_up_for_once_or_left_out() {
         let wanted: Vec<u64> = wanted.into_iter().map(ms).collect();
         assert_eq!(world.made().await, wanted, "{missed:?}");
     }
+}
+
+#[tokio::test]
+async fn whoever_a_segment_leaves_out_at_the_moment_is_left_out() {
+    let world = World::at("2026-09-01T00:00:00Z");
+    world.tag("d1", "vip").await;
+    let audience =
+        Audience { all: true, only: Some(Expression::parse("!segment:out").unwrap()), ..Audience::default() };
+    let message = Message { audience, ..world.message() };
+    world.schedule_of(message, daily(berlin(), Missed::RunOnce), None).await;
+    world.pass_until("2026-09-01T12:00:00Z").await;
+    let problem = world.runs().await[0].problem.clone().unwrap();
+    assert_eq!(problem, "/audience/only: segment out does not exist");
+    let app = world.app.clone();
+    let expr = Expression::parse("tag:out").unwrap();
+    let segment = Segment {
+        name: "out".to_owned(),
+        expr,
+        description: String::new(),
+        created_at_ms: 0,
+        updated_at_ms: 0,
+    };
+    world.store.write(move |tx| segments::save(tx, &app, &segment)).await.unwrap();
+    world.tag("d2", "out").await;
+    world.pass_until("2026-09-02T12:00:00Z").await;
+    let all = world.all().await;
+    assert_eq!(world.reached(all[0].id).await, ["d1"]);
+}
+
+#[tokio::test]
+async fn a_list_is_there_when_its_message_begins_however_late_that_is() {
+    let world = World::at("2026-01-01T00:00:00Z");
+    world.list(&["d1"]).await;
+    let audience = Audience { lists: vec!["l".to_owned()], ..Audience::default() };
+    let at = ms("2026-06-01T00:00:00Z");
+    let (start, expires_at_ms) = (Some(Start::At(at)), Some(at + DAY_MS));
+    let waits = Message { audience: audience.clone(), start, expires_at_ms, ..world.message() };
+    let id = world.send(waits).await;
+    world.pass_until("2026-06-01T00:00:00Z").await;
+    assert_eq!(world.reached(id).await, ["d1"]);
+    let message = Message { audience, ..world.message() };
+    let yearly =
+        Rhythm { when: When::Cron(Cron::parse("0 9 1 1 *").unwrap()), ..daily(berlin(), Missed::RunOnce) };
+    world.schedule_of(message, yearly, None).await;
+    world.pass_until("2027-01-02T00:00:00Z").await;
+    let of_schedule = world.all().await.pop().unwrap();
+    assert_eq!(world.reached(of_schedule.id).await, ["d1"]);
+}
+
+#[tokio::test]
+async fn a_schedule_whose_list_is_gone_says_so() {
+    let world = World::at("2026-01-01T00:00:00Z");
+    let audience = Audience { lists: vec!["l".to_owned()], ..Audience::default() };
+    let message = Message { audience, ..world.message() };
+    world.schedule_of(message, daily(berlin(), Missed::RunOnce), None).await;
+    world.pass_until("2026-01-01T12:00:00Z").await;
+    assert_eq!(world.all().await, []);
+    let problem = world.runs().await[0].problem.clone().unwrap();
+    assert_eq!(problem, "/audience/lists/0: is no list of this app, or was not used for 30 days");
+}
+
+#[tokio::test]
+async fn every_message_of_a_schedule_stays_in_inboxes_as_long_as_the_first() {
+    let world = World::at("2026-09-01T00:00:00Z");
+    let message = Message { inbox_until_ms: Some(world.now_ms() + 3 * DAY_MS), ..world.message() };
+    world.schedule_of(message, daily(berlin(), Missed::RunOnce), Some(2)).await;
+    world.pass_until("2026-09-10T00:00:00Z").await;
+    let kept: Vec<_> = world.all().await.iter().map(|message| message.inbox_until_ms).collect();
+    assert_eq!(kept, ["2026-09-04T07:00:00Z", "2026-09-05T07:00:00Z"].map(|until| Some(ms(until))));
+}
+
+#[tokio::test]
+async fn how_many_a_message_is_for_counts_when_it_begins() {
+    let world = World::at("2026-09-01T00:00:00Z");
+    let start = Some(Start::At(ms("2026-09-01T09:00:00Z")));
+    let id = world.send(Message { start, ..world.message() }).await;
+    for n in 0..150 {
+        world.device(&format!("d{n:03}"), None).await;
+    }
+    world.pass_until("2026-09-01T09:00:00Z").await;
+    let app = world.app.clone();
+    let message = world.store.read(move |tx| messages::load(tx, &app, id)).await.unwrap().unwrap();
+    assert_eq!((message.estimate, message.is_bulk), (150, true));
 }
 
 #[tokio::test]
@@ -298,6 +422,24 @@ async fn a_message_comes_to_each_device_when_its_own_clock_shows_the_time() {
     );
     world.pass_until("2026-09-02T00:00:00Z").await;
     assert!(load(app).await.unwrap().unwrap().is_expanded);
+}
+
+#[tokio::test]
+async fn the_time_that_a_message_took_begins_when_it_does() {
+    let world = World::at("2026-09-01T00:00:00Z");
+    world.device("d1", None).await;
+    let start = Some(Start::At(ms("2026-09-01T09:00:00Z")));
+    let id = world.send(Message { start, ..world.message() }).await;
+    world.pass_until("2026-09-01T09:00:00Z").await;
+    world.clock.fetch_add(2_000, Ordering::SeqCst);
+    let (of, at_ms) = (world.app.clone(), world.now_ms());
+    let devices = vec![wire::Device { client_id: "d1".to_owned(), epoch: 1 }];
+    let acked = wire::Acked { app: of.to_string(), message_id: id.0.to_vec().into(), devices, at_ms };
+    world.store.write(move |tx| facts::take(tx, &RULES, Fact::Acked(acked))).await.unwrap();
+    let asked = statistics::Asked::new(None, Some(at_ms + DAY_MS), Some("1d"), None, at_ms).unwrap();
+    let series = world.store.read(move |tx| statistics::read(tx, &of, &asked)).await.unwrap();
+    let took_ms = series[0].total.ack_ms.percentiles().unwrap().p50;
+    assert!((1_900..2_100).contains(&took_ms), "{took_ms}");
 }
 
 #[tokio::test]

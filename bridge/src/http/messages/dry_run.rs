@@ -11,7 +11,7 @@ use crate::audience::{Audience, Look};
 use crate::credentials;
 use crate::devices;
 use crate::http::Api;
-use crate::http::audiences::{self, Estimate, SAMPLE};
+use crate::http::audiences::{Estimate, SAMPLE};
 use crate::http::problem::Problem;
 use crate::http::subscribers;
 use crate::inbox;
@@ -91,7 +91,7 @@ pub(super) async fn rehearse(shared: &Api, mut message: Message) -> Result<Rehea
         .read(move |tx| {
             let app = message.app.clone();
             find_policy(tx, &mut message)?;
-            audiences::write_out(tx, &app, &mut message.audience)?;
+            message.audience.make_ready(tx, &app)?;
             let message = with_texts(tx, message)?;
             let look = message.audience.look(tx, &app, SAMPLE)?;
             let device = match look.sample.first() {

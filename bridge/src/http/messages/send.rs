@@ -25,7 +25,6 @@ use crate::http::problem::Problem;
 use crate::inbox::KEEP_MAX_S;
 use crate::lane::Class;
 use crate::languages::{DEFAULT, is_language};
-use crate::lists;
 use crate::messages::{Content, Message, Notification, Origin, Texts, new_id};
 use crate::pace::Speed;
 use crate::policies;
@@ -278,9 +277,6 @@ pub(in crate::http) fn outline(
 /// In one transaction with the key of the request: the message, and the work. So a request is done once or not at all.
 fn accept(tx: &mut Tx<'_>, rules: &Rules, mut message: Message, estimate: u64) -> Result<Accepted, Problem> {
     find_policy(tx, &mut message)?;
-    for list in &message.audience.lists {
-        lists::keep(tx, &message.app, list)?;
-    }
     let id = message.id.to_string();
     let state = sending::begin(tx, rules, message, estimate)?;
     Ok(Accepted { id, state: state.to_owned(), audience_estimate: estimate })
