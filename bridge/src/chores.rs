@@ -12,8 +12,8 @@ use crate::jobs::{self, Task};
 use crate::lists;
 use crate::messages;
 use crate::operations;
-use crate::policies::book;
-use crate::queues::{self, Check};
+use crate::policies::{book, crowd};
+use crate::queues::{self, Check, LOOK_MAX};
 use crate::rules::Rules;
 use crate::shared::Shared;
 use crate::store::{Space, StoreError, Tx};
@@ -23,6 +23,8 @@ use crate::{schedules, sending};
 const JOBS_AT_ONCE: usize = 64;
 /// Moments read at once.
 const CHECKS_AT_ONCE: usize = 256;
+/// Deliveries that checks look at in one turn, about: whoever waits for the store gets it in between.
+const LOOKS_AT_ONCE: usize = 4 * LOOK_MAX;
 /// Pause after the store failed.
 const FAULT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -72,7 +74,7 @@ pub(crate) async fn run_checks(shared: Arc<Shared>) {
 
 /// Does what is due; returns the moment of the next.
 async fn due(shared: &Arc<Shared>) -> Result<Option<u64>, StoreError> {
-    let checks = shared.store.read(|tx| queues::checks(tx, CHECKS_AT_ONCE)).await?;
+    let checks = shared.store.read(|tx| queues::checks(tx, CHECKS_AT_ONCE, LOOKS_AT_ONCE)).await?;
     let now_ms = shared.store.now_ms();
     let mut waiting = Vec::new();
     let mut next_ms = None;
@@ -88,11 +90,11 @@ async fn due(shared: &Arc<Shared>) -> Result<Option<u64>, StoreError> {
         };
         waiting.push(shared.store.submit(work).await);
     }
-    let is_more = waiting.len() == CHECKS_AT_ONCE;
+    let may_be_more = next_ms.is_none() && !waiting.is_empty();
     for commit in waiting {
         commit.await?;
     }
-    Ok(if is_more { Some(now_ms) } else { next_ms })
+    Ok(if may_be_more { Some(now_ms) } else { next_ms })
 }
 
 /// Looks at what was to be looked at now.
@@ -106,6 +108,7 @@ pub(crate) fn look(tx: &mut Tx<'_>, rules: &Rules, check: Check) -> Result<(), S
             Ok(())
         }
         Check::Admission { app, message, devices } => jobs::admit(tx, rules, &app, message, devices),
+        Check::Crowd { app, message } => crowd::look(tx, rules, &app, message),
         Check::ForgetCount { key } => book::forget(tx, key),
         Check::Start { app, message, due_ms, done_ms } => {
             sending::look(tx, rules, &app, message, due_ms, done_ms)

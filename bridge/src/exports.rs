@@ -114,7 +114,7 @@ pub(crate) fn load(tx: &Tx<'_>, app: &AppId, id: &str) -> Result<Option<Export>,
 
 /// Exports of an app.
 pub(crate) fn count(tx: &Tx<'_>, app: &AppId) -> Result<usize, StoreError> {
-    Ok(tx.scan(Space::Queues, &keys::exports_of(app), None, Order::Forward, KEPT_MAX)?.len())
+    tx.count(Space::Queues, &keys::exports_of(app), KEPT_MAX)
 }
 
 /// Forgets an export. Its file goes when the work looks next.

@@ -157,7 +157,7 @@ pub(crate) fn load(tx: &Tx<'_>, app: &AppId, id: &str) -> Result<Option<Import>,
 
 /// Uploads of an app that are not over.
 pub(crate) fn waiting(tx: &Tx<'_>, app: &AppId) -> Result<usize, StoreError> {
-    Ok(tx.scan(Space::Queues, &keys::open_imports_of(app), None, Order::Forward, WAITING_MAX)?.len())
+    tx.count(Space::Queues, &keys::open_imports_of(app), WAITING_MAX)
 }
 
 /// The wrong rows of an upload after a number.

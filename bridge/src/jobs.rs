@@ -14,7 +14,8 @@ use crate::inbox;
 use crate::messages::{self, Message, app_text, id_text};
 use crate::pace::Pace;
 use crate::plan::{Broker, Push};
-use crate::queues::{self, Check, Out};
+use crate::policies::crowd;
+use crate::queues::{self, Check, LOOK_MAX, Out};
 use crate::receipts;
 use crate::rules::Rules;
 use crate::sending;
@@ -29,10 +30,6 @@ const CHUNK: usize = 1000;
 const AHEAD_MAX: u64 = 20_000;
 /// Looking goes on when so few wait.
 pub(crate) const AHEAD_RESUME: u64 = AHEAD_MAX / 2;
-/// How long devices that a policy held back wait further when enough pushes of the message wait, and when it is paused, in
-/// milliseconds.
-const CROWD_MS: u64 = 1_000;
-const PAUSE_MS: u64 = 30_000;
 /// Bytes of client ids in one `Send` at most, so that a packet stays far below a broker's bound.
 const SEND_BYTES_MAX: usize = 256 * 1024;
 
@@ -234,11 +231,14 @@ fn rest_until(
 fn must_rest(tx: &Tx<'_>, message: &Message, task: &Task) -> Result<bool, StoreError> {
     match task {
         Task::Expand(_) | Task::Resume(_) if message.is_paused() => Ok(true),
-        Task::Expand(_) if message.is_bulk => {
-            Ok(deliveries::funnel(tx, &message.app, message.id)?.vendor_queued >= AHEAD_MAX)
-        }
-        Task::Expand(_) | Task::Resume(_) | Task::Replace { .. } | Task::End(_) | Task::Forget => Ok(false),
+        Task::Expand(_) => is_crowded(tx, message),
+        Task::Resume(_) | Task::Replace { .. } | Task::End(_) | Task::Forget => Ok(false),
     }
+}
+
+/// Whether enough pushes of a large message wait for their vendors.
+pub(crate) fn is_crowded(tx: &Tx<'_>, message: &Message) -> Result<bool, StoreError> {
+    Ok(message.is_bulk && deliveries::funnel(tx, &message.app, message.id)?.vendor_queued >= AHEAD_MAX)
 }
 
 /// The pushes that [`queues::PAUSED_MS`] keeps are due now.
@@ -367,19 +367,28 @@ pub(crate) fn admit(
     devices: Vec<String>,
 ) -> Result<(), StoreError> {
     let Some(message) = messages::load(tx, app, id)? else { return Ok(()) };
-    if must_rest(tx, &message, &Task::Expand(Place::default()))? && message.recalled_at_ms.is_none() {
-        let wait_ms = if message.is_paused() { PAUSE_MS } else { CROWD_MS };
-        return ask_again(tx, &message, tx.now_ms().saturating_add(wait_ms), devices);
+    match crowd::wait_ms(tx, &message)? {
+        Some(wait_ms) => crowd::put_aside(tx, &message, &devices, wait_ms),
+        None => ask_about(tx, rules, &message, devices),
     }
+}
+
+/// The same where there is room.
+pub(crate) fn ask_about(
+    tx: &mut Tx<'_>,
+    rules: &Rules,
+    message: &Message,
+    devices: Vec<String>,
+) -> Result<(), StoreError> {
     let mut gathered = Gathered::default();
     for id in devices {
-        let mut case = Case::load(tx, &message, &id)?;
+        let mut case = Case::load(tx, message, &id)?;
         if case.is_known() {
             case.settle(tx)?;
             gathered.add(case);
         }
     }
-    gathered.hand_over(tx, rules, &message)
+    gathered.hand_over(tx, rules, message)
 }
 
 /// Queues that had the old content get the new one, and so do vendors that did not show the old one yet.
@@ -431,7 +440,10 @@ pub(crate) fn hand_to_broker(
         if matches!(strategy, Strategy::OnlineFirst) {
             let silent_at_ms =
                 tx.now_ms().saturating_add(message.wait_ack_ms).saturating_add(rules.broker_silence_ms);
-            queues::check_at(tx, silent_at_ms, &Check::Silence { app: app.clone(), message: id, devices })?;
+            for devices in devices.chunks(LOOK_MAX) {
+                let (app, devices) = (app.clone(), devices.to_vec());
+                queues::check_at(tx, silent_at_ms, &Check::Silence { app, message: id, devices })?;
+            }
         }
     }
     Ok(())

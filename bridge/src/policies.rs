@@ -5,6 +5,7 @@ pub(crate) mod admission;
 pub(crate) mod book;
 pub(crate) mod caps;
 pub(crate) mod coalescing;
+pub(crate) mod crowd;
 pub(crate) mod habits;
 pub(crate) mod quiet;
 

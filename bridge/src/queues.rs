@@ -12,6 +12,9 @@ use crate::lane::Lane;
 use crate::messages::{app_text, id_text, strategy_text};
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
 
+/// Deliveries that one check looks at, at most.
+pub(crate) const LOOK_MAX: usize = 1000;
+
 /// Something for the broker. It leaves the outbox when the broker acknowledged it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "out", rename_all = "snake_case")]
@@ -79,6 +82,13 @@ pub(crate) enum Check {
         message: MessageId,
         devices: Vec<String>,
     },
+    /// Is there room for the devices of a message that were put aside?
+    Crowd {
+        #[serde(with = "app_text")]
+        app: AppId,
+        #[serde(with = "id_text")]
+        message: MessageId,
+    },
     /// A count of a policy may be over.
     ForgetCount {
         /// Where it stands.
@@ -135,8 +145,28 @@ pub(crate) enum Check {
     },
 }
 
+impl Check {
+    /// How many deliveries are looked at, about.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Silence { devices, .. } | Self::Admission { devices, .. } => devices.len().max(1),
+            Self::Crowd { .. } | Self::ForgetList { .. } => LOOK_MAX,
+            Self::Expiry { .. }
+            | Self::Forget { .. }
+            | Self::ForgetOperation { .. }
+            | Self::ForgetCount { .. }
+            | Self::Start { .. }
+            | Self::GoOn { .. }
+            | Self::Schedule { .. }
+            | Self::ForgetImport { .. }
+            | Self::ForgetExport { .. }
+            | Self::ForgetAnswer { .. } => 1,
+        }
+    }
+}
+
 /// Never given twice.
-fn next_number(tx: &mut Tx<'_>) -> Result<u64, StoreError> {
+pub(crate) fn next_number(tx: &mut Tx<'_>) -> Result<u64, StoreError> {
     let number = tx.load::<u64>(Space::Queues, &keys::last_number())?.unwrap_or(0).saturating_add(1);
     tx.save(Space::Queues, keys::last_number(), &number)?;
     Ok(number)
@@ -165,12 +195,22 @@ pub(crate) fn check_at(tx: &mut Tx<'_>, due_ms: u64, check: &Check) -> Result<()
     tx.save(Space::Queues, keys::check(due_ms, number), check)
 }
 
-/// The checks in order of their moments, with their keys.
-pub(crate) fn checks(tx: &Tx<'_>, limit: usize) -> Result<Vec<(u64, Vec<u8>, Check)>, StoreError> {
-    let found = tx.scan(Space::Queues, &keys::checks(), None, Order::Forward, limit)?;
-    let entry =
-        |(key, value): (Vec<u8>, Vec<u8>)| Ok((keys::number_at(&key, 1).unwrap_or(0), key, decode(&value)?));
-    found.into_iter().map(entry).collect()
+/// The checks in order of their moments, with their keys, until they weigh so much.
+pub(crate) fn checks(
+    tx: &Tx<'_>,
+    limit: usize,
+    weight_max: usize,
+) -> Result<Vec<(u64, Vec<u8>, Check)>, StoreError> {
+    let (mut checks, mut weight) = (Vec::new(), 0);
+    for (key, value) in tx.scan(Space::Queues, &keys::checks(), None, Order::Forward, limit)? {
+        if weight >= weight_max {
+            break;
+        }
+        let check: Check = decode(&value)?;
+        weight += check.weight();
+        checks.push((keys::number_at(&key, 1).unwrap_or(0), key, check));
+    }
+    Ok(checks)
 }
 
 /// How many pushes a message has: those of small ones do not wait behind those of large ones.

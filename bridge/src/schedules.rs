@@ -142,6 +142,11 @@ pub(crate) fn remove(tx: &mut Tx<'_>, app: &AppId, id: &str) {
     tx.remove(Space::Apps, keys::schedule(app, id));
 }
 
+/// Whether an app has as many as it may have.
+pub(crate) fn are_full(tx: &Tx<'_>, app: &AppId) -> Result<bool, StoreError> {
+    Ok(tx.count(Space::Apps, &keys::schedules(app), SCHEDULES_MAX)? >= SCHEDULES_MAX)
+}
+
 /// Schedules after one, oldest first.
 pub(crate) fn list(
     tx: &Tx<'_>,

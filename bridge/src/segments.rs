@@ -127,6 +127,11 @@ pub(crate) fn remove(tx: &mut Tx<'_>, app: &AppId, name: &str) {
     tx.remove(Space::Apps, keys::segment(app, name));
 }
 
+/// Whether an app has as many as it may have.
+pub(crate) fn are_full(tx: &Tx<'_>, app: &AppId) -> Result<bool, StoreError> {
+    Ok(tx.count(Space::Apps, &keys::segments(app), SEGMENTS_MAX)? >= SEGMENTS_MAX)
+}
+
 /// Segments after one, by name.
 pub(crate) fn list(
     tx: &Tx<'_>,

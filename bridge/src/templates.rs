@@ -249,17 +249,12 @@ pub(crate) fn versions(tx: &Tx<'_>, app: &AppId, name: &str) -> Result<Vec<u64>,
     Ok(found.iter().filter_map(|(key, _)| keys::number_at(key, prefix.len())).collect())
 }
 
-/// The newest versions of templates after one, by name.
-pub(crate) fn list(
-    tx: &Tx<'_>,
-    app: &AppId,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Vec<Template>, StoreError> {
-    page(tx, app, after, Order::Forward, limit)
+/// Whether an app has as many as it may have.
+pub(crate) fn are_full(tx: &Tx<'_>, app: &AppId) -> Result<bool, StoreError> {
+    Ok(tx.count(Space::Apps, &keys::templates(app), TEMPLATES_MAX)? >= TEMPLATES_MAX)
 }
 
-/// The same from one on, in either direction.
+/// The newest versions of templates by name, from one on, in either direction.
 pub(crate) fn page(
     tx: &Tx<'_>,
     app: &AppId,

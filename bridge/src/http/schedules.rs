@@ -302,7 +302,7 @@ pub(super) async fn create(
             if let Some(id) = once.answered::<String>(tx, 0)? {
                 return known(tx, &app, &id).map(Done::Before); // as it is now
             }
-            if schedules::list(tx, &app, None, SCHEDULES_MAX)?.len() >= SCHEDULES_MAX {
+            if schedules::are_full(tx, &app)? {
                 return Err(Problem::because(Errno::TooManySchedules, format!("at most {SCHEDULES_MAX}")));
             }
             begin(tx, &app, &mut schedule)?;

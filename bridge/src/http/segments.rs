@@ -93,7 +93,7 @@ pub(super) async fn set(
 
 /// Writes a segment that can be written out: what it names exists, and it does not stand within itself.
 fn keep(tx: &mut Tx<'_>, app: &AppId, segment: &Segment, is_new: bool) -> Result<(), Problem> {
-    if is_new && segments::list(tx, app, None, SEGMENTS_MAX)?.len() >= SEGMENTS_MAX {
+    if is_new && segments::are_full(tx, app)? {
         return Err(Problem::because(Errno::TooManySegments, format!("at most {SEGMENTS_MAX}")));
     }
     segments::save(tx, app, segment)?;

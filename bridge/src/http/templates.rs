@@ -97,7 +97,7 @@ pub(super) async fn set(
             let newest = templates::find(tx, &app, &template.name, None)?;
             if_match.check(newest.as_ref())?;
             let is_new = newest.is_none();
-            if is_new && templates::list(tx, &app, None, TEMPLATES_MAX)?.len() >= TEMPLATES_MAX {
+            if is_new && templates::are_full(tx, &app)? {
                 return Err(Problem::because(Errno::TooManyTemplates, format!("at most {TEMPLATES_MAX}")));
             }
             let created_at_ms = tx.now_ms();

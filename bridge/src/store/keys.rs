@@ -569,6 +569,11 @@ pub fn held_job(app: &AppId, id: MessageId) -> Vec<u8> {
     of_message(b'h', app, id)
 }
 
+/// `queues`: devices of a message about which its policy is asked when there is room, in chunks with a number each.
+pub fn crowd(app: &AppId, id: MessageId) -> Vec<u8> {
+    of_message(b'd', app, id)
+}
+
 /// `queues`: every push of this size that waits for any vendor.
 pub fn pushes(size: Size) -> Vec<u8> {
     vec![match size {
@@ -611,7 +616,8 @@ fn of_hook(app: &AppId, id: &str, kind: u8) -> Vec<u8> {
     key
 }
 
-fn numbered(mut key: Vec<u8>, number: u64) -> Vec<u8> {
+/// One of several that stand behind a prefix, by its number.
+pub fn numbered(mut key: Vec<u8>, number: u64) -> Vec<u8> {
     key.extend_from_slice(&number.to_be_bytes());
     key
 }

@@ -164,6 +164,11 @@ impl<'a> Tx<'a> {
         self.range(space, from, to, order, limit)
     }
 
+    /// How many keys begin with `prefix`, counted up to `max`. No record is decoded.
+    pub fn count(&self, space: Space, prefix: &[u8], max: usize) -> Result<usize, StoreError> {
+        Ok(self.scan(space, prefix, None, Order::Forward, max)?.len())
+    }
+
     /// At most `limit` entries between two bounds.
     pub fn range(
         &self,
