@@ -16,6 +16,7 @@ use crate::index::{Change, DeviceNumber, Label};
 use crate::policies::book;
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
 use crate::tokens::Token;
+use crate::zones::Zone;
 
 /// Longest client id that the bridge keeps, in bytes. Longer ones can use the broker, but not be pushed to.
 pub const DEVICE_ID_MAX: usize = 1024;
@@ -161,6 +162,10 @@ pub(crate) fn save(tx: &mut Tx<'_>, app: &AppId, device: &Device) -> Result<(), 
     let old = load(tx, app, &device.id)?;
     let mut device = device.clone();
     device.number = old.as_ref().and_then(|old| old.number);
+    // Devices spell zones in their own ways; whoever looks for one looks for the database's.
+    if let Some(zone) = device.attributes.timezone.as_deref().and_then(Zone::find) {
+        device.attributes.timezone = Some(zone.name().to_owned());
+    }
     let number = number(tx, app, &mut device)?;
     let was = old.as_ref().map(labels).unwrap_or_default();
     let is = labels(&device);

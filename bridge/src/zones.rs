@@ -25,7 +25,7 @@ impl Zone {
     /// UTC.
     pub const UTC: Self = Self(TimeZone::UTC);
 
-    /// Looks a name up, such as `Asia/Shanghai`.
+    /// Looks a name up, such as `Asia/Shanghai`, in capital or small letters.
     pub fn find(name: &str) -> Option<Self> {
         let is_name = (1..=NAME_MAX).contains(&name.len()) && !name.starts_with(['/', '.']);
         TimeZone::get(name).ok().filter(|_| is_name).map(Self)
@@ -165,7 +165,7 @@ mod tests {
         for name in ["", "Europe", "Mars/Olympus", "../etc/passwd", "/etc/localtime", "UTC+8"] {
             assert_eq!(Zone::find(name), None, "{name}");
         }
-        assert_eq!(zone("Asia/Shanghai").name(), "Asia/Shanghai");
+        assert_eq!(zone("asia/SHANGHAI").name(), "Asia/Shanghai");
         assert_eq!(Zone::UTC.name(), "UTC");
         assert!(all().len() > 400 && all().contains(&zone("Europe/Berlin")), "{} zones", all().len());
     }
