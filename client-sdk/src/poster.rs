@@ -218,6 +218,7 @@ impl Task {
         let result = result.map_err(|error| PostError::NotRecorded(error.kind()));
         if result.is_ok() {
             self.entries.extend(kept.into_iter().map(Entry::waiting));
+            self.report(); // whoever posted finds it counted
         }
         for reply in replies {
             let _ = reply.send(result); // the app may have stopped waiting

@@ -44,6 +44,15 @@ async fn empty(client: &Client) -> OutboxState {
     *soon("an empty outbox", outbox.wait_for(|state| state.waiting == 0)).await.unwrap()
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_posted_finds_the_message_counted() {
+    let (client, _messages) = Client::connect(nowhere().await).unwrap();
+    for waiting in 1..=500 {
+        client.post("a", "x", &PushHints::default()).await.unwrap();
+        assert_eq!(client.outbox().borrow().waiting, waiting);
+    }
+}
+
 #[tokio::test]
 async fn what_was_posted_offline_is_sent_by_the_next_process_in_order_and_then_forgotten() {
     let dir = tempfile::tempdir().unwrap();
