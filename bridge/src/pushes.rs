@@ -10,13 +10,13 @@ use reveille_proto::ids::MessageId;
 
 use crate::credentials::{self, Days};
 use crate::deliveries::{self, Case, News, VendorCounts, fingerprint, funnel, save_funnel};
-use crate::devices;
+use crate::devices::{self, Device};
 use crate::inbox;
 use crate::jobs::hand_to_broker;
 use crate::lane::{CredentialName, Home, Lane};
 use crate::messages::{self, Message};
 use crate::plan::{Action, Broker, Event, Push as PushSide, Reason};
-use crate::policies::book;
+use crate::policies::{Policy, book};
 use crate::queues::{self, Waiting};
 use crate::receipts;
 use crate::retry::{GiveUp, Next, RetryPolicy, next_attempt};
@@ -32,9 +32,38 @@ const NO_TOKEN: &str = "the device has no live device token there any more";
 #[derive(Debug)]
 pub(crate) struct Call {
     pub credential: Arc<Credential>,
-    pub push: Push,
+    pub draft: Draft,
     /// The devices, in the order of the push's device tokens.
     pub devices: Vec<String>,
+}
+
+/// Everything that a push is made of. It is made elsewhere than on the store's thread: texts that speak of the device may be
+/// long work.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    message: Message,
+    language: Option<String>,
+    /// Of which its texts speak.
+    device: Option<Device>,
+    vendor: VendorName,
+    token: DeviceToken,
+    others: Vec<DeviceToken>,
+    unread: Option<u64>,
+    /// What goes instead: a digest of so many messages.
+    digest: Option<(Policy, u64)>,
+}
+
+impl Draft {
+    /// The push.
+    pub fn finish(mut self) -> Push {
+        self.message.speak(self.language.as_deref(), self.device.as_ref());
+        let push = self.message.push(self.vendor, self.token, self.unread);
+        let push = Push { others: self.others, ..push };
+        match self.digest {
+            Some((policy, count)) => policy.digest(count, push),
+            None => push,
+        }
+    }
 }
 
 /// Decides about the pushes of one message whose turn has come, and writes down that the call is made for those that
@@ -46,7 +75,7 @@ pub(crate) fn begin(
     batch: &[Waiting],
 ) -> Result<Option<Call>, StoreError> {
     let Some(first) = batch.first() else { return Ok(None) };
-    let Some(mut message) = messages::load(tx, &lane.app, first.message)? else {
+    let Some(message) = messages::load(tx, &lane.app, first.message)? else {
         batch.iter().for_each(|waiting| queues::remove_push(tx, lane, waiting));
         return Ok(None);
     };
@@ -77,14 +106,13 @@ pub(crate) fn begin(
         (true, Some(device)) => devices::load(tx, &lane.app, device)?,
         (true, None) | (false, _) => None,
     };
-    message.speak(first.language.as_deref(), device.as_ref());
-    let mut push = Push { others: tokens.collect(), ..message.push(lane.vendor, token, unread) };
-    if let Some(count) = digest_of
-        && let Some(policy) = book::of(tx, &message)?
-    {
-        push = policy.digest(count, push);
-    }
-    Ok(Some(Call { credential: Arc::new(kept.credential), push, devices: ids }))
+    let digest = match digest_of {
+        Some(count) => book::of(tx, &message)?.map(|policy| (policy, count)),
+        None => None,
+    };
+    let (language, others) = (first.language.clone(), tokens.collect());
+    let draft = Draft { message, language, device, vendor: lane.vendor, token, others, unread, digest };
+    Ok(Some(Call { credential: Arc::new(kept.credential), draft, devices: ids }))
 }
 
 /// The pushes of a batch that show the same number on the icon as its first; the others wait for their turn. And how many

@@ -18,7 +18,7 @@ use crate::credentials;
 use crate::events::{self, News};
 use crate::lane::{CredentialName, Lane};
 use crate::limiter::{Bucket, Rates, counts_requests};
-use crate::pushes::{self, Answered, Called};
+use crate::pushes::{self, Answered, Call, Called};
 use crate::queues::{self, Size, Waiting};
 use crate::sender::{CredentialKey, Sent};
 use crate::shared::Shared;
@@ -378,10 +378,11 @@ async fn call(shared: &Arc<Shared>, lane: &Lane, batch: Vec<Waiting>) -> Result<
     let Some(message) = batch.first().map(|waiting| waiting.message) else { return Ok(CallEnd::default()) };
     let (rules, its_lane) = (shared.rules, lane.clone());
     let begun = shared.store.write(move |tx| pushes::begin(tx, &rules, &its_lane, &batch)).await?;
-    let Some(call) = begun else { return Ok(CallEnd::default()) };
+    let Some(Call { credential, draft, devices }) = begun else { return Ok(CallEnd::default()) };
+    let push = draft.finish();
     let vendor = lane.vendor;
     let key = CredentialKey { app: lane.app.clone(), vendor };
-    let sent = shared.sender.send_batch(&key, &call.credential, &call.push).await;
+    let sent = shared.sender.send_batch(&key, &credential, &push).await;
     for sent in &sent {
         shared.metrics.push(vendor.as_str(), sent.verdict.name(), sent.outcome_known);
     }
@@ -395,7 +396,7 @@ async fn call(shared: &Arc<Shared>, lane: &Lane, batch: Vec<Waiting>) -> Result<
         sent,
         random: rand::random(),
     };
-    let pushes = call.devices.into_iter().zip(call.push.tokens()).zip(sent).map(called).collect();
+    let pushes = devices.into_iter().zip(push.tokens()).zip(sent).map(called).collect();
     let answered = Answered { lane: lane.clone(), message, pushes };
     shared.store.write(move |tx| pushes::finish(tx, &rules, &answered)).await?;
     Ok(end)

@@ -324,7 +324,7 @@ fn call_vendors(tx: &mut Tx<'_>, verdict: u8) -> Result<(), StoreError> {
                 took: std::time::Duration::ZERO,
                 shortened: None,
             };
-            let called = Called { device: waiting.device, token: call.push.token, sent, random: 1 };
+            let called = Called { device: waiting.device, token: call.draft.finish().token, sent, random: 1 };
             let answered = Answered { lane: lane.clone(), message: waiting.message, pushes: vec![called] };
             pushes::finish(tx, &rules(), &answered)?;
         }

@@ -81,7 +81,8 @@ async fn a_data_directory_of_the_first_format_opens_and_its_pushes_go_out_within
         begin(tx, &crate::config::Config::default().rules(), &its_lane, &waiting)
     };
     let call = store.write(begin_all).await.unwrap().unwrap();
-    assert_eq!((call.push.token.as_str(), call.push.token_count()), ("T-d1", 1), "the day had room for one");
+    let push = call.draft.finish();
+    assert_eq!((push.token.as_str(), push.token_count()), ("T-d1", 1), "the day had room for one");
     let rest = move |tx: &Tx<'_>| {
         let waiting = queues::pushes_from(tx, &lane, Size::Single, 501, 10)?;
         Ok::<_, StoreError>((waiting.len(), funnel(tx, &lane.app, MessageId(ID))?.is_whole()))
@@ -193,7 +194,7 @@ async fn a_new_content_has_all_attempts_of_its_own() {
         let mut case_message = Message { is_expanded: true, ..message("WORK") };
         let answer = |tx: &mut Tx<'_>, verdict: Verdict| {
             let lane = queues::lanes(tx)?.pop_first().unwrap();
-            let token = turn(tx)?.unwrap().push.token;
+            let token = turn(tx)?.unwrap().draft.token;
             let sent = Sent {
                 verdict,
                 outcome_known: true,
