@@ -14,6 +14,8 @@ use crate::store::{Order, Space, StoreError, Tx, decode, keys};
 
 /// Deliveries that one check looks at, at most.
 pub(crate) const LOOK_MAX: usize = 1000;
+/// Devices of a message that are found in the transaction that begins it, at most.
+pub(crate) const SMALL_MAX: usize = 100;
 
 /// Something for the broker. It leaves the outbox when the broker acknowledged it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,13 +153,12 @@ impl Check {
         match self {
             Self::Silence { devices, .. } | Self::Admission { devices, .. } => devices.len().max(1),
             Self::Crowd { .. } | Self::ForgetList { .. } => LOOK_MAX,
+            Self::Start { .. } | Self::Schedule { .. } => SMALL_MAX,
             Self::Expiry { .. }
             | Self::Forget { .. }
             | Self::ForgetOperation { .. }
             | Self::ForgetCount { .. }
-            | Self::Start { .. }
             | Self::GoOn { .. }
-            | Self::Schedule { .. }
             | Self::ForgetImport { .. }
             | Self::ForgetExport { .. }
             | Self::ForgetAnswer { .. } => 1,

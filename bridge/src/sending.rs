@@ -6,13 +6,11 @@ use crate::facts::keep_new;
 use crate::jobs::{self, Place};
 use crate::lists;
 use crate::messages::{self, Message};
-use crate::queues::{self, Check};
+use crate::queues::{self, Check, SMALL_MAX};
 use crate::rules::Rules;
 use crate::starts::Start;
 use crate::store::{StoreError, Tx};
 
-/// Audiences of up to so many devices are expanded before the answer; larger ones by a job after it.
-const EXPANDED_AT_ONCE: u64 = 100;
 /// A message for more devices than this waits behind smaller ones.
 pub(crate) const BULK_OVER: u64 = 100;
 
@@ -89,7 +87,7 @@ fn set_out(
         Some(Start::At(_)) | None => None,
     };
     jobs::expand_from(tx, &message.app, message.id, Place { wave, ..Place::default() })?;
-    if message.estimate <= EXPANDED_AT_ONCE {
+    if message.estimate <= SMALL_MAX as u64 {
         jobs::step(tx, rules, &message.app, message.id)?;
     }
     Ok(())

@@ -425,6 +425,21 @@ async fn a_message_comes_to_each_device_when_its_own_clock_shows_the_time() {
 }
 
 #[tokio::test]
+async fn a_message_whose_moment_moved_with_the_time_zones_waits_for_the_new_one() {
+    let world = World::at("2026-09-01T00:00:00Z");
+    world.device("d1", None).await;
+    let at = |text: &str| Some(Start::At(ms(text)));
+    let message = Message { start: at("2026-09-01T09:00:00Z"), ..world.message() };
+    let id = world.send(message.clone()).await;
+    let moved = Message { start: at("2026-09-01T10:00:00Z"), is_waiting: true, ..message };
+    world.store.write(move |tx| messages::save(tx, &moved)).await.unwrap();
+    for (until, wanted) in [("2026-09-01T09:59:59Z", &[][..]), ("2026-09-01T10:00:00Z", &["d1"])] {
+        world.pass_until(until).await;
+        assert_eq!(world.reached(id).await, wanted, "{until}");
+    }
+}
+
+#[tokio::test]
 async fn the_time_that_a_message_took_begins_when_it_does() {
     let world = World::at("2026-09-01T00:00:00Z");
     world.device("d1", None).await;

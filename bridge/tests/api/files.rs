@@ -13,7 +13,7 @@ const EXPORTS: &str = "/v1/apps/default/exports";
 
 impl World {
     /// Uploads a file; the operation when it is over.
-    async fn import(&self, query: &str, kind: &str, text: &str) -> Value {
+    pub async fn import(&self, query: &str, kind: &str, text: &str) -> Value {
         let begun = self.begin_import(query, kind, text).await;
         self.over(&begun).await
     }

@@ -131,7 +131,9 @@ async fn a_key_for_certain_tags_reaches_and_sees_nobody_else() {
     }
     let vip = key(&world, json!({"scopes": ["send", "read"], "tags": ["vip"]})).await;
     let send = |audience: Value| json!({"audience": audience, "notification": {"title": "t"}, "delivery": {"strategy": "vendor_only"}});
+    let uploaded = world.import("kind=audience&format=csv", "text/csv", "id\na\nc\nstranger\n").await;
     for (audience, count) in [
+        (json!({"lists": [uploaded["result"]["list"]]}), 1),
         (json!({"all": true}), 2),
         (json!({"devices": ["a", "c", "stranger"]}), 1),
         (json!({"tags": ["bj"]}), 1),
