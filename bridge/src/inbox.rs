@@ -1,6 +1,6 @@
 //! The inbox of each user: messages that are kept for reading later, whatever became of their pushes.
 //!
-//! A user has one entry for a message, however many devices it was for: the entry's key is user and message. What the
+//! A user has one entry for a message, however many devices it was for: the entry's key is user and place. What the
 //! message says stands with the message once, and moves to a record of its own when the message is forgotten before its
 //! last entry ends. A ledger for each user holds the counts, so that the number of unread ones costs one read.
 //!
@@ -34,9 +34,26 @@ pub(crate) const IDS_MAX: usize = ENTRIES_MAX;
 /// Entries read at once.
 const READ_AT_ONCE: usize = 256;
 
+/// Where a message stands in inboxes: its id; for one that waited for its moment the same with that moment in it, so that it
+/// stands where it came and not where it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place(pub MessageId);
+
+impl Place {
+    fn of(message: &Message) -> Self {
+        match message.start {
+            None => Self(message.id),
+            Some(_) => Self(messages::moved_to(message.id, message.begins_at_ms())),
+        }
+    }
+}
+
 /// One message in a user's inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Entry {
+    /// The moment in the message's id, where it is not that of the place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id_ms: Option<u64>,
     /// When it came, in milliseconds since 1970.
     pub since_ms: u64,
     /// When it goes by itself, in milliseconds since 1970.
@@ -62,6 +79,11 @@ pub(crate) enum State {
 impl Entry {
     fn is_over(&self, now_ms: u64) -> bool {
         self.until_ms <= now_ms
+    }
+
+    /// The message, of the entry at this place.
+    fn message(&self, Place(id): Place) -> MessageId {
+        self.id_ms.map_or(id, |at_ms| messages::moved_to(id, at_ms))
     }
 }
 
@@ -128,22 +150,34 @@ impl<'a> Inbox<'a> {
         Ok(inbox)
     }
 
-    fn key(&self, id: MessageId) -> Vec<u8> {
-        keys::inbox_entry(self.app, self.user, id)
+    fn key(&self, place: Place) -> Vec<u8> {
+        keys::inbox_entry(self.app, self.user, place)
+    }
+
+    fn find(&self, tx: &Tx<'_>, id: MessageId) -> Result<Option<(Place, Entry)>, StoreError> {
+        let place = place_of(tx, self.app, self.user, id)?;
+        Ok(tx.load(Space::Messages, &self.key(place))?.map(|entry| (place, entry)))
+    }
+
+    fn erase(&self, tx: &mut Tx<'_>, place: Place, entry: &Entry) {
+        tx.remove(Space::Messages, self.key(place));
+        if entry.id_ms.is_some() {
+            tx.remove(Space::Messages, keys::inbox_place(self.app, self.user, entry.message(place)));
+        }
     }
 
     fn let_go(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let now_ms = tx.now_ms();
         let kept = Ledger { entries: 0, unread: 0, ..self.ledger };
         let (mut counted, mut ended) = (kept, Vec::new());
-        each(tx, self.app, self.user, None, |id, entry| {
+        each(tx, self.app, self.user, None, |place, entry| {
             match entry.is_over(now_ms) {
-                true => ended.push(id),
+                true => ended.push((place, entry)),
                 false => counted.add(&entry),
             }
             Ok(true)
         })?;
-        ended.into_iter().for_each(|id| tx.remove(Space::Messages, self.key(id)));
+        ended.into_iter().for_each(|(place, entry)| self.erase(tx, place, &entry));
         self.is_changed = true;
         self.ledger = counted;
         Ok(())
@@ -154,10 +188,11 @@ impl<'a> Inbox<'a> {
         &mut self,
         tx: &mut Tx<'_>,
         id: MessageId,
+        place: Place,
         until_ms: u64,
         entries_max: usize,
     ) -> Result<bool, StoreError> {
-        if tx.has(Space::Messages, &self.key(id))? || until_ms <= tx.now_ms() {
+        if tx.has(Space::Messages, &self.key(place))? || until_ms <= tx.now_ms() {
             return Ok(false);
         }
         while self.ledger.entries >= entries_max as u64 {
@@ -165,14 +200,18 @@ impl<'a> Inbox<'a> {
             let Some((oldest, entry)) = oldest else { break };
             self.ledger.crowded_out += 1;
             self.is_changed = true;
-            if oldest > id {
+            if oldest > place {
                 return Ok(false);
             }
-            tx.remove(Space::Messages, self.key(oldest));
+            self.erase(tx, oldest, &entry);
             self.ledger.remove(&entry);
         }
-        let entry = Entry { since_ms: tx.now_ms(), until_ms, state: State::Unread };
-        tx.save(Space::Messages, self.key(id), &entry)?;
+        let id_ms = (place.0 != id).then(|| messages::moment_of(id));
+        let entry = Entry { id_ms, since_ms: tx.now_ms(), until_ms, state: State::Unread };
+        tx.save(Space::Messages, self.key(place), &entry)?;
+        if id_ms.is_some() {
+            tx.put(Space::Messages, keys::inbox_place(self.app, self.user, id), place.0.0.to_vec());
+        }
         self.ledger.add(&entry);
         self.is_changed = true;
         Ok(true)
@@ -180,9 +219,9 @@ impl<'a> Inbox<'a> {
 
     /// Marks a message as read. Whether that is news.
     pub fn read(&mut self, tx: &mut Tx<'_>, id: MessageId) -> Result<bool, StoreError> {
-        match tx.load::<Entry>(Space::Messages, &self.key(id))? {
-            Some(entry) if entry.state == State::Unread => {
-                self.set(tx, id, entry, State::Read { at_ms: tx.now_ms() })
+        match self.find(tx, id)? {
+            Some((place, entry)) if entry.state == State::Unread => {
+                self.set(tx, place, entry, State::Read { at_ms: tx.now_ms() })
             }
             Some(_) | None => Ok(false),
         }
@@ -194,29 +233,30 @@ impl<'a> Inbox<'a> {
         tx: &mut Tx<'_>,
         last: Option<MessageId>,
     ) -> Result<Vec<MessageId>, StoreError> {
+        let last = last.map(|last| place_of(tx, self.app, self.user, last)).transpose()?;
         let mut unread = Vec::new();
-        each(tx, self.app, self.user, None, |id, entry| {
-            if entry.state == State::Unread && last.is_none_or(|last| id <= last) {
-                unread.push(id);
+        each(tx, self.app, self.user, None, |place, entry| {
+            if entry.state == State::Unread && last.is_none_or(|last| place <= last) {
+                unread.push((place, entry));
             }
             Ok(true)
         })?;
-        for id in &unread {
-            self.read(tx, *id)?;
+        for (place, entry) in &unread {
+            self.set(tx, *place, *entry, State::Read { at_ms: tx.now_ms() })?;
         }
-        Ok(unread)
+        Ok(unread.into_iter().map(|(place, entry)| entry.message(place)).collect())
     }
 
     /// Deletes a message. Whether it was there.
     pub fn delete(&mut self, tx: &mut Tx<'_>, id: MessageId) -> Result<bool, StoreError> {
-        let Some(entry) = tx.load::<Entry>(Space::Messages, &self.key(id))? else { return Ok(false) };
+        let Some((place, entry)) = self.find(tx, id)? else { return Ok(false) };
         if entry.state == State::Deleted {
             return Ok(false);
         }
         match messages::load(tx, self.app, id)?.is_some_and(|message| !message.is_expanded) {
-            true => self.set(tx, id, entry, State::Deleted),
+            true => self.set(tx, place, entry, State::Deleted),
             false => {
-                self.remove(tx, id, &entry);
+                self.remove(tx, place, &entry);
                 Ok(true)
             }
         }
@@ -224,26 +264,20 @@ impl<'a> Inbox<'a> {
 
     /// Takes a withdrawn message out. Whether the user could see it.
     pub fn withdraw(&mut self, tx: &mut Tx<'_>, id: MessageId) -> Result<bool, StoreError> {
-        let Some(entry) = tx.load::<Entry>(Space::Messages, &self.key(id))? else { return Ok(false) };
-        self.remove(tx, id, &entry);
+        let Some((place, entry)) = self.find(tx, id)? else { return Ok(false) };
+        self.remove(tx, place, &entry);
         Ok(entry.state != State::Deleted)
     }
 
-    fn set(
-        &mut self,
-        tx: &mut Tx<'_>,
-        id: MessageId,
-        entry: Entry,
-        state: State,
-    ) -> Result<bool, StoreError> {
-        tx.save(Space::Messages, self.key(id), &Entry { state, ..entry })?;
+    fn set(&mut self, tx: &mut Tx<'_>, place: Place, entry: Entry, state: State) -> Result<bool, StoreError> {
+        tx.save(Space::Messages, self.key(place), &Entry { state, ..entry })?;
         self.ledger.change(entry.state, state);
         self.is_changed = true;
         Ok(true)
     }
 
-    fn remove(&mut self, tx: &mut Tx<'_>, id: MessageId, entry: &Entry) {
-        tx.remove(Space::Messages, self.key(id));
+    fn remove(&mut self, tx: &mut Tx<'_>, place: Place, entry: &Entry) {
+        self.erase(tx, place, entry);
         self.ledger.remove(entry);
         self.is_changed = true;
     }
@@ -262,20 +296,26 @@ fn ledger(tx: &Tx<'_>, app: &AppId, user: &str) -> Result<Option<Ledger>, StoreE
     tx.load(Space::Messages, &keys::inbox_ledger(app, user))
 }
 
+/// Where a message stands in a user's inbox, or would.
+fn place_of(tx: &Tx<'_>, app: &AppId, user: &str, id: MessageId) -> Result<Place, StoreError> {
+    let kept = tx.get(Space::Messages, &keys::inbox_place(app, user, id))?;
+    Ok(Place(kept.and_then(|kept| MessageId::from_bytes(&kept).ok()).unwrap_or(id)))
+}
+
 fn scan(
     tx: &Tx<'_>,
     app: &AppId,
     user: &str,
-    after: Option<MessageId>,
+    after: Option<Place>,
     order: Order,
     limit: usize,
-) -> Result<Vec<(MessageId, Entry)>, StoreError> {
+) -> Result<Vec<(Place, Entry)>, StoreError> {
     let prefix = keys::inbox_entries(app, user);
-    let after = after.map(|id| keys::inbox_entry(app, user, id));
+    let after = after.map(|place| keys::inbox_entry(app, user, place));
     let found = tx.scan(Space::Messages, &prefix, after.as_deref(), order, limit)?;
     let entry = |(key, value): &(Vec<u8>, Vec<u8>)| {
         let id = key.strip_prefix(prefix.as_slice()).and_then(|rest| MessageId::from_bytes(rest).ok())?;
-        Some(decode(value).map(|entry| (id, entry)))
+        Some(decode(value).map(|entry| (Place(id), entry)))
     };
     found.iter().filter_map(entry).collect()
 }
@@ -285,17 +325,17 @@ fn each(
     tx: &Tx<'_>,
     app: &AppId,
     user: &str,
-    mut before: Option<MessageId>,
-    mut look: impl FnMut(MessageId, Entry) -> Result<bool, StoreError>,
+    mut before: Option<Place>,
+    mut look: impl FnMut(Place, Entry) -> Result<bool, StoreError>,
 ) -> Result<(), StoreError> {
     loop {
         let found = scan(tx, app, user, before, Order::Backward, READ_AT_ONCE)?;
-        for (id, entry) in &found {
-            if !look(*id, *entry)? {
+        for (place, entry) in &found {
+            if !look(*place, *entry)? {
                 return Ok(());
             }
         }
-        before = found.last().map(|(id, _)| *id);
+        before = found.last().map(|(place, _)| *place);
         if found.len() < READ_AT_ONCE {
             return Ok(());
         }
@@ -359,6 +399,7 @@ fn shown(tx: &Tx<'_>, app: &AppId, id: MessageId) -> Result<Option<Shown>, Store
 /// One line of an inbox.
 pub(crate) struct Line {
     pub id: MessageId,
+    pub place: Place,
     pub entry: Entry,
     pub shown: Shown,
 }
@@ -366,7 +407,7 @@ pub(crate) struct Line {
 /// Which part of an inbox is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Part {
-    /// Older than this message.
+    /// Older than this message, or than what stood at this place.
     pub before: Option<MessageId>,
     pub limit: usize,
     pub is_unread: bool,
@@ -381,7 +422,9 @@ pub(crate) fn page(
 ) -> Result<(Vec<Line>, bool), StoreError> {
     let mut lines = Vec::new();
     let mut is_more = false;
-    each(tx, app, user, part.before, |id, entry| {
+    let before = part.before.map(|before| place_of(tx, app, user, before)).transpose()?;
+    each(tx, app, user, before, |place, entry| {
+        let id = entry.message(place);
         let is_asked = match entry.state {
             State::Unread => true,
             State::Read { .. } => !part.is_unread,
@@ -393,7 +436,7 @@ pub(crate) fn page(
         let Some(shown) = shown(tx, app, id)? else { return Ok(true) };
         is_more = lines.len() == part.limit;
         if !is_more {
-            lines.push(Line { id, entry, shown });
+            lines.push(Line { id, place, entry, shown });
         }
         Ok(!is_more)
     })?;
@@ -411,7 +454,7 @@ pub(crate) fn deliver(
         return Ok(None);
     };
     let mut inbox = Inbox::open(tx, &message.app, user)?;
-    inbox.add(tx, message.id, until_ms, entries_max)?;
+    inbox.add(tx, message.id, Place::of(message), until_ms, entries_max)?;
     inbox.close(tx)?;
     Ok(Some(user.to_owned()))
 }

@@ -480,6 +480,18 @@ pub(crate) fn new_id() -> MessageId {
     MessageId(uuid::Uuid::now_v7().into_bytes())
 }
 
+/// The same id with another moment in it, in milliseconds since 1970, so that it stands elsewhere in their order.
+pub(crate) fn moved_to(mut id: MessageId, at_ms: u64) -> MessageId {
+    let moment = at_ms.to_be_bytes().into_iter().skip(2); // 48 bits, first in the id
+    id.0.iter_mut().zip(moment).for_each(|(byte, moment)| *byte = moment);
+    id
+}
+
+/// The moment in an id, in milliseconds since 1970.
+pub(crate) fn moment_of(id: MessageId) -> u64 {
+    id.0.iter().take(6).fold(0, |at_ms, byte| at_ms << 8 | u64::from(*byte))
+}
+
 /// Where a UUID carries its version, of which ours have 7 and digests 8: one's own use of the rest.
 const VERSION_BYTE: usize = 6;
 

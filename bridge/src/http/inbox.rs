@@ -125,7 +125,7 @@ pub(super) async fn list(
     let part = Part { before, limit, is_unread: query.unread.unwrap_or(false) };
     let (lines, is_more) = shared.store.read(move |tx| inbox::page(tx, &app, &user, part)).await?;
     let reader = device::Reader::Server(query.language.as_deref());
-    let next = lines.last().filter(|_| is_more).map(|line| line.id.to_string());
+    let next = lines.last().filter(|_| is_more).map(|line| line.place.0.to_string());
     Ok(Found::onward(lines, next, limit).show(|line| device::show(&line, &reader)))
 }
 

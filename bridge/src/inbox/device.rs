@@ -309,7 +309,7 @@ fn items(
             is_more = true;
             break;
         }
-        last = Some(line.id.to_string());
+        last = Some(line.place.0.to_string());
         items.push(item);
     }
     Ok((items, last.filter(|_| is_more)))

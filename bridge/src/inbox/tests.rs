@@ -14,6 +14,20 @@ fn id(n: u8) -> MessageId {
     MessageId([n; 16])
 }
 
+/// The first two waited for their moments: they stand just before the sixth and the seventh.
+fn place(n: u8) -> Place {
+    Place(if n <= 2 { messages::moved_to(id(n), messages::moment_of(id(n + 5))) } else { id(n) })
+}
+
+/// The order of places in small numbers, and back.
+fn rank(n: u8) -> u8 {
+    if n <= 2 { 2 * n + 9 } else { 2 * n }
+}
+
+fn number(rank: u8) -> u8 {
+    if rank.is_multiple_of(2) { rank / 2 } else { (rank - 9) / 2 }
+}
+
 struct Stage {
     store: Store,
     clock: Arc<AtomicU64>,
@@ -48,7 +62,7 @@ impl Stage {
     }
 
     async fn add(&self, n: u8, until_ms: u64) -> bool {
-        self.with(move |tx, inbox| inbox.add(tx, id(n), until_ms, ROOM)).await
+        self.with(move |tx, inbox| inbox.add(tx, id(n), place(n), until_ms, ROOM)).await
     }
 
     /// What the message says, as it stays after the message is forgotten.
@@ -75,7 +89,7 @@ impl Stage {
     /// Records that stand in the store for inboxes.
     async fn records(&self) -> usize {
         let count = |tx: &Tx<'_>| {
-            let all = [keys::inbox_ledgers(), keys::inbox_contents(), vec![b'E']];
+            let all = [keys::inbox_ledgers(), keys::inbox_contents(), vec![b'E'], vec![b'P']];
             let count =
                 |prefix: &Vec<u8>| Ok(tx.scan(Space::Messages, prefix, None, Order::Forward, 1_000)?.len());
             all.iter().map(count).sum::<Result<usize, StoreError>>()
@@ -109,7 +123,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     proptest::collection::vec(act, 1..40)
 }
 
-/// What an inbox should hold: message, whether it was read, until when.
+/// What an inbox should hold: message by rank, whether it was read, until when.
 #[derive(Default)]
 struct Model(BTreeMap<u8, (bool, u64)>);
 
@@ -117,22 +131,22 @@ impl Model {
     fn act(&mut self, act: &Act, now_ms: u64) {
         match act {
             Act::Add(n, ms) => {
-                if self.0.contains_key(n) {
+                if self.0.contains_key(&rank(*n)) {
                     return;
                 }
-                self.0.insert(*n, (false, now_ms + ms));
+                self.0.insert(rank(*n), (false, now_ms + ms));
                 if self.0.len() > ROOM {
                     self.0.pop_first();
                 }
             }
             Act::Read(n) => {
-                self.0.iter_mut().filter(|(known, _)| *known == n).for_each(|(_, one)| one.0 = true)
+                self.0.iter_mut().filter(|(known, _)| **known == rank(*n)).for_each(|(_, one)| one.0 = true)
             }
             Act::ReadUpTo(last) => {
-                let is_meant = |n: u8| last.is_none_or(|last| n <= last);
+                let is_meant = |n: u8| last.is_none_or(|last| n <= rank(last));
                 self.0.iter_mut().filter(|(n, _)| is_meant(**n)).for_each(|(_, one)| one.0 = true);
             }
-            Act::Delete(n) | Act::Withdraw(n) => drop(self.0.remove(n)),
+            Act::Delete(n) | Act::Withdraw(n) => drop(self.0.remove(&rank(*n))),
             Act::Tick(_) | Act::Sweep => {}
         }
     }
@@ -165,7 +179,8 @@ async fn play(acts: Vec<Act>) {
         model.let_go(now_ms);
         model.act(&act, now_ms);
         model.let_go(stage.store.now_ms());
-        let wanted: Vec<(u8, bool)> = model.0.iter().rev().map(|(n, (is_read, _))| (*n, *is_read)).collect();
+        let wanted: Vec<(u8, bool)> =
+            model.0.iter().rev().map(|(rank, (is_read, _))| (number(*rank), *is_read)).collect();
         assert_eq!(stage.page().await, wanted, "after {act:?}");
         let unread = model.0.values().filter(|(is_read, _)| !is_read).count() as u64;
         assert_eq!(stage.unread().await, unread, "after {act:?}");
@@ -192,13 +207,38 @@ async fn at_the_bound_the_oldest_message_goes_and_an_older_one_does_not_come_in(
         stage.say(n, 9_000).await;
         assert!(stage.add(n, 9_000).await);
     }
-    assert!(!stage.add(2, 9_000).await);
+    assert!(!stage.with(|tx, inbox| inbox.add(tx, id(2), Place(id(2)), 9_000, ROOM)).await);
     stage.say(8, 9_000).await;
     assert!(stage.add(8, 9_000).await);
     let ids: Vec<u8> = stage.page().await.into_iter().map(|(n, _)| n).collect();
     assert_eq!(ids, [8, 7, 6, 5, 4]);
     let ledger = stage.store.read(|tx| ledger(tx, &AppId::default(), USER_42)).await.unwrap().unwrap();
     assert_eq!((ledger.entries, ledger.unread, ledger.crowded_out), (5, 5, 2), "nothing goes uncounted");
+}
+
+#[tokio::test]
+async fn a_message_that_waited_for_its_moment_stands_where_it_came() {
+    let stage = Stage::start();
+    let mut message = Message::unknown(&AppId::default(), id(1), 1);
+    message.start = Some(Start::At(messages::moment_of(id(6))));
+    message.inbox_until_ms = Some(9_000);
+    assert_eq!(Place::of(&message), place(1));
+    assert_eq!(Place::of(&Message { start: None, ..message }), Place(id(1)));
+    for n in [1, 3, 4, 5, 6] {
+        stage.say(n, 9_000).await;
+        assert!(stage.add(n, 9_000).await, "{n}");
+    }
+    assert!(!stage.add(1, 9_000).await, "twice");
+    let ids = |page: Vec<(u8, bool)>| page.into_iter().map(|(n, _)| n).collect::<Vec<_>>();
+    assert_eq!(ids(stage.page().await), [6, 1, 5, 4, 3]);
+    for before in [id(1), place(1).0] {
+        let part = Part { before: Some(before), limit: 1, ..Part::default() };
+        let next = move |tx: &Tx<'_>| page(tx, &AppId::default(), USER_42, part);
+        assert_eq!(stage.store.read(next).await.unwrap().0[0].id, id(5));
+    }
+    assert_eq!(stage.with(|tx, inbox| inbox.read_up_to(tx, Some(id(1)))).await, [1, 5, 4, 3].map(id));
+    assert!(stage.with(|tx, inbox| inbox.delete(tx, id(1))).await);
+    assert_eq!(ids(stage.page().await), [6, 5, 4, 3]);
 }
 
 #[tokio::test]
@@ -223,10 +263,10 @@ async fn nothing_is_left_of_inboxes_that_nobody_opens() {
         stage.say(n, 2_000 * u64::from(n)).await;
         stage.add(n, 2_000 * u64::from(n)).await;
     }
-    assert_eq!(stage.records().await, 5);
+    assert_eq!(stage.records().await, 7);
     stage.tick(2_000);
     sweeper::sweep(&stage.store).await.unwrap();
-    assert_eq!((stage.records().await, stage.unread().await), (3, 1));
+    assert_eq!((stage.records().await, stage.unread().await), (4, 1));
     stage.tick(2_000);
     sweeper::sweep(&stage.store).await.unwrap();
     assert_eq!(stage.records().await, 1, "the counts, so that the next revision is a higher one");

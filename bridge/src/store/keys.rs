@@ -2,6 +2,7 @@
 
 use reveille_proto::ids::{AppId, MessageId};
 
+use crate::inbox::Place;
 use crate::index::DeviceNumber;
 use crate::lane::{Class, CredentialName, Lane};
 use crate::queues::Size;
@@ -434,8 +435,13 @@ pub fn inbox_entries(app: &AppId, user: &str) -> Vec<u8> {
 }
 
 /// `messages`: one of them.
-pub fn inbox_entry(app: &AppId, user: &str, id: MessageId) -> Vec<u8> {
-    [inbox_entries(app, user).as_slice(), &id.0].concat()
+pub fn inbox_entry(app: &AppId, user: &str, place: Place) -> Vec<u8> {
+    [inbox_entries(app, user).as_slice(), &place.0.0].concat()
+}
+
+/// `messages`: the place of a message in a user's inbox, where its id does not say it.
+pub fn inbox_place(app: &AppId, user: &str, id: MessageId) -> Vec<u8> {
+    [key(b'P', &[app.as_str(), user]).as_slice(), &id.0].concat()
 }
 
 /// `messages`: what forgotten messages say that are in inboxes.
