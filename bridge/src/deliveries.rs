@@ -394,6 +394,7 @@ impl Delivery {
             size: message.size(),
             language: self.language.clone(),
             is_alone: self.is_alone || message.is_personal(),
+            mark: None,
         })
     }
 

@@ -24,6 +24,7 @@ use crate::devices::{self, Device, USER};
 use crate::messages::{self, Content, Message};
 use crate::starts::Start;
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
+use crate::vendor::VendorName;
 
 /// Longest time that an entry is kept, in seconds: a year.
 pub(crate) const KEEP_MAX_S: u64 = 366 * 24 * 60 * 60;
@@ -369,6 +370,20 @@ pub(crate) fn unread_at(
     let device = devices::load(tx, app, device)?;
     let Some(user) = device.as_ref().and_then(user_of) else { return Ok(None) };
     Ok(Some(counts(tx, app, user)?.0))
+}
+
+/// A trace of what [`unread_at`] says, for a vendor that must be told another number for each user. Pushes wait under it, so
+/// that those whose numbers are the same are found together.
+pub(crate) fn mark(
+    tx: &Tx<'_>,
+    message: &Message,
+    vendor: VendorName,
+    device: Option<&Device>,
+) -> Result<Option<u8>, StoreError> {
+    let is_for_each = message.badge().is_some_and(|badge| badge.is_for_each_user(vendor));
+    let Some(user) = device.and_then(user_of).filter(|_| is_for_each) else { return Ok(None) };
+    let [low, ..] = counts(tx, &message.app, user)?.0.to_le_bytes();
+    Ok(Some(low))
 }
 
 /// What is shown of a message in an inbox.

@@ -250,7 +250,7 @@ fn put_back(tx: &mut Tx<'_>, message: &Message, place: Option<Place>) -> Result<
             let mut case = Case::load(tx, message, &waiting.device)?;
             if case.delivery.due_ms == Some(waiting.due_ms) {
                 let now_ms = tx.now_ms();
-                case.wait_until(tx, lane.vendor, now_ms);
+                case.wait_until(tx, lane.vendor, now_ms)?;
                 case.write(tx)?;
             }
             count += 1;
@@ -409,7 +409,7 @@ fn hand_out_anew(
         }
         let mut case = Case::load(tx, message, &device)?;
         case.settle(tx)?;
-        case.change_lane(tx);
+        case.change_lane(tx)?;
         let facts = &case.delivery.facts;
         let has_old = matches!(facts.broker, Broker::Told | Broker::Missed { .. } | Broker::Silent);
         case.to_broker |= has_old && facts.ended.is_none();

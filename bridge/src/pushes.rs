@@ -169,14 +169,14 @@ impl Turn<'_> {
         if case.lane(vendor) != *self.lane {
             // The message changed while it waited, and its vendor counts it as something else.
             queues::remove_push(tx, self.lane, waiting);
-            case.wait_until(tx, vendor, waiting.due_ms);
+            case.wait_until(tx, vendor, waiting.due_ms)?;
             return Ok(None);
         }
         self.recall_crash(tx, &mut case);
         let token = match case.next(tx.now_ms()) {
             Action::PushToVendor(_) => self.call(tx, &mut case, has_credential)?,
             Action::Wait(Some(until_ms)) => {
-                case.wait_until(tx, vendor, until_ms);
+                case.wait_until(tx, vendor, until_ms)?;
                 None
             }
             Action::Wait(None) | Action::SendToBroker => {
@@ -217,7 +217,7 @@ impl Turn<'_> {
         };
         if self.message.is_paused() {
             case.note_once(now_ms, vendor, "the sender paused the message".to_owned());
-            case.wait_until(tx, vendor, queues::PAUSED_MS);
+            case.wait_until(tx, vendor, queues::PAUSED_MS)?;
             return Ok(None);
         }
         match case.credential(tx, vendor)? {
@@ -225,7 +225,7 @@ impl Turn<'_> {
             Some(name) if name != self.lane.credential => {
                 case.leave_queue(tx, vendor);
                 case.delivery.credential = name;
-                case.wait_until(tx, vendor, now_ms);
+                case.wait_until(tx, vendor, now_ms)?;
                 return Ok(None);
             }
             Some(_) if has_credential => {}
@@ -238,7 +238,7 @@ impl Turn<'_> {
         }
         if let Err(until_ms) = self.days.use_one(now_ms) {
             case.note_once(now_ms, vendor, "the app's pushes of this day are used up".to_owned());
-            case.wait_until(tx, vendor, until_ms);
+            case.wait_until(tx, vendor, until_ms)?;
             return Ok(None);
         }
         case.delivery.attempts += 1;
@@ -401,7 +401,7 @@ fn finish_one(
             case.tell(tx.now_ms(), News::of(vendor, Event::Postponed, format!("{words}; tried again")));
             case.leave_queue(tx, vendor);
             case.delivery.is_alone |= matches!(verdict, Verdict::SendAlone { .. });
-            case.wait_until(tx, vendor, at_ms);
+            case.wait_until(tx, vendor, at_ms)?;
             counts.repeated_unknown += u64::from(case.delivery.is_unknown);
         }
         Next::GiveUp(why) => {

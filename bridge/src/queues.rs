@@ -246,18 +246,26 @@ pub(crate) struct Waiting {
     pub language: Option<String>,
     /// Not in a batch: one that it was in was refused for the sake of some push in it.
     pub is_alone: bool,
+    /// A trace of the number on its user's icon, where each user has another: those with the same may go together.
+    pub mark: Option<u8>,
 }
+
+/// The first byte of a waiting push's value.
+const ALONE: u8 = 1;
+const MARKED: u8 = 2;
 
 impl Waiting {
     fn key(&self, lane: &Lane) -> Vec<u8> {
         keys::push(&keys::lane(lane, self.size), self.due_ms, self.message, &self.device)
     }
 
-    /// Whether it goes alone, then its language; nothing for what is neither, which most are.
+    /// Whether it goes alone and has a mark, the mark, then its language; nothing for what has none, which most are.
     fn value(&self) -> Vec<u8> {
-        match (self.is_alone, self.language.as_deref().unwrap_or_default()) {
-            (false, "") => Vec::new(),
-            (is_alone, language) => [&[u8::from(is_alone)], language.as_bytes()].concat(),
+        let language = self.language.as_deref().unwrap_or_default();
+        let flags = if self.is_alone { ALONE } else { 0 } | self.mark.map_or(0, |_| MARKED);
+        match (flags, language) {
+            (0, "") => Vec::new(),
+            (flags, language) => std::iter::once(flags).chain(self.mark).chain(language.bytes()).collect(),
         }
     }
 }
@@ -307,9 +315,14 @@ pub(crate) fn paused(
 
 fn read_waiting(key: &[u8], value: &[u8], lane: &[u8], size: Size) -> Option<Waiting> {
     let (due_ms, message, device) = keys::parse_push(key, lane)?;
-    let language = value.get(1..).and_then(|language| std::str::from_utf8(language).ok());
-    let language = language.filter(|language| !language.is_empty()).map(str::to_owned);
-    Some(Waiting { due_ms, message, device, size, language, is_alone: value.first() == Some(&1) })
+    let (flags, rest) = value.split_first().map_or((0, value), |(flags, rest)| (*flags, rest));
+    let (mark, language) = match rest.split_first() {
+        Some((mark, language)) if flags & MARKED != 0 => (Some(*mark), language),
+        Some(_) | None => (None, rest),
+    };
+    let language = std::str::from_utf8(language).ok().filter(|language| !language.is_empty());
+    let language = language.map(str::to_owned);
+    Some(Waiting { due_ms, message, device, size, language, is_alone: flags & ALONE != 0, mark })
 }
 
 /// Every lane in which something waits. Jumps from lane to lane, so it costs one read each.
@@ -357,7 +370,9 @@ mod tests {
                         let device = format!("{lane} {size:?}");
                         let is_alone = lane.class == Class::Marketing;
                         let language = (size == Size::Bulk).then(|| "pt-BR".to_owned());
-                        push_at(tx, lane, &Waiting { due_ms, message, device, size, language, is_alone });
+                        let mark = (due_ms == 5 && is_alone).then_some(7);
+                        let waiting = Waiting { due_ms, message, device, size, language, is_alone, mark };
+                        push_at(tx, lane, &waiting);
                     }
                 }
             }
@@ -372,6 +387,7 @@ mod tests {
                     assert_eq!(found.len(), 1, "{lane} {size:?}");
                     assert_eq!(found[0].device, format!("{lane} {size:?}"));
                     assert_eq!(found[0].is_alone, lane.class == Class::Marketing);
+                    assert_eq!(found[0].mark, found[0].is_alone.then_some(7));
                     assert_eq!(found[0].language.as_deref(), (size == Size::Bulk).then_some("pt-BR"));
                 }
                 assert_eq!(paused(tx, lane, message, 10)?.len(), 2, "{lane}");

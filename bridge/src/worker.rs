@@ -277,12 +277,12 @@ fn look(tx: &Tx<'_>, lane: &Lane, from_ms: [u64; 2], room: Room, busy: usize) ->
     Ok(Seen { waiting, rates, batch_max })
 }
 
-/// Groups what is due by message and language, in the order of their first pushes; what is to go alone stays alone.
+/// Groups what is due by message, language and mark, in the order of their first pushes; what is to go alone stays alone.
 fn batches(due: Vec<Waiting>, batch_max: usize) -> Vec<Vec<Waiting>> {
     let mut batches: Vec<Vec<Waiting>> = Vec::new();
-    let mut open: HashMap<(MessageId, Size, Option<String>), usize> = HashMap::new();
+    let mut open: HashMap<(MessageId, Size, Option<String>, Option<u8>), usize> = HashMap::new();
     for waiting in due {
-        let of = (waiting.message, waiting.size, waiting.language.clone());
+        let of = (waiting.message, waiting.size, waiting.language.clone(), waiting.mark);
         let has_room = |batch: &&mut Vec<Waiting>| batch.len() < batch_max;
         let batch = open.get(&of).and_then(|at| batches.get_mut(*at)).filter(has_room);
         match batch {
@@ -454,6 +454,7 @@ mod tests {
             size: Size::Bulk,
             language: None,
             is_alone: false,
+            mark: None,
         }
     }
 
@@ -473,6 +474,15 @@ mod tests {
         assert_eq!(shape(3), [(1, 3), (2, 3), (1, 2), (2, 2), (1, 1), (1, 1)]);
         assert!(shape(1).iter().all(|(_, count)| *count == 1));
         assert_eq!(batches(due.clone(), 3).concat().len(), due.len());
+    }
+
+    #[test]
+    fn pushes_with_the_same_number_on_the_icon_are_in_one_batch() {
+        let marked = |n: usize| Waiting { mark: Some((n % 3) as u8), ..waiting(1, n) };
+        let found = batches((0..9).map(marked).collect(), 100);
+        let devices = |batch: &Vec<Waiting>| batch.iter().map(|push| push.device.clone()).collect::<Vec<_>>();
+        let wanted = [["d0", "d3", "d6"], ["d1", "d4", "d7"], ["d2", "d5", "d8"]];
+        assert_eq!(found.iter().map(devices).collect::<Vec<_>>(), wanted);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::plan::{self, Action, Broker, Event, Gate, Push, Reason, View};
 use crate::policies::admission::Answer;
 use crate::policies::book;
 use crate::policies::coalescing::Share;
-use crate::queues;
+use crate::queues::{self, Waiting};
 use crate::rules::Rules;
 use crate::statistics::{Counted, Whose, reason_of};
 use crate::store::{Space, StoreError, Tx, keys};
@@ -149,7 +149,7 @@ impl<'m> Case<'m> {
     /// Does what the plan says until it rests, and writes the result.
     pub fn settle(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let now_ms = tx.now_ms();
-        self.renew(tx);
+        self.renew(tx)?;
         for _ in 0..PLAN_STEPS_MAX {
             match self.next(now_ms) {
                 Action::AskPolicy => self.ask_policy(tx)?,
@@ -176,8 +176,10 @@ impl<'m> Case<'m> {
 
     /// A push that its vendor took with an older content goes there again: under the same id it replaces the old one, unless
     /// the user saw that already as far as we know.
-    fn renew(&mut self, tx: &mut Tx<'_>) {
-        let (Push::Accepted(vendor), now_ms) = (self.delivery.facts.push, tx.now_ms()) else { return };
+    fn renew(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        let (Push::Accepted(vendor), now_ms) = (self.delivery.facts.push, tx.now_ms()) else {
+            return Ok(());
+        };
         let is_unseen = self.delivery.reaction.is_none() && self.delivery.facts.broker != Broker::Acked;
         let is_over = self.message.recalled_at_ms.is_some()
             || self.message.expires_at_ms.is_some_and(|end_ms| end_ms <= now_ms);
@@ -185,8 +187,9 @@ impl<'m> Case<'m> {
         if is_old && is_unseen && !is_over && vendor.replaces() && self.token(vendor).is_some() {
             self.tell(now_ms, News::of(vendor, Event::Replaced, "the message got another content"));
             self.delivery.attempts_before = self.delivery.attempts; // the new content has all of them
-            self.wait_until(tx, vendor, now_ms);
+            self.wait_until(tx, vendor, now_ms)?;
         }
+        Ok(())
     }
 
     fn to_be_ended(&self, now_ms: u64) -> bool {
@@ -301,8 +304,7 @@ impl<'m> Case<'m> {
         // Where there is no credential for the device token, its turn says so.
         self.delivery.credential = self.credential(tx, vendor)?.unwrap_or_default();
         let due_ms = self.save_quota(tx, vendor)?.unwrap_or(due_ms);
-        self.wait_until(tx, vendor, due_ms);
-        Ok(())
+        self.wait_until(tx, vendor, due_ms)
     }
 
     /// The device tokens that may still take it, best first.
@@ -327,23 +329,29 @@ impl<'m> Case<'m> {
     }
 
     /// Puts it into a vendor's queue, or moves it there.
-    pub fn wait_until(&mut self, tx: &mut Tx<'_>, vendor: VendorName, due_ms: u64) {
+    pub fn wait_until(&mut self, tx: &mut Tx<'_>, vendor: VendorName, due_ms: u64) -> Result<(), StoreError> {
         self.leave_queue(tx, vendor);
         self.delivery.due_ms = Some(due_ms);
+        self.join_queue(tx, vendor)
+    }
+
+    fn join_queue(&self, tx: &mut Tx<'_>, vendor: VendorName) -> Result<(), StoreError> {
         if let Some(waiting) = self.delivery.waiting(self.message, &self.device_id) {
-            queues::push_at(tx, &self.lane(vendor), &waiting);
+            let mark = inbox::mark(tx, self.message, vendor, self.device.as_ref())?;
+            queues::push_at(tx, &self.lane(vendor), &Waiting { mark, ..waiting });
         }
+        Ok(())
     }
 
     /// Puts it into the lane where it belongs since the message changed. A push that is under way stays: what its vendor
     /// answers moves it.
-    pub fn change_lane(&mut self, tx: &mut Tx<'_>) {
-        let Push::Queued(vendor) = self.delivery.facts.push else { return };
-        let Some(waiting) = self.delivery.waiting(self.message, &self.device_id) else { return };
+    pub fn change_lane(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        let Push::Queued(vendor) = self.delivery.facts.push else { return Ok(()) };
+        let Some(waiting) = self.delivery.waiting(self.message, &self.device_id) else { return Ok(()) };
         for lane in Lane::all_of(&self.message.app, vendor, &self.delivery.credential) {
             queues::remove_push(tx, &lane, &waiting);
         }
-        queues::push_at(tx, &self.lane(vendor), &waiting);
+        self.join_queue(tx, vendor)
     }
 
     /// Takes it out of a vendor's queue.

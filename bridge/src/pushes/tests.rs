@@ -7,6 +7,7 @@ use reveille_proto::ids::AppId;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::inbox::badge::Badge;
 use crate::jobs::{self, Task};
 use crate::lane::Class;
 use crate::messages::{Content, Notification};
@@ -214,6 +215,29 @@ async fn a_new_content_has_all_attempts_of_its_own() {
         answer(tx, Verdict::Retry { after: None, reason: String::new() })?;
         let delivery = deliveries::load(tx, &AppId::default(), MessageId(ID), "d1")?.unwrap();
         assert_eq!((delivery.attempts, delivery.attempts_of_content()), (2, 1));
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_push_waits_with_others_that_show_the_same_number() {
+    in_a_store(|tx| {
+        let app = AppId::default();
+        let mut device = devices::load_or_new(tx, &app, "d1")?;
+        device.alias.insert(devices::USER.to_owned(), "42".to_owned());
+        devices::save(tx, &app, &device)?;
+        for (badge, wanted) in [(Badge::Unread, Some(1)), (Badge::Set(1), None)] {
+            let mut message = Message { inbox_until_ms: Some(NOW_MS + 1), ..message("WORK") };
+            let notification = message.content.as_mut().and_then(|content| content.notification.as_mut());
+            notification.unwrap().badge = Some(badge);
+            message.id.0[15] = u8::from(wanted.is_some());
+            send(tx, &message)?;
+            let lane = queues::lanes(tx)?.pop_first().unwrap();
+            let all = queues::pushes_from(tx, &lane, Size::Single, 0, 10)?;
+            let waiting = all.iter().find(|waiting| waiting.message == message.id).unwrap();
+            assert_eq!(waiting.mark, wanted);
+        }
         Ok(())
     })
     .await;
