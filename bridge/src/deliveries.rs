@@ -4,6 +4,7 @@
 //! even when a vendor had accepted it before; what only a vendor accepted counts as `vendor_accepted`. So `targeted = filtered + suppressed + failed + expired + acked + vendor_accepted + in_flight` at any moment.
 
 mod case;
+mod recall;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,8 @@ use crate::tokens::Token;
 use crate::vendor::VendorName;
 
 pub(crate) use case::{Case, News};
+pub(crate) use recall::Recalled;
+pub use recall::{Outcome, Recall};
 
 /// Entries of one timeline at most; beyond it the middle is left out and counted.
 const TIMELINE_MAX: usize = 48;
@@ -133,9 +136,12 @@ pub struct Delivery {
     /// Why the last device token refused it.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "family_text")]
     pub(crate) family: Option<ReasonFamily>,
-    /// The vendor's own name for the push, where its receipts say nothing else.
+    /// The vendor's own name for the push, where its receipts say nothing else, or where it is taken back by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor_id: Option<String>,
+    /// What comes of taking it back from the vendor that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall: Option<Recall>,
     /// Whose inbox it is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inbox_user: Option<String>,
@@ -203,6 +209,8 @@ pub struct VendorCounts {
     pub refused: u64,
     /// Calls repeated because the outcome of the one before is unknown.
     pub repeated_unknown: u64,
+    /// Deliveries that it took back.
+    pub recalled: u64,
 }
 
 impl VendorCounts {
@@ -211,6 +219,7 @@ impl VendorCounts {
         self.accepted += more.accepted;
         self.refused += more.refused;
         self.repeated_unknown += more.repeated_unknown;
+        self.recalled += more.recalled;
     }
 }
 
@@ -303,9 +312,7 @@ impl Funnel {
         self.dismissed += other.dismissed;
         for (vendor, counts) in &other.by_vendor {
             let own = self.at(*vendor);
-            own.accepted += counts.accepted;
-            own.refused += counts.refused;
-            own.repeated_unknown += counts.repeated_unknown;
+            own.add(counts);
         }
         self.check();
     }
@@ -338,6 +345,7 @@ impl Delivery {
             refused: Vec::new(),
             family: None,
             vendor_id: None,
+            recall: None,
             inbox_user: None,
             revision: 0,
             timeline: Vec::new(),
@@ -382,7 +390,12 @@ impl Delivery {
 
     /// Whether it waits for its vendor, not for the device.
     fn is_queued(&self) -> bool {
-        self.due_ms.is_some() && self.due_ms != self.saved_until_ms
+        self.due_ms.is_some() && self.due_ms != self.saved_until_ms && self.recall.is_none()
+    }
+
+    /// Whether its vendor is to be asked to take it back.
+    pub fn is_to_be_taken_back(&self) -> bool {
+        self.recall.as_ref().is_some_and(|recall| recall.outcome == Outcome::Waiting)
     }
 
     /// Where it waits in a vendor's queue.
@@ -444,6 +457,7 @@ fn reached(facts: &Facts) -> State {
     match facts {
         Facts { broker: Broker::Acked, push: Push::Queued(_), .. } => State::SuppressedDrainedOnline,
         Facts { broker: Broker::Acked, .. } => State::OnlineAcked,
+        Facts { push: Push::TakenBack(_), .. } => State::Recalled,
         Facts { push: Push::Delivered(_), .. } => State::VendorDelivered,
         Facts { push: Push::Accepted(_), .. } => State::VendorAccepted,
         Facts { ended: Some(Reason::Recalled), .. } => State::Recalled,

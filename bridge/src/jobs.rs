@@ -9,9 +9,9 @@ use reveille_proto::ids::{AppId, MessageId};
 use serde::{Deserialize, Serialize};
 
 use crate::audience::Cursor;
-use crate::deliveries::{self, Bucket, Case};
+use crate::deliveries::{self, Bucket, Case, Delivery, Reaction};
 use crate::inbox;
-use crate::messages::{self, Message, app_text, id_text};
+use crate::messages::{self, Extent, Message, app_text, id_text};
 use crate::pace::Pace;
 use crate::plan::{Broker, Push};
 use crate::policies::crowd;
@@ -470,15 +470,47 @@ fn end(tx: &mut Tx<'_>, message: &Message, after: Option<&str>) -> Result<Option
     let found = deliveries::list(tx, &message.app, message.id, after, CHUNK)?;
     let last = found.last().map(|(device, _)| device.clone());
     let is_last = found.len() < CHUNK;
+    let (mut queued, mut told) = (Vec::new(), Vec::new());
     for (device, delivery) in found {
-        if delivery.bucket == Bucket::InFlight {
+        let (is_in_flight, broker) = (delivery.bucket == Bucket::InFlight, delivery.facts.broker);
+        if is_in_flight || (message.is_taken_back() && delivery.facts.push.vendor().is_some()) {
             Case::load(tx, message, &device)?.settle(tx)?; // the plan sees that it is over
         }
-        if let (Some(user), Some(_)) = (&delivery.inbox_user, message.recalled_at_ms) {
+        if message.recalled_at_ms.is_none() {
+            continue;
+        }
+        if let Some(user) = delivery.inbox_user.as_deref().filter(|_| message.recalled > Extent::Pending) {
             inbox::withdraw(tx, message, user)?;
         }
+        if message.is_taken_back() && may_have_it(&delivery) {
+            told.push(device);
+        } else if message.recalled == Extent::Pending && is_in_flight && broker != Broker::Untold {
+            queued.push(device);
+        }
+    }
+    let (app, id) = (&message.app, message.id);
+    for devices in packets(queued, SEND_TARGETS_MAX) {
+        queues::tell_broker(tx, &Out::Withdraw { app: app.clone(), message: id, devices })?;
+    }
+    for devices in packets(told, SEND_TARGETS_MAX) {
+        queues::tell_broker(tx, &Out::Recalled { app: app.clone(), message: id, devices })?;
     }
     Ok(if is_last { None } else { Some(Task::End(last)) })
+}
+
+/// Whether the device may show the message: it took it, it may just be taking it, or its vendor has it. Whoever opened it or put
+/// it away shows it no more.
+fn may_have_it(delivery: &Delivery) -> bool {
+    if matches!(delivery.reaction, Some(Reaction::Clicked | Reaction::Dismissed)) {
+        return false;
+    }
+    match delivery.facts.broker {
+        Broker::Acked | Broker::Told | Broker::Silent => true,
+        Broker::Untold | Broker::Missed { .. } => {
+            matches!(delivery.facts.push, Push::Submitted(_) | Push::Accepted(_) | Push::Delivered(_))
+                || delivery.is_unknown
+        }
+    }
 }
 
 fn forget(tx: &mut Tx<'_>, message: &Message) -> Result<Option<Task>, StoreError> {
@@ -486,8 +518,8 @@ fn forget(tx: &mut Tx<'_>, message: &Message) -> Result<Option<Task>, StoreError
     let found = deliveries::list(tx, app, id, None, CHUNK)?;
     let is_last = found.len() < CHUNK;
     for (device, delivery) in found {
-        if let (Push::Queued(vendor) | Push::Submitted(vendor), Some(waiting)) =
-            (delivery.facts.push, delivery.waiting(message, &device))
+        if let (Some(vendor), Some(waiting)) =
+            (delivery.facts.push.vendor(), delivery.waiting(message, &device))
         {
             queues::remove_push(tx, &message.lane(vendor, &delivery.credential), &waiting);
         }

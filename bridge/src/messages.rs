@@ -66,6 +66,9 @@ pub struct Message {
     /// When it was withdrawn, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recalled_at_ms: Option<u64>,
+    /// How much of it was withdrawn then.
+    #[serde(default, skip_serializing_if = "Extent::is_unreached")]
+    pub recalled: Extent,
     /// Since when no push goes out, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_at_ms: Option<u64>,
@@ -111,6 +114,26 @@ pub struct Message {
     /// The schedule that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
+}
+
+/// How much of a withdrawn message is taken back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extent {
+    /// What has not gone out, and no more: what lies in inboxes stays there too.
+    Pending,
+    /// What has not gone out, and what lies in inboxes; another message takes its place on screens.
+    #[default]
+    Unreached,
+    /// What is on screens too, as far as vendors and apps can.
+    All,
+}
+
+impl Extent {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+    fn is_unreached(&self) -> bool {
+        *self == Self::Unreached
+    }
 }
 
 /// Whether it is the content that the message began with.
@@ -295,6 +318,11 @@ impl Message {
         self.policy.as_deref().filter(|_| !self.is_urgent)
     }
 
+    /// Whether whoever has it is to lose it again.
+    pub(crate) fn is_taken_back(&self) -> bool {
+        self.recalled_at_ms.is_some() && self.recalled == Extent::All
+    }
+
     /// Whether no push of it goes out for now.
     pub(crate) fn is_paused(&self) -> bool {
         self.paused_at_ms.is_some() && self.recalled_at_ms.is_none()
@@ -456,6 +484,7 @@ impl Message {
             audience: Audience::default(),
             is_expanded: true,
             recalled_at_ms: None,
+            recalled: Extent::default(),
             paused_at_ms: None,
             estimate: 0,
             is_bulk: false,

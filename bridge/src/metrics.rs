@@ -28,6 +28,8 @@ pub(crate) struct Metrics {
     pushes: Counters,
     /// Pushes whose outcome stayed unknown, by vendor.
     unknown: Counters,
+    /// Pushes that vendors were asked to take back, by vendor and verdict.
+    recalls: Counters,
     push_seconds: Family<Labels, Histogram>,
     /// Lanes whose breaker is open, by vendor.
     breakers_open: Family<Labels, Gauge>,
@@ -76,11 +78,13 @@ impl Default for Metrics {
             expiries.clone(),
         );
         let (feed_connected, messages) = (Gauge::default(), Counter::default());
+        let recalls = Counters::default();
         for (name, help, counters) in [
             ("facts", "Facts that the broker told, by kind", &facts),
             ("facts_ignored", "Facts that say nothing the bridge can use, by reason", &ignored),
             ("pushes", "Pushes handed to vendors, by vendor and verdict", &pushes),
             ("pushes_unknown", "Pushes handed to vendors whose outcome stayed unknown, by vendor", &unknown),
+            ("recalls", "Pushes that vendors were asked to take back, by vendor and verdict", &recalls),
             ("receipts", "Receipts of vendors, by vendor and what became of them", &receipts),
             (
                 "feed_turns",
@@ -109,6 +113,7 @@ impl Default for Metrics {
             ignored,
             pushes,
             unknown,
+            recalls,
             push_seconds,
             breakers_open,
             lanes_open: Mutex::default(),
@@ -219,6 +224,12 @@ impl Metrics {
         if !outcome_known {
             self.unknown.get_or_create(&label("vendor", vendor)).inc();
         }
+    }
+
+    /// Counts a vendor's verdict on taking one push back.
+    pub fn recall(&self, vendor: &str, verdict: &str) {
+        let labels = vec![("vendor", vendor.to_owned()), ("verdict", verdict.to_owned())];
+        self.recalls.get_or_create(&labels).inc();
     }
 
     /// How long a call took, with one push or a batch.

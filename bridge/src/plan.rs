@@ -9,6 +9,7 @@
 //!  push:    None -> Queued -> Submitted -> Accepted -> Delivered (Delivered is final)
 //!                     ^          |  `----> None  (token refused, another may be tried)
 //!                     `----------'  `----> Lost  (no way left)
+//!                                   Accepted | Delivered -> TakenBack  (the message was withdrawn; final)
 //! ```
 
 use reveille_proto::bridge::Strategy;
@@ -74,6 +75,8 @@ pub enum Push {
     Accepted(VendorName),
     /// The vendor says that the device has it.
     Delivered(VendorName),
+    /// The vendor had it and took it back.
+    TakenBack(VendorName),
     /// Every way was tried, or the outcome of one stayed unknown.
     Lost,
     /// Left to the push that woke the device before, as long as it stays offline.
@@ -156,6 +159,8 @@ pub enum Event {
     Delivered,
     /// The vendor took it and tells later that the device will not show it.
     Undelivered,
+    /// The vendor took it back, as the sender wishes.
+    TakenBack,
     /// The message got another content since, which goes to the same vendor.
     Replaced,
     /// It is tried again later.
@@ -234,6 +239,7 @@ impl Facts {
             | Event::Delivered
             | Event::Undelivered
             | Event::Replaced
+            | Event::TakenBack
             | Event::Postponed
             | Event::Refused
             | Event::Withheld
@@ -263,7 +269,8 @@ impl Push {
             Self::Queued(vendor)
             | Self::Submitted(vendor)
             | Self::Accepted(vendor)
-            | Self::Delivered(vendor) => Some(vendor),
+            | Self::Delivered(vendor)
+            | Self::TakenBack(vendor) => Some(vendor),
             Self::None | Self::Lost | Self::Withheld => None,
         }
     }
@@ -279,6 +286,7 @@ impl Push {
             }
             (Self::Accepted(_), Event::Undelivered) => Self::Lost,
             (Self::Accepted(vendor), Event::Replaced) => Self::Queued(vendor),
+            (Self::Accepted(vendor) | Self::Delivered(vendor), Event::TakenBack) => Self::TakenBack(vendor),
             (Self::Submitted(vendor), Event::Postponed) => Self::Queued(vendor),
             (Self::Submitted(_) | Self::Queued(_), Event::Refused) => Self::None,
             (Self::Submitted(_) | Self::Queued(_) | Self::None, Event::Lost) => Self::Lost,
@@ -298,6 +306,7 @@ pub fn next(facts: &Facts, view: &View<'_>) -> Action {
             | Push::Submitted(_)
             | Push::Accepted(_)
             | Push::Delivered(_)
+            | Push::TakenBack(_)
             | Push::Withheld
             | Push::Lost => Action::Done,
         };
@@ -308,7 +317,7 @@ pub fn next(facts: &Facts, view: &View<'_>) -> Action {
     match facts.push {
         Push::Submitted(_) => return Action::Wait(None), // the outcome comes, whatever happens meanwhile
         Push::Accepted(_) | Push::Delivered(_) if wants_broker(facts, view) => return Action::SendToBroker,
-        Push::Accepted(_) | Push::Delivered(_) => return Action::Done,
+        Push::Accepted(_) | Push::Delivered(_) | Push::TakenBack(_) => return Action::Done,
         Push::None | Push::Queued(_) | Push::Withheld | Push::Lost => {}
     }
     if view.is_recalled {

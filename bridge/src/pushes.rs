@@ -9,7 +9,9 @@ use reveille_proto::delivery::ReasonFamily;
 use reveille_proto::ids::MessageId;
 
 use crate::credentials::{self, Days};
-use crate::deliveries::{self, Case, News, VendorCounts, fingerprint, funnel, save_funnel};
+use crate::deliveries::{
+    self, Case, News, Outcome, Recalled, VendorCounts, fingerprint, funnel, save_funnel,
+};
 use crate::devices::{self, Device};
 use crate::inbox;
 use crate::jobs::hand_to_broker;
@@ -24,7 +26,7 @@ use crate::rules::Rules;
 use crate::sender::Sent;
 use crate::store::{StoreError, Tx};
 use crate::tokens::{self, Token};
-use crate::vendor::{Credential, DeviceToken, Push, VendorName, Verdict};
+use crate::vendor::{Credential, DeviceToken, Push, TakeBack, VendorName, Verdict};
 
 const NO_TOKEN: &str = "the device has no live device token there any more";
 
@@ -51,6 +53,10 @@ pub(crate) struct Draft {
     unread: Option<u64>,
     /// What goes instead: a digest of so many messages.
     digest: Option<(Policy, u64)>,
+    /// It is to be taken back.
+    is_recall: bool,
+    /// By the vendor's name for it, where it has one.
+    vendor_id: Option<String>,
 }
 
 impl Draft {
@@ -58,7 +64,8 @@ impl Draft {
     pub fn finish(mut self) -> Push {
         self.message.speak(self.language.as_deref(), self.device.as_ref());
         let push = self.message.push(self.vendor, self.token, self.unread);
-        let push = Push { others: self.others, ..push };
+        let (is_recall, vendor_id) = (self.is_recall, self.vendor_id);
+        let push = Push { others: self.others, is_recall, vendor_id, ..push };
         match self.digest {
             Some((policy, count)) => policy.digest(count, push),
             None => push,
@@ -89,6 +96,7 @@ pub(crate) fn begin(
         repeated: 0,
         refused: 0,
         digest_of: None,
+        is_recall: false,
     };
     let (mut tokens, mut ids) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
     let (together, unread) = with_one_badge(tx, &message, lane.vendor, batch)?;
@@ -98,7 +106,7 @@ pub(crate) fn begin(
             ids.push(waiting.device.clone());
         }
     }
-    let digest_of = turn.digest_of;
+    let (digest_of, is_recall) = (turn.digest_of, turn.is_recall);
     turn.end(tx)?;
     let mut tokens = tokens.into_iter();
     let (Some(kept), Some(token)) = (kept, tokens.next()) else { return Ok(None) };
@@ -110,8 +118,26 @@ pub(crate) fn begin(
         Some(count) => book::of(tx, &message)?.map(|policy| (policy, count)),
         None => None,
     };
-    let (language, others) = (first.language.clone(), tokens.collect());
-    let draft = Draft { message, language, device, vendor: lane.vendor, token, others, unread, digest };
+    let vendor_id = match ids.first() {
+        // Vendors that name each push take them back one by one.
+        Some(device) if is_recall && lane.vendor.take_back() == TakeBack::ByName => {
+            deliveries::load(tx, &lane.app, message.id, device)?.and_then(|delivery| delivery.vendor_id)
+        }
+        Some(_) | None => None,
+    };
+    let (language, others, vendor) = (first.language.clone(), tokens.collect(), lane.vendor);
+    let draft = Draft {
+        message,
+        language,
+        device,
+        vendor,
+        token,
+        others,
+        unread,
+        digest,
+        is_recall,
+        vendor_id,
+    };
     Ok(Some(Call { credential: Arc::new(kept.credential), draft, devices: ids }))
 }
 
@@ -148,6 +174,9 @@ struct Turn<'a> {
     refused: u64,
     /// The push, which is alone then, is a digest of so many messages.
     digest_of: Option<u64>,
+    /// The vendor is asked to take the pushes back. Once a message is withdrawn nothing else of it has a turn, so all of a batch
+    /// are.
+    is_recall: bool,
 }
 
 impl Turn<'_> {
@@ -160,8 +189,9 @@ impl Turn<'_> {
     ) -> Result<Option<DeviceToken>, StoreError> {
         let vendor = self.lane.vendor;
         let mut case = Case::load(tx, self.message, &waiting.device)?;
-        let is_here =
-            [PushSide::Queued(vendor), PushSide::Submitted(vendor)].contains(&case.delivery.facts.push);
+        let is_recall = case.delivery.is_to_be_taken_back();
+        let is_here = is_recall
+            || [PushSide::Queued(vendor), PushSide::Submitted(vendor)].contains(&case.delivery.facts.push);
         if !is_here || case.delivery.due_ms != Some(waiting.due_ms) {
             queues::remove_push(tx, self.lane, waiting);
             return Ok(None);
@@ -171,6 +201,9 @@ impl Turn<'_> {
             queues::remove_push(tx, self.lane, waiting);
             case.wait_until(tx, vendor, waiting.due_ms)?;
             return Ok(None);
+        }
+        if is_recall {
+            return self.ask_back(tx, &mut case, has_credential);
         }
         self.recall_crash(tx, &mut case);
         let token = match case.next(tx.now_ms()) {
@@ -190,6 +223,28 @@ impl Turn<'_> {
             false => rest(tx, self.rules, self.message, &mut case)?,
         }
         Ok(token)
+    }
+
+    /// The vendor is asked to take the push back, with the credential that it was sent with.
+    fn ask_back(
+        &mut self,
+        tx: &mut Tx<'_>,
+        case: &mut Case<'_>,
+        has_credential: bool,
+    ) -> Result<Option<DeviceToken>, StoreError> {
+        let vendor = self.lane.vendor;
+        let token = case.token(vendor).map(|token| token.token.clone()).filter(|_| has_credential);
+        let Some(token) = token else {
+            let words =
+                "cannot be taken back: the credential or the device token that it was sent with is gone";
+            let gone = Recalled { next: Next::GiveUp(GiveUp::Config), words: words.to_owned() };
+            case.end_recall(tx, vendor, &gone)?;
+            return Ok(None);
+        };
+        self.is_recall = true;
+        case.ask_back();
+        case.write(tx)?;
+        Ok(Some(token))
     }
 
     /// A delivery that is still marked as being called was interrupted: nobody knows whether the vendor has it.
@@ -330,6 +385,8 @@ fn count(
 pub(crate) struct Answered {
     pub lane: Lane,
     pub message: MessageId,
+    /// Whether the vendor was asked to take the pushes back.
+    pub is_recall: bool,
     pub pushes: Vec<Called>,
 }
 
@@ -345,10 +402,16 @@ pub(crate) struct Called {
 
 /// Writes down what the vendor answered, and what follows, for each push of a call.
 pub(crate) fn finish(tx: &mut Tx<'_>, rules: &Rules, answered: &Answered) -> Result<(), StoreError> {
-    let Answered { lane, message, pushes } = answered;
+    let Answered { lane, message, is_recall, pushes } = answered;
     let message = messages::load(tx, &lane.app, *message)?;
     let mut counts = VendorCounts::default();
     for called in pushes {
+        if *is_recall {
+            if let Some(message) = &message {
+                counts.recalled += u64::from(finish_recall(tx, rules, lane, message, called)?);
+            }
+            continue; // what the vendor says of device tokens here is no word about pushes
+        }
         let token = note_token(tx, lane, called)?;
         if let Some(message) = &message {
             finish_one(tx, rules, lane, message, called, token, &mut counts)?;
@@ -360,6 +423,32 @@ pub(crate) fn finish(tx: &mut Tx<'_>, rules: &Rules, answered: &Answered) -> Res
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// What came of asking the vendor to take one push back. `true`: it did.
+fn finish_recall(
+    tx: &mut Tx<'_>,
+    rules: &Rules,
+    lane: &Lane,
+    message: &Message,
+    called: &Called,
+) -> Result<bool, StoreError> {
+    let (vendor, verdict) = (lane.vendor, &called.sent.verdict);
+    let mut case = Case::load(tx, message, &called.device)?;
+    let Some(recall) = case.delivery.recall.clone().filter(|_| case.delivery.is_to_be_taken_back()) else {
+        return Ok(false); // forgotten meanwhile
+    };
+    let policy = policy(rules, vendor);
+    let (calls, first_at_ms) = (recall.calls, recall.first_at_ms);
+    let next = next_attempt(&policy, verdict, calls, first_at_ms, tx.now_ms(), None, called.random);
+    case.delivery.is_alone |= matches!(verdict, Verdict::SendAlone { .. });
+    let words = match (verdict.reason(), vendor.take_back()) {
+        ("", TakeBack::Silently) => format!("{vendor} took a silent push in its place, which tells the app"),
+        ("", _) => format!("{vendor} took it back"),
+        (reason, _) => format!("asked to take it back, {vendor}: {reason}"),
+    };
+    let outcome = case.end_recall(tx, vendor, &Recalled { next, words })?;
+    Ok(outcome == Some(Outcome::TakenBack))
 }
 
 fn finish_one(
@@ -440,10 +529,14 @@ fn next(
     now_ms: u64,
     random: u64,
 ) -> Next {
-    let mut policy = RetryPolicy::for_vendor(vendor);
-    policy.attempts_max = rules.attempts_max.unwrap_or(policy.attempts_max);
+    let policy = policy(rules, vendor);
     let (attempts, first_at_ms) = (case.delivery.attempts_of_content(), case.delivery.first_attempt_at_ms);
     next_attempt(&policy, verdict, attempts, first_at_ms, now_ms, case.message.expires_at_ms, random)
+}
+
+fn policy(rules: &Rules, vendor: VendorName) -> RetryPolicy {
+    let usual = RetryPolicy::for_vendor(vendor);
+    RetryPolicy { attempts_max: rules.attempts_max.unwrap_or(usual.attempts_max), ..usual }
 }
 
 fn give_up(

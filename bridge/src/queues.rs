@@ -34,12 +34,23 @@ pub(crate) enum Out {
         language: Option<String>,
         devices: Vec<String>,
     },
-    /// Take a message out of every queue.
+    /// Take a message out of queues.
     Withdraw {
         #[serde(with = "app_text")]
         app: AppId,
         #[serde(with = "id_text")]
         message: MessageId,
+        /// Of these devices; of all where none is named.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        devices: Vec<String>,
+    },
+    /// Tell devices that may have a message that it was withdrawn.
+    Recalled {
+        #[serde(with = "app_text")]
+        app: AppId,
+        #[serde(with = "id_text")]
+        message: MessageId,
+        devices: Vec<String>,
     },
     /// Tell devices of their user's inbox.
     Inbox(Note),

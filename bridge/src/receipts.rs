@@ -11,8 +11,8 @@ use crate::messages;
 use crate::plan::{Event, Push};
 use crate::store::{Space, StoreError, Tx, keys};
 use crate::tokens;
-use crate::vendor::VendorName;
 use crate::vendor::receipt::{Receipt, Told};
+use crate::vendor::{TakeBack, VendorName};
 
 /// What became of a receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,11 +83,13 @@ fn is_by_its_own_name(vendor: VendorName) -> bool {
     vendor == VendorName::Wechat
 }
 
-/// Remembers the vendor's own name of an accepted push, where its receipts say nothing else.
+/// Remembers the vendor's own name of an accepted push, where its receipts say nothing else, or it is taken back by it.
 pub(crate) fn remember(tx: &mut Tx<'_>, case: &mut Case<'_>, vendor: VendorName, vendor_id: &str) {
     if is_by_its_own_name(vendor) {
         let message = case.message;
         tx.put(Space::Messages, keys::vendor_id(&message.app, vendor, vendor_id), message.id.0.to_vec());
+    }
+    if is_by_its_own_name(vendor) || vendor.take_back() == TakeBack::ByName {
         case.delivery.vendor_id = Some(vendor_id.to_owned());
     }
 }

@@ -377,6 +377,12 @@ impl Sender {
     async fn try_once(&self, credential: &Credential, push: &Push, login: Option<&Login>) -> Tried {
         let now_ms = (self.options.clock)();
         let token = login.map(|login| login.token.reveal());
+        if push.is_recall {
+            return match credential.vendor().recall(push, token, now_ms) {
+                Ok(request) => self.exchange(credential, push, request).await,
+                Err(error) => Tried::known(unsendable(&error)),
+            };
+        }
         let deposited;
         let push = match self.deposit(credential, push, token, now_ms).await {
             Ok(None) => push,
@@ -446,7 +452,11 @@ impl Sender {
         };
         match answer {
             Ok(answer) => {
-                Tried::answered_each(credential.vendor().verdicts(push, &answer, (self.options.clock)()))
+                let (vendor, now_ms) = (credential.vendor(), (self.options.clock)());
+                match push.is_recall {
+                    true => Tried::answered(vendor.recall_verdict(&answer, now_ms)),
+                    false => Tried::answered_each(vendor.verdicts(push, &answer, now_ms)),
+                }
             }
             Err(lost) => lost.into(),
         }

@@ -72,10 +72,36 @@ pub enum VendorName {
     Record,
 }
 
+/// How a vendor takes back a push that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeBack {
+    /// By the name that it gave the push: this one and no other, as long as the vendor has it.
+    ByName,
+    /// Whatever stands in the alert's place on the screen, and what waits for it.
+    ByPlace,
+    /// It has no call for it; a silent push under the same id takes the alert's place where that waits, and tells the app.
+    Silently,
+    /// Not at all, as far as its pages say.
+    Never,
+}
+
 impl VendorName {
     /// Whether a push with the id of an earlier one takes its place, so that the user sees one alert.
     pub fn replaces(self) -> bool {
         self != Self::Wechat // its messages stand in a chat
+    }
+
+    /// How it takes back what it has.
+    pub fn take_back(self) -> TakeBack {
+        match self {
+            Self::WebPush => TakeBack::ByName,
+            Self::Harmony | Self::Record => TakeBack::ByPlace,
+            Self::Apns | Self::Fcm => TakeBack::Silently,
+            Self::Huawei | Self::Honor | Self::Xiaomi | Self::Oppo | Self::Vivo | Self::Meizu => {
+                TakeBack::Never
+            }
+            Self::Wns | Self::Wechat | Self::Webhook => TakeBack::Never,
+        }
     }
 
     /// Every vendor, in order.
@@ -231,6 +257,10 @@ pub struct Push {
     pub token: DeviceToken,
     /// Where else to, with the same request: the rest of a batch, for vendors that have them.
     pub others: Vec<DeviceToken>,
+    /// Whether the vendor is asked to take it back; see [`Vendor::recall`].
+    pub is_recall: bool,
+    /// The vendor's name for this push, where it is taken back by it.
+    pub vendor_id: Option<String>,
     /// The vendor's name for this message, where it was handed in before; see [`Vendor::deposit`].
     pub deposited_as: Option<String>,
     /// Who shows it.
@@ -274,6 +304,8 @@ impl Push {
             app,
             token,
             others: Vec::new(),
+            is_recall: false,
+            vendor_id: None,
             deposited_as: None,
             kind: PushKind::default(),
             title: None,
@@ -296,6 +328,14 @@ impl Push {
     /// Every device token that it goes to, in the order of the verdicts.
     pub fn tokens(&self) -> impl Iterator<Item = &DeviceToken> {
         std::iter::once(&self.token).chain(&self.others)
+    }
+
+    /// What takes its place where no call takes it back: shows nothing, and tells the app with `recalled`.
+    pub(crate) fn silent(&self) -> Self {
+        let mut silent = Self::new(self.id, self.app.clone(), self.token.clone());
+        silent.kind = PushKind::Data;
+        silent.data.insert("recalled".to_owned(), "1".into());
+        silent
     }
 
     /// How many device tokens it goes to.
@@ -600,6 +640,25 @@ pub trait Vendor: Send + Sync {
 
     /// Reads the vendor's answer to one push; of a batch, what it says of the request as a whole.
     fn verdict(&self, answer: &Answer, now_ms: u64) -> Verdict;
+
+    /// The request that takes back a push that the vendor has, for each of its device tokens.
+    ///
+    /// # Errors
+    /// [`CannotSend`] when the vendor cannot take this one back.
+    fn recall(
+        &self,
+        _push: &Push,
+        _login: Option<&str>,
+        _now_ms: u64,
+    ) -> Result<http::Request<Bytes>, CannotSend> {
+        Err(CannotSend::Payload("the vendor takes nothing back"))
+    }
+
+    /// Reads the answer to [`Vendor::recall`]: accepted means taken back, filtered means too late. Nothing that is wrong with
+    /// recalls only may look like a fault of the credential, else pushes would wait for it.
+    fn recall_verdict(&self, answer: &Answer, now_ms: u64) -> Verdict {
+        self.verdict(answer, now_ms)
+    }
 
     /// Reads the vendor's answer for each device token of a push, in their order.
     fn verdicts(&self, push: &Push, answer: &Answer, now_ms: u64) -> Vec<Verdict> {

@@ -383,8 +383,12 @@ async fn call(shared: &Arc<Shared>, lane: &Lane, batch: Vec<Waiting>) -> Result<
     let vendor = lane.vendor;
     let key = CredentialKey { app: lane.app.clone(), vendor };
     let sent = shared.sender.send_batch(&key, &credential, &push).await;
+    let is_recall = push.is_recall;
     for sent in &sent {
-        shared.metrics.push(vendor.as_str(), sent.verdict.name(), sent.outcome_known);
+        match is_recall {
+            true => shared.metrics.recall(vendor.as_str(), sent.verdict.name()),
+            false => shared.metrics.push(vendor.as_str(), sent.verdict.name(), sent.outcome_known),
+        }
     }
     if let Some(first) = sent.first() {
         shared.metrics.call(vendor.as_str(), first.took);
@@ -397,7 +401,7 @@ async fn call(shared: &Arc<Shared>, lane: &Lane, batch: Vec<Waiting>) -> Result<
         random: rand::random(),
     };
     let pushes = devices.into_iter().zip(push.tokens()).zip(sent).map(called).collect();
-    let answered = Answered { lane: lane.clone(), message, pushes };
+    let answered = Answered { lane: lane.clone(), message, is_recall, pushes };
     shared.store.write(move |tx| pushes::finish(tx, &rules, &answered)).await?;
     Ok(end)
 }

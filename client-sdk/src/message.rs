@@ -3,7 +3,7 @@
 use crate::client::HandledError;
 use crate::driver::Control;
 use crate::inbox::UnixMillis;
-use crate::payload::{Alert, BODY_PROPERTY, ID_PROPERTY, MESSAGE_TOPIC, TITLE_PROPERTY};
+use crate::payload::{Alert, BODY_PROPERTY, ID_PROPERTY, MESSAGE_TOPIC, RECALL_TOPIC, TITLE_PROPERTY};
 use crate::received::DeliveryKey;
 use bytes::Bytes;
 use reveille_proto::ids::MessageId;
@@ -88,7 +88,7 @@ fn property<'a>(publish: &'a Publish, name: &str) -> Option<&'a str> {
 
 fn read_alert(payload: &[u8]) -> Alert {
     serde_json::from_slice(payload).unwrap_or_else(|error| {
-        tracing::warn!(%error, "a payload on {MESSAGE_TOPIC} is not the JSON that is written there");
+        tracing::warn!(%error, "a payload of the push server is not its JSON");
         Alert::default()
     })
 }
@@ -111,6 +111,12 @@ impl Message {
     /// The bytes as they came.
     pub fn payload(&self) -> &Bytes {
         &self.content.payload
+    }
+
+    /// The message that was withdrawn, if this one says so: its notification is to be taken away.
+    pub fn recalled(&self) -> Option<MessageId> {
+        let told: Alert = (self.topic() == RECALL_TOPIC).then(|| read_alert(self.payload()))?;
+        told.id.and_then(|id| MessageId::parse(&id).ok())
     }
 
     /// With which QoS it was delivered.

@@ -7,6 +7,8 @@ use std::fmt;
 
 /// Where directed messages arrive, without any subscription.
 pub(crate) const MESSAGE_TOPIC: &str = "$push/message";
+/// Where it is told what was withdrawn.
+pub(crate) const RECALL_TOPIC: &str = "$push/recall";
 /// Where a device tells its vendor token and attributes.
 pub(crate) const REGISTER_TOPIC: &str = "$push/register";
 /// Where a device tells what became of a message.

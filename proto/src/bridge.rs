@@ -28,6 +28,8 @@ pub const PRESENCE: &str = "$push/v1/presence";
 pub const DEVICE: &str = "$push/v1/device";
 /// broker -> device: a directed message, JSON.
 pub const MESSAGE: &str = "$push/message";
+/// bridge -> device: a message was withdrawn, JSON.
+pub const RECALL: &str = "$push/recall";
 /// device -> bridge: token and attributes, JSON.
 pub const REGISTER: &str = "$push/register";
 /// device -> bridge: shown, clicked, dismissed, JSON.
@@ -100,7 +102,7 @@ mod tests {
             assert!(topic.starts_with(PREFIX), "{topic}");
             assert!(TopicName::parse(topic).is_ok(), "{topic}");
         }
-        for topic in [MESSAGE, REGISTER, EVENT, INBOX_ASK, INBOX] {
+        for topic in [MESSAGE, RECALL, REGISTER, EVENT, INBOX_ASK, INBOX] {
             assert!(!topic.starts_with(PREFIX), "a device may use {topic}");
             assert!(TopicName::parse(topic).is_ok(), "{topic}");
         }

@@ -14,6 +14,7 @@ mod device;
 mod flapping;
 mod inbox;
 mod publish;
+mod recall;
 mod socket;
 mod stage;
 mod vendor;

@@ -271,7 +271,7 @@ texts! {
     pause: "Pause", "暂停";
     resume: "Go on", "继续";
     recall: "Recall", "撤回";
-    recall_warning: "Takes the message out of every queue and calls no vendor any more. What a vendor has already is not undone. This cannot be taken back.", "将消息从所有队列移除，不再调用厂商。已交给厂商的无法收回。此操作不可撤销。";
+    recall_warning: "Takes the message out of every queue, sends it to no vendor any more, tells devices to take it away, and asks vendors that can to take it back. This cannot be undone.", "将消息从所有队列移除，不再交给厂商，通知设备移除，并请支持撤回的厂商撤回。此操作不可撤销。";
     clone: "Clone", "复制为新消息";
     bucket_acked: "Acknowledged", "设备确认";
     bucket_vendor_accepted: "Accepted by a vendor", "厂商接受";

@@ -150,6 +150,7 @@ impl<'m> Case<'m> {
     pub fn settle(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let now_ms = tx.now_ms();
         self.renew(tx)?;
+        self.take_back(tx);
         for _ in 0..PLAN_STEPS_MAX {
             match self.next(now_ms) {
                 Action::AskPolicy => self.ask_policy(tx)?,

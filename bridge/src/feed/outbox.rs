@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use prost::Message as _;
-use reveille_proto::bridge as wire;
+use reveille_proto::bridge::{self as wire, Strategy};
+use reveille_proto::ids::{AppId, MessageId};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{AROUND_PAYLOAD, Ended, Given, Link, WINDOW};
@@ -14,6 +16,9 @@ use crate::messages;
 use crate::queues::{self, Out};
 use crate::shared::Shared;
 use crate::store::{Space, StoreError, Tx, keys};
+
+/// A device that is away hears of a withdrawn message when it comes back within this time, in milliseconds.
+const RECALL_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 /// A packet for the broker; without a topic there is nothing to send any more.
 struct Packet {
@@ -76,15 +81,35 @@ fn packet(tx: &Tx<'_>, number: u64, out: Out) -> Result<Packet, StoreError> {
                 (wire::SEND, send.encode_to_vec())
             })
         }
-        Out::Withdraw { app, message } => {
+        Out::Withdraw { app, message, devices } => {
             let message_id = message.0.to_vec().into();
-            let withdraw =
-                wire::Withdraw { app: app.as_str().to_owned(), message_id, client_ids: Vec::new() };
+            let withdraw = wire::Withdraw { app: app.as_str().to_owned(), message_id, client_ids: devices };
             Some((wire::WITHDRAW, withdraw.encode_to_vec()))
+        }
+        Out::Recalled { app, message, devices } => {
+            Some((wire::SEND, recalled(&app, message, devices, tx.now_ms()).encode_to_vec()))
         }
         Out::Inbox(note) => inbox::device::packet(tx, note)?.map(|send| (wire::SEND, send.encode_to_vec())),
     };
     Ok(Packet { number, topic_and_payload })
+}
+
+/// Tells devices to take away what they may show of a message.
+fn recalled(app: &AppId, message: MessageId, devices: Vec<String>, now_ms: u64) -> wire::Send {
+    let payload = json!({ "id": message.to_string() });
+    let message = wire::Message {
+        id: MessageId::note(uuid::Uuid::now_v7().into_bytes()).0.to_vec().into(),
+        app: app.as_str().to_owned(),
+        topic: wire::RECALL.to_owned(),
+        payload: payload.to_string().into_bytes().into(),
+        qos: 1,
+        accepted_at_ms: now_ms,
+        expires_at_ms: now_ms + RECALL_MS,
+        strategy: Strategy::OnlineOnly.into(),
+        content_type: "application/json".to_owned(),
+        ..wire::Message::default()
+    };
+    wire::Send { message: Some(message), client_ids: devices }
 }
 
 /// Removes what is done from the outbox.

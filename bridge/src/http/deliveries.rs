@@ -9,7 +9,7 @@ use super::body::{Params, message_id};
 use super::guard::{Guarded, READ};
 use super::paging::{Listed, Page, PageQuery};
 use super::problem::{Errno, Problem};
-use crate::deliveries::{self, Bucket, Delivery, Entry, State as Reached};
+use crate::deliveries::{self, Bucket, Delivery, Entry, Outcome, State as Reached};
 use crate::messages;
 use crate::plan::Push;
 use crate::store::{Order, Tx};
@@ -33,6 +33,9 @@ pub(super) struct Row {
     vendor: Option<VendorName>,
     /// Why it is there, in words.
     reason: String,
+    /// What came of taking it back from its vendor; `null` where nobody wanted that or no vendor has it.
+    #[schema(required)]
+    recall: Option<Outcome>,
     #[schema(required)]
     updated_at_ms: Option<u64>,
 }
@@ -43,7 +46,8 @@ impl Row {
             Push::Queued(vendor)
             | Push::Submitted(vendor)
             | Push::Accepted(vendor)
-            | Push::Delivered(vendor) => Some(vendor),
+            | Push::Delivered(vendor)
+            | Push::TakenBack(vendor) => Some(vendor),
             Push::None | Push::Withheld | Push::Lost => {
                 delivery.timeline.iter().rev().find_map(|entry| entry.vendor)
             }
@@ -54,6 +58,7 @@ impl Row {
             counts_as: delivery.bucket,
             vendor,
             reason: delivery.reason().to_owned(),
+            recall: delivery.recall.as_ref().map(|recall| recall.outcome),
             updated_at_ms: delivery.timeline.last().map(|entry| entry.at_ms),
         }
     }
@@ -120,6 +125,9 @@ pub(super) struct DeliveryTrace {
     vendor: Option<VendorName>,
     /// Why it is there, in words.
     reason: String,
+    /// What came of taking it back from its vendor; `null` where nobody wanted that or no vendor has it.
+    #[schema(required)]
+    recall: Option<Outcome>,
     #[schema(required)]
     updated_at_ms: Option<u64>,
     strategy: &'static str,
@@ -156,13 +164,14 @@ pub(super) async fn show(
             delivery.ok_or_else(|| Problem::new(Errno::DeliveryUnknown))
         })
         .await?;
-    let Row { device, state, counts_as, vendor, reason, updated_at_ms } = Row::of(device, &delivery);
+    let Row { device, state, counts_as, vendor, reason, recall, updated_at_ms } = Row::of(device, &delivery);
     Ok(axum::Json(DeliveryTrace {
         device,
         state,
         counts_as,
         vendor,
         reason,
+        recall,
         updated_at_ms,
         strategy: delivery.strategy.name(),
         language: delivery.language.clone(),

@@ -12,11 +12,11 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use reveille_proto::bridge::Strategy;
 use reveille_proto::ids::{AppId, MessageId};
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::body::{Params, message_id};
+use super::body::{Asked, Params, message_id};
 use super::etag;
 use super::guard::{Guarded, Limited, READ, SEND};
 use super::paging::{Listed, Page, PageQuery};
@@ -26,7 +26,7 @@ use crate::chores::end_message;
 use crate::deliveries::{self, Funnel};
 use crate::jobs;
 use crate::lane::Class;
-use crate::messages::{self, Content, Message, Origin};
+use crate::messages::{self, Content, Extent, Message, Origin};
 use crate::queues::{self, Out};
 use crate::store::{Order, StoreError, Tx};
 use crate::vendor::{Priority, VendorName};
@@ -227,55 +227,99 @@ pub(super) async fn show(
     Ok(MessageView::answer(message, funnel, shared.store.now_ms()))
 }
 
+/// How much is withdrawn.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Scope {
+    /// What has not gone out.
+    Pending,
+    /// What was delivered too, as far as vendors and apps can.
+    #[default]
+    All,
+}
+
+/// What is asked of a withdrawal.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WithdrawQuery {
+    /// How much; everything unless it says otherwise.
+    #[serde(default)]
+    #[param(inline)]
+    scope: Scope,
+}
+
 /// A message that was withdrawn.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Withdrawn {
     id: String,
-    /// `recalled`; `cancelled` for one that had not begun.
+    /// `recalled`; `cancelled` for one that had not begun, and where only what was pending was wanted; `done` where nothing was.
     state: &'static str,
 }
 
-/// Withdraws a message: out of every queue, and no vendor is called any more. What a vendor has is not undone.
+/// Withdraws a message: out of every queue, and no vendor is sent it any more. With the scope `all` devices that may show it are told
+/// to take it away, and so are vendors that have it and know how; `recall` in the deliveries says what came of that.
 #[utoipa::path(
     delete,
     path = "/v1/apps/{app}/messages/{message}",
     tag = "messages",
+    params(WithdrawQuery),
     responses((status = 202, description = "Withdrawn", body = Withdrawn)),
 )]
 pub(super) async fn withdraw(
     Limited { app, caller }: Limited<SEND>,
     Params((_, id)): Params<(String, String)>,
+    Asked(WithdrawQuery { scope }): Asked<WithdrawQuery>,
     State(shared): State<Api>,
 ) -> Result<(StatusCode, axum::Json<Withdrawn>), Problem> {
     let id = message_id(&id)?;
+    let extent = match scope {
+        Scope::Pending => Extent::Pending,
+        Scope::All => Extent::All,
+    };
     let work = move |tx: &mut Tx<'_>| {
         find(tx, &app, id, &caller)?;
-        Ok::<_, Problem>(recall(tx, &app, id)?)
+        Ok::<_, Problem>(recall(tx, &app, id, extent)?)
     };
     let state = shared.store.write(work).await?.ok_or_else(|| Problem::new(Errno::MessageUnknown))?;
     Ok((StatusCode::ACCEPTED, axum::Json(Withdrawn { id: id.to_string(), state })))
 }
 
-/// The state from then on; `None` for a message that is not known. One that has not begun is cancelled: nothing left.
+/// The state from then on; `None` for a message that is not known. One that has not begun is cancelled: nothing left. Who asks again
+/// for more gets more; for less changes nothing.
 pub(super) fn recall(
     tx: &mut Tx<'_>,
     app: &AppId,
     id: MessageId,
+    extent: Extent,
 ) -> Result<Option<&'static str>, StoreError> {
-    let Some(mut message) = messages::load(tx, app, id)? else { return Ok(None) };
-    let state = if message.is_waiting { "cancelled" } else { "recalled" };
-    if message.recalled_at_ms.is_some() {
-        return Ok(Some(state));
+    let Some((mut message, funnel)) = load_with_funnel(tx, app, id)? else { return Ok(None) };
+    let is_done = message.is_expanded && funnel.in_flight == 0;
+    let is_withdrawn = message.recalled_at_ms.is_some();
+    let changes = if is_withdrawn { message.recalled < extent } else { !is_done || extent > Extent::Pending };
+    if !changes {
+        return Ok(Some(state(&message, &funnel)));
     }
-    message.recalled_at_ms = Some(tx.now_ms());
+    message.recalled_at_ms = message.recalled_at_ms.or(Some(tx.now_ms()));
+    message.recalled = extent;
     messages::save(tx, &message)?;
-    messages::tell(tx, &message, webhooks::MESSAGE_RECALLED)?;
+    if !is_withdrawn {
+        messages::tell(tx, &message, webhooks::MESSAGE_RECALLED)?;
+    }
     end_message(tx, app, id)?;
     let may_be_queued = message.strategy != Strategy::VendorOnly || !message.by_vendor.is_empty();
-    if may_be_queued && !message.is_waiting {
-        queues::tell_broker(tx, &Out::Withdraw { app: app.clone(), message: id })?;
+    if may_be_queued && !message.is_waiting && extent > Extent::Pending {
+        queues::tell_broker(tx, &Out::Withdraw { app: app.clone(), message: id, devices: Vec::new() })?;
     }
-    Ok(Some(state))
+    Ok(Some(state(&message, &funnel)))
+}
+
+fn load_with_funnel(
+    tx: &Tx<'_>,
+    app: &AppId,
+    id: MessageId,
+) -> Result<Option<(Message, Funnel)>, StoreError> {
+    messages::load(tx, app, id)?.map(|message| with_funnel(tx, message)).transpose()
 }
 
 /// `POST …/messages/{id}:pause` and `:resume`: no push goes out for now; it goes on.
@@ -318,7 +362,8 @@ fn pause(tx: &mut Tx<'_>, mut message: Message, is_pause: bool) -> Result<(Messa
 /// What people call the state of a message.
 pub(crate) fn state(message: &Message, funnel: &Funnel) -> &'static str {
     match message {
-        Message { recalled_at_ms: Some(_), is_waiting: true, .. } => "cancelled",
+        Message { recalled_at_ms: Some(_), is_waiting: true, .. }
+        | Message { recalled_at_ms: Some(_), recalled: Extent::Pending, .. } => "cancelled",
         Message { recalled_at_ms: Some(_), .. } => "recalled",
         Message { paused_at_ms: Some(_), .. } if !message.is_expanded || funnel.in_flight > 0 => "paused",
         Message { is_waiting: true, .. } => "scheduled",

@@ -267,7 +267,7 @@ impl World {
         match self.facts.push {
             Push::Submitted(vendor) => Some(vendor),
             Push::None | Push::Queued(_) | Push::Accepted(_) | Push::Delivered(_) => None,
-            Push::Withheld | Push::Lost => None,
+            Push::TakenBack(_) | Push::Withheld | Push::Lost => None,
         }
     }
 

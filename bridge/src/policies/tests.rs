@@ -325,7 +325,12 @@ fn call_vendors(tx: &mut Tx<'_>, verdict: u8) -> Result<(), StoreError> {
                 shortened: None,
             };
             let called = Called { device: waiting.device, token: call.draft.finish().token, sent, random: 1 };
-            let answered = Answered { lane: lane.clone(), message: waiting.message, pushes: vec![called] };
+            let answered = Answered {
+                lane: lane.clone(),
+                message: waiting.message,
+                is_recall: false,
+                pushes: vec![called],
+            };
             pushes::finish(tx, &rules(), &answered)?;
         }
     }

@@ -206,7 +206,7 @@ impl Counted {
         Self {
             bucket: Some(delivery.bucket),
             is_acked: delivery.facts.broker == Broker::Acked,
-            is_accepted: matches!(push, Push::Accepted(_) | Push::Delivered(_)),
+            is_accepted: matches!(push, Push::Accepted(_) | Push::Delivered(_) | Push::TakenBack(_)),
             is_delivered: matches!(push, Push::Delivered(_)),
             refused: delivery.refused.len(),
             reaction: delivery.reaction,

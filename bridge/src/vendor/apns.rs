@@ -282,6 +282,10 @@ impl Vendor for ApnsCredential {
         Ok(request)
     }
 
+    fn recall(&self, push: &Push, login: Option<&str>, now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
+        self.request(&push.silent(), login, now_ms)
+    }
+
     fn verdict(&self, answer: &Answer, now_ms: u64) -> Verdict {
         if answer.status == 200 {
             return Verdict::Accepted { vendor_id: vendor_id(&answer.headers) };

@@ -206,6 +206,10 @@ impl Vendor for FcmCredential {
         Ok(request)
     }
 
+    fn recall(&self, push: &Push, login: Option<&str>, now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
+        self.request(&push.silent(), login, now_ms)
+    }
+
     fn verdict(&self, answer: &Answer, now_ms: u64) -> Verdict {
         if answer.status == 200 {
             let name = serde_json::from_slice::<Value>(&answer.body).ok();

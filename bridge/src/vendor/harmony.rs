@@ -27,6 +27,8 @@ const BASE: &str = "https://push-api.cloud.huawei.com";
 const AUDIENCE: &str = "https://oauth-login.cloud.huawei.com/oauth2/v3/token";
 /// Huawei allows a day and advises an hour.
 const LOGIN_LIFE_S: u64 = 3600;
+/// The code for a recall of which some part is wrong.
+const PARTLY: &str = "80100020";
 /// `push-type` of an alert, and of a message for the app in the background.
 const ALERT: HeaderValue = HeaderValue::from_static("0");
 const BACKGROUND: HeaderValue = HeaderValue::from_static("6");
@@ -43,6 +45,9 @@ pub struct HarmonyCredential {
     pub sub_account: String,
     /// An RSA key in PKCS#8, as PEM.
     pub private_key: Secret,
+    /// The app's client ID in AppGallery Connect, by which alerts are taken back; without it none are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
     /// The category of alerts that name none, such as `WORK`; Huawei wants one with every alert.
     pub category: String,
     /// The name of the receipt configuration.
@@ -82,6 +87,13 @@ impl HarmonyCredential {
         check_word("key_id", &self.key_id)?;
         check_word("sub_account", &self.sub_account)?;
         check_word("category", &self.category)?;
+        if self
+            .client_id
+            .as_ref()
+            .is_some_and(|id| id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric()))
+        {
+            return Err(CredentialError::new("client_id", "has letters and digits"));
+        }
         check_way(self.endpoint.as_deref(), self.ca_pem.as_deref())?;
         self.sign(0).map(drop).map_err(|problem| CredentialError::new("private_key", problem))
     }
@@ -195,6 +207,43 @@ impl Vendor for HarmonyCredential {
         bearer(&mut request, login)?;
         note(&mut request, shortened);
         Ok(request)
+    }
+
+    fn recall(&self, push: &Push, login: Option<&str>, _now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
+        let client_id = self
+            .client_id
+            .as_deref()
+            .ok_or(CannotSend::Payload("the credential has no client_id, by which alerts are taken back"))?;
+        if push.kind == PushKind::Data {
+            return Err(CannotSend::Payload("Huawei takes back alerts only"));
+        }
+        let place = push.overrides.pointer("/payload/notification/notifyId").cloned();
+        let body =
+            json!({ "notifyId": place.unwrap_or_else(|| notify_id(push).into()), "token": tokens(push) });
+        let mut request = post_json(&format!("{}/v1/{client_id}/messages:revoke", self.base()), &body)?;
+        request.headers_mut().insert(HeaderName::from_static("push-type"), ALERT);
+        bearer(&mut request, login)?;
+        Ok(request)
+    }
+
+    /// Codes of Huawei's page on revoking messages. A code that says which device token is meant does not exist.
+    fn recall_verdict(&self, answer: &Answer, now_ms: u64) -> Verdict {
+        match read_answer(answer, now_ms) {
+            kept @ (Verdict::Accepted { .. }
+            | Verdict::LoginExpired
+            | Verdict::Throttled { .. }
+            | Verdict::Retry { .. }
+            | Verdict::NewConnection { .. }) => kept,
+            Verdict::TokenDead { reason, .. } => Verdict::Filtered { reason },
+            Verdict::PayloadRejected { reason } if reason.starts_with(PARTLY) => {
+                Verdict::SendAlone { reason }
+            }
+            Verdict::PayloadRejected { reason }
+            | Verdict::TokenMismatch { reason }
+            | Verdict::SendAlone { reason }
+            | Verdict::Filtered { reason }
+            | Verdict::ConfigError { reason } => Verdict::PayloadRejected { reason },
+        }
     }
 
     fn batch_max(&self) -> usize {

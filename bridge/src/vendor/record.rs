@@ -116,6 +116,10 @@ impl Vendor for RecordCredential {
             .map_err(|_| CannotSend::Payload("push makes no request"))
     }
 
+    fn recall(&self, push: &Push, login: Option<&str>, now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
+        self.request(push, login, now_ms)
+    }
+
     fn verdict(&self, answer: &Answer, _now_ms: u64) -> Verdict {
         let Ok(rule) = serde_json::from_slice::<AnswerRule>(&answer.body) else {
             return Verdict::ConfigError { reason: reason("the record vendor's answer is not a rule") };
@@ -152,6 +156,9 @@ fn content(push: &Push) -> Value {
     });
     if let Value::Object(fields) = &mut all {
         fields.retain(|_, value| !value.is_null());
+        if push.is_recall {
+            fields.insert("recall".to_owned(), true.into());
+        }
     }
     all
 }

@@ -9,7 +9,7 @@ mod encryption;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -34,6 +34,8 @@ const KNOWN_HOSTS: [&str; 4] =
     ["googleapis.com", "push.apple.com", "notify.windows.com", "push.services.mozilla.com"];
 /// Services take a day at most; half of it leaves room for clocks.
 const VAPID_LIFE_S: u64 = 12 * 3600;
+/// Longest name of a message at a service; Mozilla's have about 300 bytes.
+const NAME_MAX: usize = 1000;
 /// Longest `Topic`.
 const TOPIC_MAX: usize = 32;
 /// Mozilla's numbers for a subscription that is none or no more, whatever the status.
@@ -194,8 +196,7 @@ impl Vendor for WebPushCredential {
     }
 
     fn request(&self, push: &Push, _login: Option<&str>, now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
-        let subscription: Subscription = serde_json::from_str(push.token.as_str())
-            .map_err(|_| CannotSend::Token("the device token is no PushSubscription as JSON"))?;
+        let subscription = read_token(push)?;
         let uri = self.address(&subscription.endpoint)?;
         let theirs = Keys::read(&subscription.keys.p256dh, &subscription.keys.auth)
             .ok_or(CannotSend::Token("the subscription's keys are no P-256 point and 16 bytes"))?;
@@ -226,6 +227,35 @@ impl Vendor for WebPushCredential {
         Ok(request)
     }
 
+    /// RFC 8030 section 5 names the message in `Location`; a DELETE removes it from the service as long as it waits there. Who
+    /// knows the name may do that (section 8.3), so there is no other proof.
+    fn recall(&self, push: &Push, _login: Option<&str>, _now_ms: u64) -> Result<Request<Bytes>, CannotSend> {
+        let subscription = read_token(push)?;
+        let theirs = self.address(&subscription.endpoint)?;
+        let name = push.vendor_id.as_deref().ok_or(CannotSend::Payload("the service named no message"))?;
+        let name = if name.starts_with('/') { origin(&theirs) + name } else { name.to_owned() };
+        let uri = self.address(&name).map_err(|_| CannotSend::Payload("the message's name is no address"))?;
+        if origin(&uri) != origin(&theirs) {
+            return Err(CannotSend::Payload("the message's name is of another service"));
+        }
+        Request::builder()
+            .method(Method::DELETE)
+            .uri(uri)
+            .body(Bytes::new())
+            .map_err(|_| CannotSend::Payload("the message's name is no address"))
+    }
+
+    fn recall_verdict(&self, answer: &Answer, now_ms: u64) -> Verdict {
+        let (why, after) = (answer.status.to_string(), retry_after(&answer.headers, now_ms));
+        match answer.status {
+            200..=204 => Verdict::Accepted { vendor_id: None },
+            404 | 410 => Verdict::Filtered { reason: why + ": the service has it no more" },
+            429 => Verdict::Throttled { scope: Scope::Token, after, reason: why },
+            408 | 500..=599 if answer.status != 501 => Verdict::Retry { after, reason: why },
+            _ => Verdict::PayloadRejected { reason: why + ": the service takes nothing back" },
+        }
+    }
+
     fn verdict(&self, answer: &Answer, now_ms: u64) -> Verdict {
         let body = json_body(answer);
         let why = reason(&format!("{} {}", answer.status, text(&body, "message").unwrap_or_default()));
@@ -253,8 +283,15 @@ fn origin(uri: &Uri) -> String {
     format!("{}://{authority}", uri.scheme_str().unwrap_or("https"))
 }
 
+fn read_token(push: &Push) -> Result<Subscription, CannotSend> {
+    serde_json::from_str(push.token.as_str())
+        .map_err(|_| CannotSend::Token("the device token is no PushSubscription as JSON"))
+}
+
+/// The service's name for the message; a longer one than any known is not kept.
 fn location(headers: &HeaderMap) -> Option<String> {
-    headers.get(http::header::LOCATION)?.to_str().ok().map(reason)
+    let name = headers.get(http::header::LOCATION)?.to_str().ok()?;
+    (name.len() <= NAME_MAX).then(|| name.to_owned())
 }
 
 #[cfg(test)]

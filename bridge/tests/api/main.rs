@@ -27,6 +27,7 @@ mod openapi;
 mod policies;
 mod publish;
 mod receipts;
+mod recall;
 mod requests;
 mod resources;
 mod restart;

@@ -11,7 +11,7 @@ pub mod vendors;
 
 pub use apns::{ApnsAnswer, ApnsCall, FakeApns, FakeApnsOptions};
 pub use fcm::{FakeFcm, FcmAnswer, FcmCall};
-pub use vendors::{FakeVendors, Fault, VendorCall};
+pub use vendors::{FakeVendors, Fault, Recall, VendorCall};
 
 /// Why a fake could not start.
 #[derive(Debug, thiserror::Error)]

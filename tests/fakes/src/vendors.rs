@@ -92,6 +92,9 @@ struct Script {
     invalid: Vec<String>,
     /// How often the feed was asked.
     feeds: usize,
+    recalls: Vec<Recall>,
+    /// Names of messages that wait at the Web Push service.
+    named: HashSet<String>,
     faults: HashMap<&'static str, Fault>,
     logins: HashMap<&'static str, usize>,
     access_tokens: HashSet<(&'static str, String)>,
@@ -118,6 +121,21 @@ enum Understood {
     Push(Pushed),
     /// Which device tokens died, asked with this login.
     Feed(String),
+    /// What was pushed is taken back: from these device tokens what stands in a place, or what has one of these names.
+    Recall { names: Vec<String>, place: Option<i64>, answer: fn(bool) -> (u16, Value) },
+}
+
+/// A recall that keeps the rules of its vendor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recall {
+    /// Which vendor.
+    pub vendor: &'static str,
+    /// The device tokens, or the vendor's name of the push.
+    pub names: Vec<String>,
+    /// The alert's place on the screen, where that is what is named.
+    pub place: Option<i64>,
+    /// Whether the fake had it.
+    pub is_known: bool,
 }
 
 /// A push that keeps the vendor's rules.
@@ -232,6 +250,16 @@ impl FakeVendors {
         lock(&self.shared.script).deposits.clear();
     }
 
+    /// What was asked to be taken back, oldest first.
+    pub fn recalls(&self) -> Vec<Recall> {
+        lock(&self.shared.script).recalls.clone()
+    }
+
+    /// The Web Push service hands out what waits: none of it can be taken back any more.
+    pub fn hand_out(&self) {
+        lock(&self.shared.script).named.clear();
+    }
+
     /// Requests that broke a rule, with the rule.
     pub fn broken(&self) -> Vec<(&'static str, String)> {
         lock(&self.shared.script).broken.clone()
@@ -287,7 +315,12 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         None => {}
     }
     let (status, answer) = shared.answer(vendor, &parts, &body);
-    Ok(reply(status, &answer))
+    let mut reply = reply(status, &answer);
+    if vendor == "web_push" && status == 201 {
+        let name = shared.name(parts.uri.path());
+        reply.headers_mut().extend(name.parse().ok().map(|name| (http::header::LOCATION, name)));
+    }
+    Ok(reply)
 }
 
 impl Shared {
@@ -304,12 +337,38 @@ impl Shared {
             }
             Ok(Understood::Feed(login)) => self.feed(vendor, &login),
             Ok(Understood::Deposit(pushed)) => self.deposit(vendor, pushed),
+            Ok(Understood::Recall { names, place, answer }) => {
+                let mut script = lock(&self.script);
+                let is_known = match place {
+                    Some(place) => names.iter().all(|token| self.has_shown(token, place)),
+                    None => names.iter().all(|name| script.named.remove(name)),
+                };
+                script.recalls.push(Recall { vendor, names, place, is_known });
+                answer(is_known)
+            }
             Ok(Understood::Push(pushed)) => self.push(vendor, pushed),
             Err((status, why)) => {
                 lock(&self.script).broken.push((vendor, why.clone()));
                 (status, json!({"error": why}))
             }
         }
+    }
+
+    /// Whether a device token got an alert in this place.
+    fn has_shown(&self, token: &str, place: i64) -> bool {
+        let is_it = |call: &VendorCall| {
+            let shown = call.message.pointer("/payload/notification/notifyId").and_then(Value::as_i64);
+            call.is_accepted && call.token == token && shown == Some(place)
+        };
+        self.log.all().iter().any(is_it)
+    }
+
+    /// A name of a message that waits for this subscription, as long as Mozilla's.
+    fn name(&self, subscription: &str) -> String {
+        let mut script = lock(&self.script);
+        let name = format!("/m/{:0300}{}", script.sent, subscription.replace('/', "-"));
+        script.named.insert(name.clone());
+        format!("{}{name}", self.endpoint)
     }
 
     fn feed(&self, vendor: &'static str, login: &str) -> (u16, Value) {

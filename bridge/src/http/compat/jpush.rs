@@ -16,7 +16,7 @@ use crate::compat::{Refused, Translated};
 use crate::http::Api;
 use crate::http::messages::recall;
 use crate::http::problem::{Errno, Problem};
-use crate::messages;
+use crate::messages::{self, Extent};
 use crate::store::{StoreError, Tx};
 
 /// Names of requests in one call at most.
@@ -169,7 +169,7 @@ async fn accept(
     // After the new one is durable, and again when the call is repeated: a crash in between loses neither.
     if let Some(old) = old {
         let app = guest.app.clone();
-        shared.store.write(move |tx| recall(tx, &app, old)).await?;
+        shared.store.write(move |tx| recall(tx, &app, old, Extent::Unreached)).await?;
     }
     match MessageId::parse(&id) {
         Ok(id) if estimate > 0 => Ok(axum::Json(Accepted { sendno, msg_id: number(id).to_string() })),

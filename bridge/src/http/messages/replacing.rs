@@ -90,7 +90,7 @@ pub(in crate::http) async fn replace(
         messages::save(tx, &message)?;
         if message.strategy != Strategy::VendorOnly || !message.by_vendor.is_empty() {
             // Out of the queues with the old one; the job puts the new one there.
-            queues::tell_broker(tx, &Out::Withdraw { app: app.clone(), message: id })?;
+            queues::tell_broker(tx, &Out::Withdraw { app: app.clone(), message: id, devices: Vec::new() })?;
         }
         jobs::replace(tx, &app, id)?;
         Ok::<_, Problem>(with_funnel(tx, message)?)

@@ -151,3 +151,44 @@ fn a_click_opens_a_page_by_uri_or_action() {
         assert_eq!(action["data"]["mid"], mid());
     }
 }
+
+#[test]
+fn an_alert_is_revoked_by_its_place_and_its_device_tokens() {
+    let able = HarmonyCredential { client_id: Some("108".to_owned()), ..credential() };
+    let push = Push { is_recall: true, ..batch(&["T0", "T1"]) };
+    let request = able.recall(&push, Some("jwt"), NOW_MS).unwrap();
+    assert_eq!(request.uri(), "https://push-api.cloud.huawei.com/v1/108/messages:revoke");
+    assert_eq!((header(&request, "push-type"), header(&request, "authorization")), ("0", "Bearer jwt"));
+    assert_eq!(body(&request), json!({"notifyId": notify_id(&push), "token": ["T0", "T1"]}));
+    let own = json!({"payload": {"notification": {"notifyId": 7}}});
+    let request = able.recall(&Push { overrides: own, ..push.clone() }, Some("jwt"), NOW_MS).unwrap();
+    assert_eq!(body(&request)["notifyId"], 7);
+    let data = Push { kind: PushKind::Data, ..push.clone() };
+    for refused in [credential().recall(&push, Some("jwt"), NOW_MS), able.recall(&data, Some("jwt"), NOW_MS)]
+    {
+        assert!(matches!(refused, Err(CannotSend::Payload(_))), "no fault of the lane's: {refused:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_recall_is_no_word_about_device_tokens_and_credential() {
+    for (code, wanted) in [
+        ("80000000", "accepted"),
+        ("80300007", "filtered"),
+        ("80100020", "send_alone"),
+        ("80100003", "payload_rejected"),
+        ("80300002", "payload_rejected"),
+        ("80300028", "payload_rejected"),
+        ("80300032", "payload_rejected"),
+        ("80200001", "login_expired"),
+        ("80200005", "login_expired"),
+        ("81000001", "retry"),
+    ] {
+        let answer = Answer {
+            status: 200,
+            body: json!({"code": code, "msg": "m", "requestId": "r"}).to_string().into(),
+            ..Answer::default()
+        };
+        assert_eq!(credential().recall_verdict(&answer, NOW_MS).name(), wanted, "{code}");
+    }
+}

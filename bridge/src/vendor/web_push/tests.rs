@@ -204,3 +204,54 @@ fn every_part_of_a_message_has_its_place() {
         ],
     );
 }
+
+#[test]
+fn a_message_is_removed_by_its_name_at_its_own_service_only() {
+    let of = |name: Option<&str>| Push {
+        is_recall: true,
+        vendor_id: name.map(str::to_owned),
+        ..alert(&subscription("https://updates.push.services.mozilla.com/wpush/v2/abc"))
+    };
+    let ask = |name| credential().recall(&of(name), None, NOW_MS);
+    for name in ["https://updates.push.services.mozilla.com/m/x", "/m/x"] {
+        let request = ask(Some(name)).unwrap();
+        assert_eq!(request.method(), "DELETE");
+        assert_eq!(request.uri(), "https://updates.push.services.mozilla.com/m/x");
+        assert!(request.headers().is_empty() && request.body().is_empty(), "the name is the proof");
+    }
+    for name in [
+        None,
+        Some("https://fcm.googleapis.com/m/x"), // another service, though a known one
+        Some("https://evil.example/m/x"),
+        Some("http://updates.push.services.mozilla.com/m/x"),
+        Some("https://updates.push.services.mozilla.com@evil.example/m/x"),
+        Some("m/x"),
+    ] {
+        assert!(matches!(ask(name), Err(CannotSend::Payload(_))), "{name:?}");
+    }
+    for (status, wanted) in [
+        (204, "accepted"),
+        (404, "filtered"),
+        (410, "filtered"),
+        (429, "throttled"),
+        (503, "retry"),
+        (401, "payload_rejected"),
+        (405, "payload_rejected"),
+        (501, "payload_rejected"),
+    ] {
+        let answer = Answer { status, ..Answer::default() };
+        assert_eq!(credential().recall_verdict(&answer, NOW_MS).name(), wanted, "{status}");
+    }
+}
+
+#[test]
+fn a_long_name_is_kept_whole_or_not_at_all() {
+    let named = |length: usize| {
+        let headers = HeaderMap::from_iter([(http::header::LOCATION, "a".repeat(length).parse().unwrap())]);
+        match credential().verdict(&Answer { status: 201, headers, ..Answer::default() }, NOW_MS) {
+            Verdict::Accepted { vendor_id } => vendor_id.map(|name| name.len()),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((named(700), named(NAME_MAX), named(NAME_MAX + 1)), (Some(700), Some(NAME_MAX), None));
+}

@@ -36,7 +36,7 @@ pub(super) fn credential(vendor: &str, endpoint: &str) -> Value {
         "huawei" => json!({"vendor": vendor, "app_id": "101", "app_secret": SECRET, "category": "WORK",
             "endpoint": endpoint, "token_uri": at("/oauth2/v3/token")}),
         "harmony" => json!({"vendor": vendor, "project_id": "p1", "key_id": "k1", "sub_account": "s1",
-            "private_key": RSA_PRIVATE, "category": "WORK", "endpoint": endpoint}),
+            "private_key": RSA_PRIVATE, "client_id": "301", "category": "WORK", "endpoint": endpoint}),
         "honor" => json!({"vendor": vendor, "app_id": "201", "client_id": "c1", "client_secret": SECRET,
             "endpoint": endpoint, "token_uri": at("/auth/token")}),
         "xiaomi" => {
@@ -72,6 +72,7 @@ pub(super) fn vendor_of(path: &str) -> Option<&'static str> {
         ("/oauth2/v3/token", "huawei"),
         ("/v1/101/messages:send", "huawei"),
         ("/v3/p1/messages:send", "harmony"),
+        ("/v1/301/messages:revoke", "harmony"),
         ("/auth/token", "honor"),
         ("/api/v1/201/sendMessage", "honor"),
         ("/v3/message/regid", "xiaomi"),
@@ -91,7 +92,7 @@ pub(super) fn vendor_of(path: &str) -> Option<&'static str> {
         ("/hook", "webhook"),
     ];
     let found = table.into_iter().find(|(known, _)| *known == path).map(|(_, vendor)| vendor);
-    found.or_else(|| path.starts_with("/wp/").then_some("web_push"))
+    found.or_else(|| (path.starts_with("/wp/") || path.starts_with("/m/")).then_some("web_push"))
 }
 
 /// Checks a request by the rules of its vendor.
@@ -105,7 +106,9 @@ pub(super) fn understand(vendor: &str, asked: &Asked<'_>) -> Result<Understood, 
         ("vivo", "/message/auth") => vivo_login(asked),
         ("wechat", "/cgi-bin/token") => wechat_login(asked),
         ("huawei", _) => huawei(asked).map(Understood::Push),
+        ("harmony", "/v1/301/messages:revoke") => harmony_recall(asked),
         ("harmony", _) => harmony(asked).map(Understood::Push),
+        ("web_push", path) if path.starts_with("/m/") => web_push_recall(asked),
         ("honor", _) => honor(asked).map(Understood::Push),
         ("xiaomi", _) => xiaomi(asked).map(Understood::Push),
         ("oppo", _) => oppo(asked).map(Understood::Push),
@@ -345,7 +348,35 @@ fn huawei(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     })
 }
 
-fn harmony(asked: &Asked<'_>) -> Result<Pushed, Broken> {
+/// Huawei's page on revoking messages: by the place of the alert, and the device tokens that have it.
+fn harmony_recall(asked: &Asked<'_>) -> Result<Understood, Broken> {
+    harmony_account(asked)?;
+    need(asked.parts.method == "POST", "method")?;
+    need(["0", "2"].contains(&asked.header("push-type")), "80100003 push-type")?;
+    let body = asked.json()?;
+    need(body.as_object().is_some_and(|fields| fields.len() == 2), "80100003 fields")?;
+    let tokens = token_list(body.get("token"), 1000)?;
+    let place = number(&body, "/notifyId").ok_or((400, "80100003 notifyId".to_owned()))?;
+    Ok(Understood::Recall { names: tokens, place: Some(place), answer: harmony_recalled })
+}
+
+fn harmony_recalled(_: bool) -> (u16, Value) {
+    (200, json!({"code": "80000000", "msg": "Success", "requestId": "r2"}))
+}
+
+/// RFC 8030: whoever knows the name of a message may remove it, as long as it waits.
+fn web_push_recall(asked: &Asked<'_>) -> Result<Understood, Broken> {
+    need(asked.parts.method == "DELETE", "method")?;
+    need(asked.body.is_empty(), "a body")?;
+    let name = asked.parts.uri.path().to_owned();
+    Ok(Understood::Recall { names: vec![name], place: None, answer: web_push_recalled })
+}
+
+fn web_push_recalled(is_known: bool) -> (u16, Value) {
+    if is_known { (204, Value::Null) } else { (404, json!({"code": 404, "errno": 103})) }
+}
+
+fn harmony_account(asked: &Asked<'_>) -> Result<(), Broken> {
     let mut validation = Validation::new(Algorithm::PS256);
     validation.set_audience(&["https://oauth-login.cloud.huawei.com/oauth2/v3/token"]);
     validation.set_issuer(&["s1"]);
@@ -354,7 +385,11 @@ fn harmony(asked: &Asked<'_>) -> Result<Pushed, Broken> {
     let token = token.map_err(|error| (401, error.to_string()))?;
     need(token.header.kid.as_deref() == Some("k1"), "kid")?;
     let life = number(&token.claims, "/exp").zip(number(&token.claims, "/iat")).map(|(exp, iat)| exp - iat);
-    need(life.is_some_and(|life| (1..=86_400).contains(&life)), "80300036 life of the token")?;
+    need(life.is_some_and(|life| (1..=86_400).contains(&life)), "80300036 life of the token")
+}
+
+fn harmony(asked: &Asked<'_>) -> Result<Pushed, Broken> {
+    harmony_account(asked)?;
     let mut message = asked.json()?;
     let devices = token_list(message.pointer("/target/token"), 1000)?;
     if let Value::Object(fields) = &mut message {

@@ -1,0 +1,138 @@
+//! Taking back what a vendor has: whom to ask, and what came of it.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Case, Reaction};
+use crate::plan::{Event, Push};
+use crate::retry::{GiveUp, Next};
+use crate::store::{StoreError, Tx};
+use crate::vendor::{TakeBack, VendorName};
+
+use super::News;
+
+/// What comes of taking a delivery back from the vendor that has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recall {
+    /// How far it is.
+    pub outcome: Outcome,
+    /// How often the vendor was asked.
+    #[serde(default)]
+    pub calls: u32,
+    /// When first, in milliseconds since 1970.
+    #[serde(default)]
+    pub first_at_ms: u64,
+}
+
+/// How far a vendor is with taking a push back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = RecallOutcome)]
+pub enum Outcome {
+    /// It is asked when its turn comes, or again.
+    Waiting,
+    /// The vendor took it back.
+    TakenBack,
+    /// The vendor has no call for it, but took a silent push that takes the place of the alert where that still waits, and
+    /// tells the app.
+    Silenced,
+    /// The user opened it or put it away, or the vendor handed it over and has it no more.
+    TooLate,
+    /// The vendor takes nothing back, or not this one; nobody was asked.
+    NotOffered,
+    /// The vendor was asked and refuses.
+    Failed,
+}
+
+/// What a vendor's answer to a recall leads to.
+#[derive(Debug)]
+pub(crate) struct Recalled {
+    /// What is to be done next.
+    pub next: Next,
+    /// The answer in words.
+    pub words: String,
+}
+
+impl Case<'_> {
+    /// Asks the vendor that has it to take it back, once, where the sender wants that and the vendor offers it.
+    pub(super) fn take_back(&mut self, tx: &mut Tx<'_>) {
+        let (Push::Accepted(vendor) | Push::Delivered(vendor)) = self.delivery.facts.push else { return };
+        if !self.message.is_taken_back() || self.delivery.recall.is_some() {
+            return;
+        }
+        let now_ms = tx.now_ms();
+        let (outcome, words) = self.chance(vendor);
+        self.delivery.recall = Some(Recall { outcome, calls: 0, first_at_ms: now_ms });
+        self.delivery.note(now_ms, Some(vendor), words.to_owned());
+        if outcome == Outcome::Waiting {
+            self.wait_until(tx, vendor, now_ms);
+        }
+    }
+
+    /// Whether there is any use in asking.
+    fn chance(&self, vendor: VendorName) -> (Outcome, &'static str) {
+        // The place of an alert on the screen is its collapse key's: a newer message may stand there by now.
+        let is_alone = self.message.collapse_key.is_none();
+        match vendor.take_back() {
+            _ if matches!(self.delivery.reaction, Some(Reaction::Clicked | Reaction::Dismissed)) => {
+                (Outcome::TooLate, "too late to take it back: the user has seen it")
+            }
+            _ if self.token(vendor).is_none() => (
+                Outcome::TooLate,
+                "too late to take it back: the device has no live device token there any more",
+            ),
+            TakeBack::ByName if self.delivery.vendor_id.is_none() => {
+                (Outcome::NotOffered, "cannot be taken back: the vendor gave it no name")
+            }
+            TakeBack::ByPlace | TakeBack::Silently if !is_alone => (
+                Outcome::NotOffered,
+                "not taken back: its place belongs to every message with its collapse key",
+            ),
+            TakeBack::ByName | TakeBack::ByPlace | TakeBack::Silently => {
+                (Outcome::Waiting, "the vendor is asked to take it back")
+            }
+            TakeBack::Never => (Outcome::NotOffered, "cannot be taken back: the vendor has no call for it"),
+        }
+    }
+
+    /// The vendor is being asked.
+    pub fn ask_back(&mut self) {
+        if let Some(recall) = &mut self.delivery.recall {
+            recall.calls += 1;
+        }
+    }
+
+    /// Writes down what the vendor answered, or why it is not asked.
+    pub fn end_recall(
+        &mut self,
+        tx: &mut Tx<'_>,
+        vendor: VendorName,
+        recalled: &Recalled,
+    ) -> Result<Option<Outcome>, StoreError> {
+        let now_ms = tx.now_ms();
+        self.leave_queue(tx, vendor);
+        let Some(recall) = &mut self.delivery.recall else { return Ok(None) };
+        recall.outcome = match recalled.next {
+            Next::At(_) => Outcome::Waiting,
+            Next::Done if vendor.take_back() == TakeBack::Silently => Outcome::Silenced,
+            Next::Done => Outcome::TakenBack,
+            Next::GiveUp(GiveUp::Filtered) => Outcome::TooLate,
+            Next::GiveUp(_) => Outcome::Failed,
+        };
+        let outcome = recall.outcome;
+        match (outcome, recalled.next) {
+            (Outcome::TakenBack, _) => {
+                self.tell(now_ms, News::of(vendor, Event::TakenBack, recalled.words.clone()));
+            }
+            (_, Next::At(at_ms)) => {
+                self.delivery.note(now_ms, Some(vendor), format!("{}; tried again", recalled.words));
+                self.wait_until(tx, vendor, at_ms);
+            }
+            (_, Next::Done | Next::GiveUp(_)) => {
+                self.delivery.note(now_ms, Some(vendor), recalled.words.clone());
+            }
+        }
+        self.write(tx)?;
+        Ok(Some(outcome))
+    }
+}
