@@ -202,9 +202,16 @@ pub(crate) fn outbox_after(tx: &Tx<'_>, after: u64, limit: usize) -> Result<Vec<
 
 /// Looks at something when its moment comes.
 pub(crate) fn check_at(tx: &mut Tx<'_>, due_ms: u64, check: &Check) -> Result<(), StoreError> {
+    named_check_at(tx, due_ms, check).map(drop)
+}
+
+/// The same; where the check stands, for whoever may want it away before its moment.
+pub(crate) fn named_check_at(tx: &mut Tx<'_>, due_ms: u64, check: &Check) -> Result<Vec<u8>, StoreError> {
     let number = next_number(tx)?;
     tx.touched().checks = true;
-    tx.save(Space::Queues, keys::check(due_ms, number), check)
+    let key = keys::check(due_ms, number);
+    tx.save(Space::Queues, key.clone(), check)?;
+    Ok(key)
 }
 
 /// The checks in order of their moments, with their keys, until they weigh so much.

@@ -100,7 +100,7 @@ errors! {
     IdempotencyMismatch = 4003 "idempotency_mismatch" 422 false "The Idempotency-Key was used for another request";
     RequestRunning = 4004 "request_running" 409 true "The request with this Idempotency-Key is under way";
     RequestInterrupted = 4005 "request_interrupted" 409 false
-        "The server stopped while it did the request with this Idempotency-Key";
+        "It is not known what became of the request with this Idempotency-Key";
     MessageOver = 4006 "message_over" 409 false "The message can no longer be changed";
     KeyExists = 4009 "key_exists" 409 false "A key of this id exists";
     TooManyCredentials = 4010 "too_many_credentials" 409 false "No further credential fits at this vendor";

@@ -92,7 +92,7 @@ pub(super) async fn create(
     let work = async move {
         match ask(&for_ask, &app, which, Ask::Create(new.storage)).await? {
             Told::Made(channel) => Ok(MadeChannel { channel }),
-            other => Err(unexpected(&other)),
+            other => Err(unexpected(&other).into()),
         }
     };
     Ok(once.run_outside(&shared, work).await?.answer(StatusCode::CREATED))

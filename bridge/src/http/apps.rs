@@ -13,7 +13,7 @@ use super::Api;
 use super::body::{Asked, Json, Params};
 use super::etag::{self, IfMatch};
 use super::guard::{ADMIN, Guarded, Known, Operator, READ};
-use super::idempotency::{IdempotencyHeader, Once};
+use super::idempotency::{Done, IdempotencyHeader, Once};
 use super::long_operations::accepted;
 use super::paging::{Listed, Page, PageQuery};
 use super::problem::{Errno, Problem};
@@ -201,7 +201,7 @@ pub(super) async fn remove(
     Asked(asked): Asked<Confirmation>,
     headers: HeaderMap,
     State(shared): State<Api>,
-) -> Result<impl IntoResponse + use<>, Problem> {
+) -> Result<Response, Problem> {
     if !caller.is_operator() {
         return Err(Problem::new(Errno::KeyForbidden));
     }
@@ -221,7 +221,7 @@ pub(super) async fn remove(
         })
         .await?;
     keys.iter().for_each(|id| shared.keys.forget(id));
-    Ok(accepted(operation))
+    Ok(accepted(Done::Now(operation)))
 }
 
 /// What a key is to be.

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use reveille_proto::ids::AppId;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -16,6 +16,7 @@ use super::body::{Asked, Errors, Json, Params, parse, within};
 use super::credentials::vendor;
 use super::etag::{self, IfMatch};
 use super::guard::{Guarded, READ, SEND};
+use super::idempotency::{IdempotencyHeader, Once};
 use super::imports;
 use super::paging::{Found, Listed, Page};
 use super::problem::{Errno, Problem};
@@ -224,7 +225,7 @@ pub(super) struct ImportBody {
 }
 
 /// What became of many devices.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(super) struct Imported {
     /// How many there are now as they were given.
     set: usize,
@@ -237,14 +238,17 @@ pub(super) struct Imported {
     post,
     path = "/v1/apps/{app}/devices:import",
     tag = "devices",
+    params(IdempotencyHeader),
     request_body = ImportBody,
     responses((status = 200, description = "How many were set, and how many of them are new", body = Imported)),
 )]
 pub(super) async fn import(
-    Guarded { app, .. }: Guarded<SEND>,
+    Guarded { app, caller }: Guarded<SEND>,
     State(shared): State<Api>,
-    Json(body, _): Json<ImportBody>,
-) -> Result<axum::Json<Imported>, Problem> {
+    headers: HeaderMap,
+    Json(body, bytes): Json<ImportBody>,
+) -> Result<Response, Problem> {
+    let once = Once::making("devices", &app, &caller.key_id, &headers, &bytes)?;
     let count = body.devices.len();
     if !(1..=DEVICES_MAX).contains(&count) {
         return Err(Problem::field("/devices", format!("has 1 to {DEVICES_MAX} devices")));
@@ -259,10 +263,10 @@ pub(super) async fn import(
             let written = write(tx, &app, &id, &IfMatch::default(), |device| body.put_into(device));
             created += usize::from(written.map_err(|problem| problem.below(&pointer))?.1);
         }
-        Ok(created)
+        Ok(Imported { set: count, created })
     };
-    let created = shared.store.write(work).await?;
-    Ok(axum::Json(Imported { set: count, created }))
+    let rules = shared.rules;
+    Ok(shared.store.write(move |tx| once.run(tx, &rules, work)).await?.answer(StatusCode::OK))
 }
 
 /// Sets one device in full, as `PUT` does, with the device tokens that stand beside it.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use serde::Deserialize;
@@ -21,6 +21,7 @@ use super::Api;
 use super::audiences::not_written_out;
 use super::body::{Errors, Json, Params, message_id};
 use super::guard::{ADMIN, Guarded};
+use super::idempotency::{IdempotencyHeader, Once};
 use super::long_operations::accepted;
 use super::problem::{Errno, Problem};
 use crate::exports::{self, KEPT_MAX, What};
@@ -69,14 +70,18 @@ pub(super) struct ExportBody {
     post,
     path = "/v1/apps/{app}/exports",
     tag = "imports",
+    params(IdempotencyHeader),
     request_body = ExportBody,
     responses((status = 202, description = "The operation says how far it is", body = Operation)),
 )]
 pub(super) async fn begin(
-    Guarded { app, .. }: Guarded<ADMIN>,
+    Guarded { app, caller }: Guarded<ADMIN>,
     State(shared): State<Api>,
-    Json(body, _): Json<ExportBody>,
-) -> Result<(StatusCode, [(HeaderName, String); 1], axum::Json<Operation>), Problem> {
+    headers: HeaderMap,
+    Json(body, bytes): Json<ExportBody>,
+) -> Result<Response, Problem> {
+    let once = Once::making("exports", &app, &caller.key_id, &headers, &bytes)?;
+    let rules = shared.rules;
     let format = body.format.unwrap_or(Format::Ndjson);
     let what = body.check()?;
     let work = move |tx: &mut Tx<'_>| {
@@ -96,7 +101,7 @@ pub(super) async fn begin(
         };
         Ok::<_, Problem>(exports::begin(tx, &app, what, format)?)
     };
-    Ok(accepted(shared.store.write(work).await?))
+    Ok(accepted(shared.store.write(move |tx| once.run(tx, &rules, work)).await?))
 }
 
 impl ExportBody {

@@ -1,7 +1,8 @@
 //! Requests that are repeated: one with a key is done once, and whoever repeats it gets the answer of the first time.
 //!
 //! Where the effect is a transaction, the answer is written in the same one: there is no moment at which the effect is there
-//! and the key is not. Where somebody else is asked (a vendor), the key is reserved on disk before.
+//! and the key is not. Where somebody else is asked (a vendor, the broker), the key is reserved on disk before; what surely did not
+//! happen frees it, and what may have happened keeps it, so that it does not happen twice.
 
 use std::future::Future;
 
@@ -16,12 +17,15 @@ use utoipa::IntoParams;
 use super::Api;
 use super::problem::{Errno, Problem};
 use crate::apps::sha256;
+use crate::audit;
 use crate::queues::{self, Check};
 use crate::rules::Rules;
 use crate::store::{Space, StoreError, Tx, keys};
 
 /// Longest key, in bytes.
 const KEY_MAX: usize = 255;
+/// No run of the program has this number: nobody is at work on what has it.
+const INTERRUPTED: u64 = 0;
 /// When to ask again for a request that is still under way.
 const RUNNING_RETRY_S: u64 = 1;
 
@@ -64,6 +68,21 @@ struct Known {
     body_hash: Vec<u8>,
     /// An answer with a secret in it is encrypted on disk.
     is_sealed: bool,
+}
+
+/// Why work outside of the store has no answer.
+#[derive(Debug)]
+pub(super) enum NotDone {
+    /// It surely did not happen: whoever repeats the request does it.
+    Surely(Problem),
+    /// It may have happened: whoever repeats the request is told so.
+    Perhaps(Problem),
+}
+
+impl From<Problem> for NotDone {
+    fn from(problem: Problem) -> Self {
+        Self::Surely(problem)
+    }
 }
 
 /// An answer, and whether it is an earlier call's.
@@ -120,13 +139,31 @@ impl Once {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Result<Self, Problem> {
-        let key = header(headers)?.map(|key| format!("{what}\u{2}{key}")); // which no header can hold
+        Ok(Self::making_of(what, app, key_id, header(headers)?).with_hash(sha256(body).to_vec()))
+    }
+
+    /// The same, of a body that is not known yet; see [`Once::with_hash`].
+    pub fn making_of(what: &str, app: &AppId, key_id: &str, key: Option<String>) -> Self {
+        let key = key.map(|key| format!("{what}\u{2}{key}")); // which no header can hold
         let known = |key: String| Known {
             place: keys::idempotency(app, key_id, &key),
-            body_hash: sha256(body).to_vec(),
+            body_hash: Vec::new(),
             is_sealed: true,
         };
-        Ok(Self(key.map(known)))
+        Self(key.map(known))
+    }
+
+    /// Says what the body is.
+    pub fn with_hash(mut self, body_hash: Vec<u8>) -> Self {
+        if let Some(known) = &mut self.0 {
+            known.body_hash = body_hash;
+        }
+        self
+    }
+
+    /// Whether a request with this key was made before, with whatever body.
+    pub fn is_known(&self, tx: &Tx<'_>) -> Result<bool, StoreError> {
+        self.0.as_ref().map_or(Ok(false), |known| tx.has(Space::Messages, &known.place))
     }
 
     /// The answer of an earlier call.
@@ -171,70 +208,93 @@ impl Once {
     /// Keeps the answer for whoever repeats the request.
     pub fn keep<T: Serialize>(self, tx: &mut Tx<'_>, rules: &Rules, answer: &T) -> Result<(), StoreError> {
         let answer = serde_json::to_value(answer).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-        self.write(tx, rules, Some(answer), 0)
+        self.write(tx, rules, Some(answer), 0).map(drop)
     }
 
+    /// Where the check stands that forgets it, if this made one.
     fn write(
         &self,
         tx: &mut Tx<'_>,
         rules: &Rules,
         answer: Option<Value>,
         run: u64,
-    ) -> Result<(), StoreError> {
-        let Some(Known { place, body_hash, is_sealed }) = self.0.clone() else { return Ok(()) };
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(Known { place, body_hash, is_sealed }) = self.0.clone() else { return Ok(None) };
         let is_new = !tx.has(Space::Messages, &place)?;
         let kept = Kept { body_hash, answer, run };
         match is_sealed {
             true => tx.save_sealed(Space::Messages, place.clone(), &kept)?,
             false => tx.save(Space::Messages, place.clone(), &kept)?,
         }
-        if is_new {
-            let end_ms = tx.now_ms().saturating_add(rules.idempotency_ms);
-            queues::check_at(tx, end_ms, &Check::ForgetAnswer { key: place })?;
+        let end_ms = tx.now_ms().saturating_add(rules.idempotency_ms);
+        let forget = Check::ForgetAnswer { key: place };
+        is_new.then(|| queues::named_check_at(tx, end_ms, &forget)).transpose()
+    }
+
+    /// Frees the key, as if it had never been reserved: a check that stayed would forget a later answer before its time.
+    fn free(self, tx: &mut Tx<'_>, check: Option<Vec<u8>>) {
+        if let Some(known) = self.0 {
+            tx.remove(Space::Messages, known.place);
         }
-        Ok(())
+        if let Some(check) = check {
+            tx.remove(Space::Queues, check);
+        }
     }
 
     /// Reserves the key, does work that is no transaction, and keeps its answer. The work is done to its end even if
-    /// nobody waits for it any more. A failure frees the key.
+    /// nobody waits for it any more; it sets its own deadline. A failure frees the key, unless the work may have been done.
+    ///
+    /// The audit log hears of it with the answer: neither the reservation nor the work belongs to the request's task, whose first
+    /// write tells that all is done.
     pub async fn run_outside<T>(
         self,
         shared: &Api,
-        work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+        work: impl Future<Output = Result<T, NotDone>> + Send + 'static,
     ) -> Result<Done<T>, Problem>
     where
         T: Serialize + DeserializeOwned + Send + 'static,
     {
         if self.0.is_none() {
-            return work.await.map(Done::Now);
+            return work.await.map(Done::Now).map_err(NotDone::problem);
         }
+        let audited = audit::request::open();
         let (once, rules, run) = (self.clone(), shared.rules, shared.run);
-        let reserve = move |tx: &mut Tx<'_>| {
-            let before = once.answered(tx, run)?;
-            if before.is_none() {
-                once.write(tx, &rules, None, run)?;
-            }
-            Ok::<_, Problem>(before)
+        let reserve = move |tx: &mut Tx<'_>| match once.answered(tx, run)? {
+            Some(before) => Ok::<_, Problem>(Err(before)),
+            None => Ok(Ok(once.write(tx, &rules, None, run)?)),
         };
-        if let Some(before) = shared.store.write(reserve).await? {
-            return Ok(Done::Before(before));
-        }
         let shared = shared.clone();
         let working = tokio::spawn(async move {
+            let check = match shared.store.write(reserve).await? {
+                Ok(check) => check,
+                Err(before) => return Ok(Done::Before(before)),
+            };
             let answer = work.await;
+            let (is_done, is_perhaps) = (answer.is_ok(), matches!(answer, Err(NotDone::Perhaps(_))));
             let kept = answer.as_ref().ok().and_then(|answer| serde_json::to_value(answer).ok());
-            let end = move |tx: &mut Tx<'_>| match (kept, self.0.clone()) {
-                (Some(answer), _) => self.write(tx, &rules, Some(answer), run),
-                (None, Some(known)) => {
-                    tx.remove(Space::Messages, known.place);
+            let end = move |tx: &mut Tx<'_>| match (is_done, is_perhaps) {
+                (true, _) => {
+                    self.write(tx, &rules, kept, INTERRUPTED)?;
+                    audited.map_or(Ok(()), |open| open.write(tx))
+                }
+                (false, true) => self.write(tx, &rules, None, INTERRUPTED).map(drop),
+                (false, false) => {
+                    self.free(tx, check);
                     Ok(())
                 }
-                (None, None) => Ok(()),
             };
             shared.store.write(end).await?;
-            answer
+            answer.map(Done::Now).map_err(NotDone::problem)
         });
-        working.await.map_err(|_| Problem::new(Errno::Stopping))?.map(Done::Now)
+        working.await.map_err(|_| Problem::new(Errno::Stopping))?
+    }
+}
+
+impl NotDone {
+    fn problem(self) -> Problem {
+        match self {
+            Self::Surely(problem) | Self::Perhaps(problem) => problem,
+        }
     }
 }
 

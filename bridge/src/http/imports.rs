@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
 use http_body_util::BodyExt as _;
 use reveille_proto::ids::AppId;
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
@@ -20,6 +22,7 @@ use super::apps;
 use super::body::{Asked, Params};
 use super::devices::{self as bodies};
 use super::guard::{Guarded, READ, SEND};
+use super::idempotency::{self, IdempotencyHeader, Once};
 use super::long_operations::accepted;
 use super::problem::{Errno, Problem};
 use crate::devices::{self, ALIASES_MAX, Device, TAGS_MAX, USER, is_device_id, is_label};
@@ -35,6 +38,8 @@ pub(super) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Pieces of an upload that wait for the disk.
 const PIECES: usize = 8;
+/// When to come back while others upload.
+const BUSY_RETRY_S: u64 = 1;
 /// Wrong rows of one page.
 const PAGE: usize = 100;
 
@@ -72,30 +77,38 @@ pub(super) struct ImportView {
     post,
     path = "/v1/apps/{app}/imports",
     tag = "imports",
-    params(ImportQuery),
+    params(ImportQuery, IdempotencyHeader),
     request_body(content((String = "application/x-ndjson"), (String = "text/csv"))),
     responses((status = 202, description = "On disk; the operation says how far it is", body = Operation)),
 )]
 pub(super) async fn begin(
-    Guarded { app, .. }: Guarded<SEND>,
+    Guarded { app, caller }: Guarded<SEND>,
     Asked(query): Asked<ImportQuery>,
     State(shared): State<Api>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, [(HeaderName, String); 1], axum::Json<Operation>), Problem> {
+) -> Result<Response, Problem> {
+    let once = Once::making_of("imports", &app, &caller.key_id, idempotency::header(&headers)?);
     let Ok(_turn) = shared.uploads.try_acquire() else {
-        return Err(Problem::new(Errno::TooManyImports));
+        return Err(Problem::later(Errno::TooManyImports, BUSY_RETRY_S));
     };
-    let of = app.clone();
-    if shared.store.read(move |tx| imports::waiting(tx, &of)).await? >= WAITING_MAX {
+    let (of, for_look) = (app.clone(), once.clone());
+    let has_room = move |tx: &Tx<'_>| {
+        Ok::<_, StoreError>(for_look.is_known(tx)? || imports::waiting(tx, &of)? < WAITING_MAX)
+    };
+    if !shared.store.read(has_room).await? {
         return Err(Problem::new(Errno::TooManyImports));
     }
     let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let usual = if said.starts_with("text/csv") { Format::Csv } else { Format::Ndjson };
     let id = operations::new_id();
     let path = imports::directory(&shared.files).join(&id);
+    // A repetition is the same rows in the same form.
+    let mut hash = Context::new(&SHA256);
+    hash.update(format!("{:?} {:?}\n", query.kind, query.format.unwrap_or(usual)).as_bytes());
     let part = Part::new(path);
-    let bytes = receive(body, &part).await?;
+    let bytes = receive(body, &part, &mut hash).await?;
+    let once = once.with_hash(hash.finish().as_ref().to_vec());
     let import = Import {
         app: app.as_str().to_owned(),
         id,
@@ -106,13 +119,16 @@ pub(super) async fn begin(
         counts: Counts::default(),
         is_over: false,
     };
+    let rules = shared.rules;
     let begin = move |tx: &mut Tx<'_>| {
         apps::known(tx, &app)?; // receiving takes a while: it may have been removed
-        Ok::<_, Problem>(imports::begin(tx, &app, &import)?)
+        once.run(tx, &rules, |tx| Ok(imports::begin(tx, &app, &import)?))
     };
-    let operation = shared.store.write(begin).await?;
-    part.keep();
-    Ok(accepted(operation))
+    let begun = shared.store.write(begin).await?;
+    if let idempotency::Done::Now(_) = begun {
+        part.keep();
+    }
+    Ok(accepted(begun))
 }
 
 /// The file of an upload that nobody knows of yet. It goes when whoever sends it goes, or does not come to an end.
@@ -142,7 +158,7 @@ impl Drop for Part {
 }
 
 /// Writes the body to a file, synced; its bytes.
-async fn receive(mut body: Body, part: &Part) -> Result<u64, Problem> {
+async fn receive(mut body: Body, part: &Part, hash: &mut Context) -> Result<u64, Problem> {
     let (pieces, waiting) = mpsc::channel::<Bytes>(PIECES);
     let to = part.path();
     let writing = tokio::task::spawn_blocking(move || write(&to, waiting));
@@ -155,6 +171,7 @@ async fn receive(mut body: Body, part: &Part) -> Result<u64, Problem> {
             Ok(Some(Ok(frame))) => {
                 let Ok(piece) = frame.into_data() else { continue };
                 bytes += piece.len() as u64;
+                hash.update(&piece);
                 if bytes > UPLOAD_BYTES_MAX {
                     break Err(Problem::new(Errno::BodyTooLarge));
                 }

@@ -1,22 +1,23 @@
 //! `/v1/operations/{operation}`: how far something is that takes longer than a request.
 
 use axum::extract::State;
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use reveille_proto::ids::AppId;
 
 use super::Api;
 use super::body::Params;
 use super::guard::Known;
+use super::idempotency::Done;
 use super::problem::{Errno, Problem};
 use crate::apps::Access;
 use crate::operations::{self, Kind, Operation};
 
-/// The answer to a request that began an operation: 202, and where to ask for it.
-pub(super) fn accepted(
-    operation: Operation,
-) -> (StatusCode, [(HeaderName, String); 1], axum::Json<Operation>) {
-    let location = format!("/v1/operations/{}", operation.id);
-    (StatusCode::ACCEPTED, [(header::LOCATION, location)], axum::Json(operation))
+/// The answer to a request that began an operation, now or when it was made first: 202, and where to ask for it.
+pub(super) fn accepted(operation: Done<Operation>) -> Response {
+    let (Done::Now(begun) | Done::Before(begun)) = &operation;
+    let location = [(header::LOCATION, format!("/v1/operations/{}", begun.id))];
+    (location, operation.answer(StatusCode::ACCEPTED)).into_response()
 }
 
 /// A long operation. It goes on after a restart, and is shown for a week after its end.

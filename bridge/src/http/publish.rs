@@ -1,8 +1,11 @@
 //! `POST /v1/apps/{app}/publish`: an MQTT message over HTTP, acknowledged when the broker acknowledged it.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -17,11 +20,15 @@ use utoipa::ToSchema;
 use super::Api;
 use super::body::{Errors, Json};
 use super::guard::{Guarded, SEND};
+use super::idempotency::{IdempotencyHeader, NotDone, Once};
 use super::problem::{Errno, Problem};
+use crate::elsewhere::AWAY_RETRY_S;
 use crate::feed::{NotTaken, Published as Taken};
 
 /// Bytes of a text in a property: MQTT counts them with 16 bits.
 const TEXT_BYTES_MAX: usize = u16::MAX as usize;
+/// How long the broker may take for its acknowledgement; whoever repeats the request with a key is told until then that it runs.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// User properties of one message.
 const USER_PROPERTIES_MAX: usize = 64;
 
@@ -77,7 +84,7 @@ struct PushBlock {
 }
 
 /// What became of it.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(super) struct Published {
     /// Whether anybody subscribes to the topic, or it is kept there.
     has_receivers: bool,
@@ -92,30 +99,43 @@ fn at_least_once() -> u8 {
     post,
     path = "/v1/apps/{app}/publish",
     tag = "messages",
+    params(IdempotencyHeader),
     request_body = Body,
     responses((status = 200, description = "The broker has acknowledged it", body = Published)),
 )]
 pub(super) async fn publish(
-    Guarded { app, .. }: Guarded<SEND>,
+    Guarded { app, caller }: Guarded<SEND>,
     State(shared): State<Api>,
-    Json(body, _): Json<Body>,
-) -> Result<axum::Json<Published>, Problem> {
+    headers: HeaderMap,
+    Json(body, bytes): Json<Body>,
+) -> Result<Response, Problem> {
     let publication = body.check(app.as_str())?;
-    if !shared.is_feed_up.load(Ordering::SeqCst) {
-        return Err(Problem::new(Errno::BrokerAway));
-    }
-    let taken = shared.publisher.publish(&publication).await.map_err(not_taken)?;
-    Ok(axum::Json(Published { has_receivers: taken == Taken::ByReceivers }))
+    let once = Once::making("publish", &app, &caller.key_id, &headers, &bytes)?;
+    let for_work = shared.clone();
+    let work = async move {
+        if !for_work.is_feed_up.load(Ordering::SeqCst) {
+            return Err(away().into());
+        }
+        let taken = tokio::time::timeout(ANSWER_TIMEOUT, for_work.publisher.publish(&publication)).await;
+        let taken = taken.unwrap_or(Err(NotTaken::Away)).map_err(not_taken)?;
+        Ok(Published { has_receivers: taken == Taken::ByReceivers })
+    };
+    Ok(once.run_outside(&shared, work).await?.answer(StatusCode::OK))
 }
 
-fn not_taken(error: NotTaken) -> Problem {
-    match error {
-        NotTaken::Away => Problem::new(Errno::BrokerAway),
+fn away() -> Problem {
+    Problem::later(Errno::BrokerAway, AWAY_RETRY_S)
+}
+
+fn not_taken(error: NotTaken) -> NotDone {
+    NotDone::Surely(match error {
+        // It was on its way: the broker may have it.
+        NotTaken::Away => return NotDone::Perhaps(away()),
         NotTaken::TooLarge => Problem::new(Errno::BodyTooLarge),
         NotTaken::Topic => Problem::field("/topic", "has more levels than the broker takes"),
         NotTaken::Full => Problem::new(Errno::QueuesFull),
         NotTaken::Refused => Problem::because(Errno::NotOffered, error.to_string()),
-    }
+    })
 }
 
 impl Body {
