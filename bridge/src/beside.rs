@@ -1,4 +1,4 @@
-//! Questions to the broker in the same process: requests to its operations API, answered as JSON.
+//! Questions to the broker, in the same process or in another one: requests to its operations API, answered as JSON.
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, StatusCode};
@@ -12,10 +12,13 @@ use crate::shared::Shared;
 /// Largest answer that is read: a page of a thousand sessions.
 const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// What is to be done where it is not known where the broker's operations API is.
+pub(crate) const ELSEWHERE: &str = "the broker runs in another process: name its HTTP listener and a key in bridge.broker_http and bridge.broker_key";
+
 /// Why the broker did not do it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum NotAsked {
-    /// It runs in another process.
+    /// It runs in another process, and nobody said where its operations API is.
     Elsewhere,
     /// It refused; with its status and its problem.
     Refused(StatusCode, Value),

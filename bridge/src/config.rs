@@ -21,6 +21,10 @@ pub struct Config {
     pub user: String,
     /// Password there.
     pub password: Secret,
+    /// The HTTP listener of a broker in another process; absent: what only the broker knows is not offered.
+    pub broker_http: Option<SocketAddr>,
+    /// One of the broker's admin keys, which opens it.
+    pub broker_key: Secret,
     /// MQTT client id there; two bridges of one broker need two.
     pub client_id: String,
     /// How long an online device may take to acknowledge before its vendor is called, in milliseconds; 100 to 60,000.
@@ -84,6 +88,8 @@ impl Default for Config {
             wait_ack_ms: 3_000,
             ttl_s: DAY_S,
             broker_silence_s: 30,
+            broker_http: None,
+            broker_key: Secret::new(""),
             retention_s: 7 * DAY_S,
             audit_retention_s: 366 * DAY_S,
             inbox_s: 30 * DAY_S,
@@ -111,6 +117,10 @@ impl Default for Config {
 pub struct ConfigError {
     /// The key of the configuration.
     pub key: &'static str,
+fn is_header(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
     /// What it may be.
     pub bounds: &'static str,
 }
@@ -129,6 +139,12 @@ impl Config {
             ("broker_silence_s", (1..=3_600).contains(&self.broker_silence_s), "1 to 3600"),
             ("retention_s", self.retention_s <= 366 * DAY_S, "at most 31622400 (a year)"),
             (
+            ("certificate", self.certificate.is_some() == self.key.is_some(), "set together with key"),
+            (
+                "broker_key",
+                self.broker_http.is_none() || is_header(self.broker_key.reveal()),
+                "an admin key of the broker, as broker_http needs one",
+            ),
                 "audit_retention_s",
                 (DAY_S..=3_660 * DAY_S).contains(&self.audit_retention_s),
                 "86400 to 316224000 (a day to ten years)",

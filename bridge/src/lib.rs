@@ -22,6 +22,7 @@ mod console;
 mod credentials;
 pub mod deliveries;
 pub mod devices;
+mod elsewhere;
 mod events;
 mod expiry;
 mod exports;

@@ -22,7 +22,8 @@ use crate::shared::{Beside, Shared};
 use crate::store::{OpenError, Store, StoreError};
 use crate::webhooks::postman;
 use crate::{
-    audit, chores, expiry, exports, funnels, http, imports, inbox, removal, statistics, token_feed, worker,
+    audit, chores, elsewhere, expiry, exports, funnels, http, imports, inbox, removal, statistics,
+    token_feed, worker,
 };
 
 /// How long vendor calls and requests under way may take when the bridge stops. Calls end sooner by their own
@@ -80,6 +81,8 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
     let store = Store::open_with(data_dir, config.secret_key_file.as_deref(), Arc::clone(&options.clock))?;
     let first_admin_key = apps::prepare(&store).await?;
     let (publisher, publishes) = feed::publisher();
+    let operations = operations.or_else(|| elsewhere::router(config.broker_http?, &config.broker_key));
+    let certificates = Certificates::read(&config)?;
     let shared = Arc::new(Shared {
         keys: Keys::new(store.clone()),
         rates: Rates::new(config.requests_per_second),

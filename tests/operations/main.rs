@@ -14,3 +14,4 @@ mod metrics;
 mod reloading;
 mod topics;
 mod tracing;
+mod two_processes;

@@ -146,7 +146,12 @@ impl Reveille {
 
     /// Bridge and API alone, for a broker that was started alone.
     pub fn start_bridge_of(broker: &Self) -> Self {
-        Self::prepare(Parts::Bridge(broker.addresses.internal.unwrap()), "").started()
+        Self::start_bridge_of_with(broker, "")
+    }
+
+    /// The same with a configuration file.
+    pub fn start_bridge_of_with(broker: &Self, config: &str) -> Self {
+        Self::prepare(Parts::Bridge(broker.addresses.internal.unwrap()), config).started()
     }
 
     /// The same in a directory that somebody else made.

@@ -14,7 +14,7 @@ use super::body::{Asked, Params};
 use super::guard::{Guarded, READ, SEND};
 use super::paging::{Found, Listed, Page};
 use super::problem::{Errno, Problem};
-use crate::beside::{self, NotAsked, encode};
+use crate::beside::{self, ELSEWHERE, NotAsked, encode};
 
 /// Which page.
 #[derive(Deserialize, IntoParams)]
@@ -117,9 +117,7 @@ fn read<T: DeserializeOwned>(answer: Result<(StatusCode, Value), NotAsked>) -> R
 impl From<NotAsked> for Problem {
     fn from(error: NotAsked) -> Self {
         match error {
-            NotAsked::Elsewhere => {
-                Self::because(Errno::NotOffered, "the broker runs in another process: ask its operations API")
-            }
+            NotAsked::Elsewhere => Self::because(Errno::NotOffered, ELSEWHERE),
             NotAsked::Refused(status, problem) => {
                 let number = problem.get("errno").and_then(Value::as_u64);
                 let errno = Errno::ALL.iter().find(|errno| number == Some(errno.number().into())).copied();
@@ -128,6 +126,7 @@ impl From<NotAsked> for Problem {
                     errno.unwrap_or(Errno::BrokerFailed),
                     detail.unwrap_or_else(|| format!("the broker answered {status}")),
                 )
+                .and_later(problem.get("retry_after_s").and_then(Value::as_u64))
             }
         }
     }

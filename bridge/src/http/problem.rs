@@ -74,6 +74,11 @@ impl Problem {
         Self { retry_after_s: Some(retry_after_s), ..Self::new(errno) }
     }
 
+    /// The same, with when to try again, where that is known.
+    pub(crate) fn and_later(self, retry_after_s: Option<u64>) -> Self {
+        Self { retry_after_s, ..self }
+    }
+
     /// A limit that is used up, and when it is not any more.
     pub fn limited(errno: Errno, limit: u64, reset_s: u64) -> Self {
         Self { limit: Some(limit), ..Self::later(errno, reset_s) }

@@ -1,14 +1,15 @@
-//! The subscribers of a topic as an audience: the broker in the same process is asked page by page.
+//! The subscribers of a topic as an audience: the broker is asked page by page.
 
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use reveille_proto::ids::AppId;
 use serde_json::Value;
 
 use super::Api;
 use super::problem::{Errno, Problem};
 use crate::audience::Audience;
-use crate::beside::{self, NotAsked};
+use crate::beside::{self, ELSEWHERE, NotAsked};
 use crate::devices::is_device_id;
+use crate::elsewhere::AWAY_RETRY_S;
 use crate::lists;
 use crate::operations;
 use crate::store::Tx;
@@ -90,10 +91,12 @@ impl Pages {
 
 fn not_asked(error: NotAsked) -> Problem {
     match error {
-        NotAsked::Elsewhere => Problem::because(
-            Errno::NotOffered,
-            "the broker runs in another process, which is not asked for its subscribers",
-        ),
-        NotAsked::Refused(..) => Problem::new(Errno::BrokerAway),
+        NotAsked::Elsewhere => Problem::because(Errno::NotOffered, ELSEWHERE),
+        NotAsked::Refused(StatusCode::BAD_GATEWAY, problem) => {
+            let words =
+                problem.get("detail").and_then(Value::as_str).unwrap_or("its answer is none").to_owned();
+            Problem::because(Errno::BrokerFailed, words)
+        }
+        NotAsked::Refused(..) => Problem::later(Errno::BrokerAway, AWAY_RETRY_S),
     }
 }

@@ -1,4 +1,4 @@
-//! `/v1/apps/{app}/topics`: what topics say, for dashboards without MQTT. The broker in the same process answers.
+//! `/v1/apps/{app}/topics`: what topics say, for dashboards without MQTT. The broker answers.
 
 use axum::extract::State;
 use axum::http::{Method, Uri};
@@ -11,7 +11,7 @@ use super::Api;
 use super::endless::while_allowed;
 use super::guard::{Guarded, READ};
 use super::problem::{Errno, Problem};
-use crate::beside::{self, NotAsked};
+use crate::beside::{self, ELSEWHERE, NotAsked};
 
 /// The newest of a topic.
 #[derive(ToSchema)]
@@ -131,9 +131,7 @@ async fn ask(shared: &Api, uri: &Uri) -> Result<Response, Problem> {
     let path = uri.path_and_query().map_or("", |path| path.as_str());
     let path = path.strip_prefix("/v1").unwrap_or(path);
     beside::pass_on(shared, Method::GET, path).await.map_err(|refused| match refused {
-        NotAsked::Elsewhere => {
-            Problem::because(Errno::NotOffered, "the broker runs in another process: ask its own API")
-        }
+        NotAsked::Elsewhere => Problem::because(Errno::NotOffered, ELSEWHERE),
         NotAsked::Refused(..) => Problem::new(Errno::PathUnknown),
     })
 }
