@@ -15,16 +15,20 @@ use crate::vendor::Secret;
 pub struct Config {
     /// Where the HTTP API listens.
     pub http: SocketAddr,
+    /// The certificate of HTTP over TLS, a PEM file with those between it and a root; absent: no TLS.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, a PEM file.
+    pub key: Option<PathBuf>,
     /// The broker's internal listener.
     pub mqtt: SocketAddr,
-    /// User name there.
-    pub user: String,
-    /// Password there.
-    pub password: Secret,
     /// The HTTP listener of a broker in another process; absent: what only the broker knows is not offered.
     pub broker_http: Option<SocketAddr>,
     /// One of the broker's admin keys, which opens it.
     pub broker_key: Secret,
+    /// User name there.
+    pub user: String,
+    /// Password there.
+    pub password: Secret,
     /// MQTT client id there; two bridges of one broker need two.
     pub client_id: String,
     /// How long an online device may take to acknowledge before its vendor is called, in milliseconds; 100 to 60,000.
@@ -81,15 +85,17 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            certificate: None,
+            key: None,
             mqtt: SocketAddr::from((Ipv4Addr::LOCALHOST, 1884)),
+            broker_http: None,
+            broker_key: Secret::new(""),
             user: "bridge".to_owned(),
             password: Secret::new(""),
             client_id: "reveille-bridge".to_owned(),
             wait_ack_ms: 3_000,
             ttl_s: DAY_S,
             broker_silence_s: 30,
-            broker_http: None,
-            broker_key: Secret::new(""),
             retention_s: 7 * DAY_S,
             audit_retention_s: 366 * DAY_S,
             inbox_s: 30 * DAY_S,
@@ -111,16 +117,16 @@ impl Default for Config {
     }
 }
 
+fn is_header(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
 /// A value out of its bounds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key} must be {bounds}")]
 pub struct ConfigError {
     /// The key of the configuration.
     pub key: &'static str,
-fn is_header(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
-}
-
     /// What it may be.
     pub bounds: &'static str,
 }
@@ -133,18 +139,18 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         for (key, is_good, bounds) in [
             ("user", !self.user.is_empty(), "a user name"),
-            ("client_id", !self.client_id.is_empty(), "a client id"),
-            ("wait_ack_ms", WAIT_ACK_MS.contains(&self.wait_ack_ms), "100 to 60000"),
-            ("ttl_s", (1..=TTL_MAX_S).contains(&self.ttl_s), "1 to 2419200 (28 days)"),
-            ("broker_silence_s", (1..=3_600).contains(&self.broker_silence_s), "1 to 3600"),
-            ("retention_s", self.retention_s <= 366 * DAY_S, "at most 31622400 (a year)"),
-            (
             ("certificate", self.certificate.is_some() == self.key.is_some(), "set together with key"),
             (
                 "broker_key",
                 self.broker_http.is_none() || is_header(self.broker_key.reveal()),
                 "an admin key of the broker, as broker_http needs one",
             ),
+            ("client_id", !self.client_id.is_empty(), "a client id"),
+            ("wait_ack_ms", WAIT_ACK_MS.contains(&self.wait_ack_ms), "100 to 60000"),
+            ("ttl_s", (1..=TTL_MAX_S).contains(&self.ttl_s), "1 to 2419200 (28 days)"),
+            ("broker_silence_s", (1..=3_600).contains(&self.broker_silence_s), "1 to 3600"),
+            ("retention_s", self.retention_s <= 366 * DAY_S, "at most 31622400 (a year)"),
+            (
                 "audit_retention_s",
                 (DAY_S..=3_660 * DAY_S).contains(&self.audit_retention_s),
                 "86400 to 316224000 (a day to ten years)",

@@ -37,6 +37,7 @@ mod stats;
 mod subscribers;
 mod tags;
 mod templates;
+pub mod tls;
 mod topics;
 mod webhooks;
 
@@ -46,15 +47,17 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, Method, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use crate::audit::request::watch;
 use crate::config::Config;
@@ -66,9 +69,12 @@ pub(crate) use exports::DOWNLOADS_MAX;
 pub(crate) use messages::state as message_state;
 use problem::{Errno, Problem};
 pub(crate) use rates::Rates;
+use tls::Certificates;
 
 /// How long a connection may be idle, or take for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long requests under way may take when the bridge stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -122,6 +128,7 @@ pub(crate) async fn serve(
     config: Config,
     operations: Option<Router>,
     listener: TcpListener,
+    certificates: Option<Certificates>,
     mut stop: watch::Receiver<bool>,
 ) {
     let router = router(&shared, &config, operations);
@@ -133,7 +140,8 @@ pub(crate) async fn serve(
             () = stopped(&mut stop) => break,
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) => {
-                    connections.spawn(serve_one(router.clone(), socket, permit, stop.clone()));
+                    let served = serve_socket(router.clone(), socket, certificates.clone(), permit, stop.clone());
+                    connections.spawn(served);
                 }
                 Err(error) => {
                     // Too many open files passes; a loop without a pause would not let it.
@@ -149,14 +157,40 @@ pub(crate) async fn serve(
         tokio::time::timeout(STOP_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn serve_one(
+async fn serve_socket(
     router: Router,
     socket: TcpStream,
+    certificates: Option<Certificates>,
     _permit: OwnedSemaphorePermit,
     mut stop: watch::Receiver<bool>,
 ) {
     let _ = socket.set_nodelay(true); // a socket that is gone shows it at the first read
     let peer = socket.peer_addr().ok().map(|peer| Peer(peer.ip()));
+    let Some(certificates) = certificates else { return serve_one(router, socket, peer, stop).await };
+    let handshake = TlsAcceptor::from(certificates.server_config()).accept(socket);
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake) => shaken,
+        () = stopped(&mut stop) => return,
+    };
+    match shaken {
+        Ok(Ok(socket)) => serve_one(router.layer(from_fn(over_tls)), socket, peer, stop).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+/// Says to whoever sets cookies that the request came over TLS, as a proxy in front would.
+async fn over_tls(mut request: Request, next: Next) -> Response {
+    request.headers_mut().insert("x-forwarded-proto", HeaderValue::from_static("https"));
+    next.run(request).await
+}
+
+async fn serve_one(
+    router: Router,
+    socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Option<Peer>,
+    mut stop: watch::Receiver<bool>,
+) {
     let service = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         if let Some(peer) = peer {

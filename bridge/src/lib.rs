@@ -72,4 +72,5 @@ pub mod zones;
 
 pub use config::{Config, ConfigError};
 pub use server::{Bridge, StartError, start};
+pub use http::tls::{CertificateError, Certificates};
 pub use shared::{Beside, ExtraMetrics, IsReady};

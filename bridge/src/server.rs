@@ -16,6 +16,7 @@ use crate::config::{Config, ConfigError};
 use crate::console::history::{self, History};
 use crate::feed::{self, FeedOptions};
 use crate::http::Rates;
+use crate::http::tls::{CertificateError, Certificates};
 use crate::metrics::Metrics;
 use crate::sender::{Sender, SenderOptions};
 use crate::shared::{Beside, Shared};
@@ -42,6 +43,9 @@ pub enum StartError {
     /// The store failed at once.
     #[error("the bridge's store does not work: {0}")]
     Store(#[from] StoreError),
+    /// The certificate of the HTTP listener.
+    #[error("bridge.{0}")]
+    Certificate(#[from] CertificateError),
     /// The HTTP port.
     #[error(
         "cannot listen for HTTP on {address}: {source}; stop what uses it, or change --http or the key bridge.http"
@@ -58,6 +62,7 @@ pub enum StartError {
 pub struct Bridge {
     shared: Arc<Shared>,
     http_addr: SocketAddr,
+    certificates: Option<Certificates>,
     first_admin_key: Option<String>,
     stop: watch::Sender<bool>,
     /// Ended by `stop`: they finish what is under way.
@@ -76,13 +81,13 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
         Some(Beside { metrics, is_ready, operations }) => (Some(metrics), Some(is_ready), Some(operations)),
         None => (None, None, None),
     };
+    let operations = operations.or_else(|| elsewhere::router(config.broker_http?, &config.broker_key));
+    let certificates = Certificates::read(&config)?;
     let (listener, http_addr) = listen(config.http).await?;
     let options = SenderOptions::default();
     let store = Store::open_with(data_dir, config.secret_key_file.as_deref(), Arc::clone(&options.clock))?;
     let first_admin_key = apps::prepare(&store).await?;
     let (publisher, publishes) = feed::publisher();
-    let operations = operations.or_else(|| elsewhere::router(config.broker_http?, &config.broker_key));
-    let certificates = Certificates::read(&config)?;
     let shared = Arc::new(Shared {
         keys: Keys::new(store.clone()),
         rates: Rates::new(config.requests_per_second),
@@ -119,14 +124,24 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
     others.spawn(audit::run(Arc::clone(&shared)));
     others.spawn(funnels::run(Arc::clone(&shared)));
     others.spawn(inbox::sweeper::run(Arc::clone(&shared)));
+    if let Some(certificates) = certificates.clone() {
+        others.spawn(certificates.watch());
+    }
     let feed_interval = Duration::from_secs(config.invalid_feed_s);
     let gentle = vec![
         tokio::spawn(token_feed::run(Arc::clone(&shared), feed_interval, stopped.clone())),
         tokio::spawn(worker::run(Arc::clone(&shared), stopped.clone())),
         tokio::spawn(postman::run(Arc::clone(&shared), stopped.clone())),
-        tokio::spawn(http::serve(Arc::clone(&shared), config, operations, listener, stopped)),
+        tokio::spawn(http::serve(
+            Arc::clone(&shared),
+            config,
+            operations,
+            listener,
+            certificates.clone(),
+            stopped,
+        )),
     ];
-    Ok(Bridge { shared, http_addr, first_admin_key, stop, gentle, others })
+    Ok(Bridge { shared, http_addr, certificates, first_admin_key, stop, gentle, others })
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -149,6 +164,11 @@ impl Bridge {
     /// Where the HTTP API listens, with the real port.
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
+    }
+
+    /// What HTTP is served with over TLS; `None`: without TLS.
+    pub fn certificates(&self) -> Option<Certificates> {
+        self.certificates.clone()
     }
 
     /// The operator's key, only on the very first start on a data directory. It is kept nowhere in the clear.

@@ -42,6 +42,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut stop = signals::listen(&runtime).map_err(Failure::System)?;
     runtime.block_on(async {
         let bridge = run::start_bridge(config, &data_dir, None).await?;
+        if let Some(certificates) = bridge.certificates() {
+            signals::renew(runtime.handle(), certificates).map_err(Failure::System)?;
+        }
         run::tell(&bridge, &data_dir);
         stop.requested().await;
         bridge.stop().await;

@@ -57,6 +57,15 @@ pub enum ConfigError {
         #[source]
         error: reveille_broker::ConfigError,
     },
+    /// The certificate of the bridge's HTTP listener.
+    #[error("{}: [bridge] {error}", path.display())]
+    Certificate {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong; names key and file.
+        #[source]
+        error: reveille_bridge::CertificateError,
+    },
     /// A value that the bridge cannot use.
     #[error("{}: [bridge] {error}", path.display())]
     Bridge {
@@ -107,6 +116,8 @@ impl File {
             .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
         let file = Self::parse(path, &text)?;
         file.broker.check().map_err(|error| ConfigError::Broker { path: path.to_owned(), error })?;
+        reveille_bridge::Certificates::read(&file.bridge)
+            .map_err(|error| ConfigError::Certificate { path: path.to_owned(), error })?;
         file.bridge.validate().map_err(|error| ConfigError::Bridge { path: path.to_owned(), error })?;
         Ok(file)
     }

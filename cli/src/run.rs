@@ -57,6 +57,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
         operations: broker.operations(),
     };
     let bridge = runtime.block_on(start_bridge(file.bridge, &data_dir, Some(beside)))?;
+    if let Some(certificates) = bridge.certificates() {
+        signals::renew(runtime.handle(), certificates).map_err(Failure::System)?;
+    }
     tell_listeners(&broker);
     tell(&bridge, &data_dir);
     let end = runtime.block_on(wait(stop, &broker));
@@ -106,7 +109,8 @@ pub fn tell_listeners(broker: &Broker) {
 
 /// Says where the bridge is and, on the first start, what opens it. Tests and the demo read these lines.
 pub fn tell(bridge: &Bridge, data_dir: &Path) {
-    say(&format!("http {}", bridge.http_addr()));
+    let scheme = if bridge.certificates().is_some() { "https" } else { "http" };
+    say(&format!("{scheme} {}", bridge.http_addr()));
     say(&format!("data {}", data_dir.display()));
     if let Some(key) = bridge.first_admin_key() {
         say(&format!("admin-key {key}"));

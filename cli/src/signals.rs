@@ -1,10 +1,10 @@
 //! SIGTERM and SIGINT: the first asks for a graceful stop, the second ends the process at once. SIGHUP: the
-//! configuration file is read again. SIGUSR1: clients are sent away over a while, then the process ends.
+//! configuration file and the certificates are read again. SIGUSR1: clients are sent away over a while, then the process ends.
 
 use crate::say::complain;
 use reveille_broker::Operator;
 use std::io;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -49,6 +49,23 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+}
+
+/// From now on SIGHUP has the bridge read its certificates again.
+///
+/// # Errors
+/// The system refuses a handler.
+pub fn renew(runtime: &Handle, certificates: reveille_bridge::Certificates) -> io::Result<()> {
+    let _inside = runtime.enter();
+    let mut hangup = signal(SignalKind::hangup())?;
+    runtime.spawn(async move {
+        while hangup.recv().await.is_some() {
+            let certificates = certificates.clone();
+            // What came of it is in the log already.
+            let _ = tokio::task::spawn_blocking(move || certificates.reload()).await;
+        }
+    });
+    Ok(())
 }
 
 /// From now on SIGHUP has the broker follow its configuration file, and SIGUSR1 empties it as `[broker.drain]` says.

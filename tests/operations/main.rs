@@ -12,6 +12,7 @@ mod draining;
 mod logs;
 mod metrics;
 mod reloading;
+mod tls;
 mod topics;
 mod tracing;
 mod two_processes;

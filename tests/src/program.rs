@@ -231,7 +231,7 @@ impl Reveille {
         match line.split_once(' ') {
             Some(("mqtt", address)) => self.addresses.mqtt = Some(address.parse().unwrap()),
             Some(("internal", address)) => self.addresses.internal = Some(address.parse().unwrap()),
-            Some(("http", address)) => self.addresses.http = Some(address.parse().unwrap()),
+            Some(("http" | "https", address)) => self.addresses.http = Some(address.parse().unwrap()),
             Some(("listener", rest)) => {
                 let mut words = rest.splitn(3, ' ');
                 if let (Some(name), Some(_kind), Some(place)) = (words.next(), words.next(), words.next()) {

@@ -159,7 +159,7 @@ pub(super) fn set_choice(headers: &HeaderMap, name: &str, value: &str) -> Header
     set_cookie(headers, name, value, Some(YEAR_S))
 }
 
-/// Whether the visitor speaks TLS to the proxy in front. Whoever lies about it spoils only the own cookie.
+/// Whether the visitor speaks TLS to us or to the proxy in front. Whoever lies about it spoils only the own cookie.
 fn is_tls(headers: &HeaderMap) -> bool {
     headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https")
 }
