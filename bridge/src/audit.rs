@@ -10,6 +10,7 @@
 //! Records are written by the transaction of the change they tell of (`request.rs`), never edited, and removed only
 //! from the beginning. They hold no bodies, so no secrets.
 
+pub(crate) mod exported;
 pub(crate) mod request;
 
 use std::sync::Arc;

@@ -70,7 +70,8 @@ mod webhooks;
 mod worker;
 pub mod zones;
 
+pub use audit::exported::{NotWhole, Whole, verify_export};
 pub use config::{Config, ConfigError};
-pub use server::{Bridge, StartError, start};
 pub use http::tls::{CertificateError, Certificates};
+pub use server::{Bridge, StartError, start};
 pub use shared::{Beside, ExtraMetrics, IsReady};

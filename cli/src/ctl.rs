@@ -1,5 +1,6 @@
 //! `reveille ctl`: what an operator sees and does at three in the morning, over the operations API.
 
+mod audit;
 mod new_key;
 mod table;
 
@@ -157,6 +158,9 @@ enum Command {
     Networks,
     /// Where clients come in
     Listeners,
+    /// The log of who changed what
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// The threads that own sessions
     Shards,
     /// Every counter
@@ -383,6 +387,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if let Command::NewKey { name, role } = &args.command {
         return new_key::make(name, role);
     }
+    if let Command::Audit(audit::Command::Verify { file: Some(file), head }) = &args.command {
+        return audit::verify_file(file, head.as_deref(), args.json);
+    }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::System)?;
     runtime.block_on(carry_out(args))
@@ -394,6 +401,7 @@ async fn carry_out(args: Args) -> Result<(), Failure> {
         Command::Sessions { filter } => {
             ctl.list(&format!("{API}/sessions{}", filter.query()), SESSIONS).await
         }
+        Command::Audit(audit::Command::Verify { .. }) => audit::verify(&ctl.api, args.json).await,
         Command::Session(client) => ctl.one(&client.path("")).await,
         Command::Kick { client, reason } => {
             let path = client.path("/connection") + &query(&[("reason", Some(reason.clone()))]);

@@ -48,6 +48,9 @@ pub enum Failure {
     /// The HTTP API.
     #[error(transparent)]
     Api(#[from] crate::http::ApiError),
+    /// The audit log is not what it was, or cannot be read.
+    #[error("the audit log is not whole: {0}")]
+    Audit(String),
     /// A key for the operations API with a role that does not exist.
     #[error("{role:?} is no role, there are read and admin")]
     Role {

@@ -43,6 +43,46 @@ fn an_operator_finds_a_client_and_sends_it_away() {
     assert!(!is_well && text.contains("No such session"), "{text}");
 }
 
+fn export(reveille: &Reveille) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut socket = std::net::TcpStream::connect(reveille.http()).unwrap();
+    let key = reveille.admin_key();
+    write!(socket, "GET /v1/audit/export HTTP/1.0\r\nAuthorization: Bearer {key}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+#[test]
+fn an_operator_sees_whether_the_audit_log_is_what_it_was() {
+    let reveille = Reveille::start();
+    let verify = |more: &[&str]| {
+        let args = [&["audit", "verify"], more].concat();
+        ctl_with(&reveille, reveille.admin_key(), &args)
+    };
+    for name in ["a", "b", "c"] {
+        ctl(&reveille, &["ban", "user", name]);
+    }
+    let (is_well, text) = verify(&[]);
+    assert!(is_well && text.starts_with("whole: "), "{text}");
+    let noted = text.lines().find_map(|line| line.strip_prefix("newest hash: ")).unwrap().to_owned();
+    ctl(&reveille, &["ban", "user", "d"]);
+    let exported = export(&reveille);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    std::fs::write(path, &exported).unwrap();
+    let (is_well, text) = verify(&["--file", path, "--head", &noted, "--json"]);
+    assert!(is_well && text.contains("\"is_whole\":true"), "{text}");
+    let (last, text) = (exported.lines().count(), exported.replacen("/v1/broker/bans", "/v1/broker/bins", 1));
+    std::fs::write(path, text).unwrap();
+    let (is_well, text) = verify(&["--file", path]);
+    assert!(!is_well && text.contains("its text was changed") && text.lines().count() == 1, "{text}");
+    let cut: String = exported.lines().take(last - 2).map(|line| format!("{line}\n")).collect();
+    std::fs::write(path, cut).unwrap();
+    let (is_well, text) = verify(&["--file", path, "--head", &noted]);
+    assert!(!is_well && text.contains("ends before it"), "{text}");
+}
+
 #[test]
 fn an_operator_changes_the_log_and_reads_what_runs() {
     let reveille = Reveille::start();
