@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::audience::Expression;
 use crate::audience::expression::{Field, Match};
+use crate::inbox::badge::{ADD_MAX, Badge};
 
 /// What another service's time of zero becomes, in seconds: whoever is connected now shall get it, nobody later.
 pub const NOW_S: u64 = 10;
@@ -144,21 +145,30 @@ fn add_data(data: &mut Map<String, Value>, more: Map<String, Value>) -> Vec<(Str
     others
 }
 
-/// The number on an app's icon; `+1` and the like depend on what the phone shows already, which nobody counts here.
-fn whole(field: &str, badge: Option<&Value>) -> Result<Option<u32>, Refused> {
+/// The number on an app's icon, or how many more; one that is to count down is left as it is, which no vendor can do.
+fn badge(field: &str, badge: Option<&Value>) -> Result<Option<Badge>, Refused> {
     let wrong = || Refused::wrong(field, "is a number, or one with a sign as text");
     match badge {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Number(number)) => {
-            number.as_u64().and_then(|number| u32::try_from(number).ok()).map(Some).ok_or_else(wrong)
+            let number = number.as_u64().and_then(|number| u32::try_from(number).ok());
+            number.map(|number| Some(Badge::Set(number))).ok_or_else(wrong)
         }
         Some(Value::String(text)) => {
-            let is_relative = text.starts_with(['+', '-']);
-            text.parse::<i32>().map_err(|_| wrong())?;
-            Ok(if is_relative { None } else { text.parse().ok() })
+            let number: i32 = text.parse().map_err(|_| wrong())?;
+            let number = u32::try_from(number).ok(); // below 0 it counts down
+            Ok(match text.starts_with('+') {
+                true => number.and_then(more),
+                false => number.map(Badge::Set),
+            })
         }
         Some(_) => Err(wrong()),
     }
+}
+
+/// So many more; as many as fit where they are too many.
+fn more(count: u32) -> Option<Badge> {
+    (count > 0).then(|| Badge::Add(count.min(ADD_MAX)))
 }
 
 #[cfg(test)]
@@ -172,6 +182,26 @@ mod tests {
             json!({"a": {"x": 1, "y": 2}, "list": [{"x": 1}, {"z": 3}], "x": 5, "map": {"m": {"x": 1}}});
         strip(&mut body, &[("a", &["x"]), ("list.*", &["x"]), ("map.*", &["x"]), ("absent", &["x"])]);
         assert_eq!(body, json!({"a": {"y": 2}, "list": [{}, {"z": 3}], "x": 5, "map": {"m": {}}}));
+    }
+
+    #[test]
+    fn a_badge_is_set_or_counts_up_and_never_counts_down() {
+        for (given, wanted) in [
+            (json!(0), Some(json!(0))),
+            (json!(7), Some(json!(7))),
+            (json!("7"), Some(json!(7))),
+            (json!("+1"), Some(json!("+1"))),
+            (json!("+250"), Some(json!("+99"))),
+            (json!("+0"), None),
+            (json!("-1"), None),
+            (Value::Null, None),
+        ] {
+            let read = badge("badge", Some(&given)).unwrap();
+            assert_eq!(read.map(|badge| json!(badge)), wanted, "{given}");
+        }
+        for wrong in [json!("many"), json!(-1), json!(1.5), json!([])] {
+            assert!(badge("badge", Some(&wrong)).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::{NOW_S, Refused, Translated, add_data, has, platform, put, put_some, said, whole};
+use super::{NOW_S, Refused, Translated, add_data, badge, has, more, platform, put, put_some, said};
 use crate::audience::Expression;
 use crate::audience::expression::Field;
 use crate::devices::USER;
+use crate::inbox::badge::Badge;
 
 /// Fields that decorate an alert, or steer what only JPush has.
 pub const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
@@ -18,7 +19,6 @@ pub const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
         "notification.android",
         &[
             "alert_type",
-            "badge_add_num",
             "badge_class",
             "big_text",
             "builder_id",
@@ -32,10 +32,7 @@ pub const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
         ],
     ),
     ("notification.ios", &["relevance-score"]),
-    (
-        "notification.hmos",
-        &["badge_add_num", "inbox", "large_icon", "push_type", "receipt_id", "style", "test_message"],
-    ),
+    ("notification.hmos", &["inbox", "large_icon", "push_type", "receipt_id", "style", "test_message"]),
     ("options", &["apns_production", "test_mode"]),
     (
         "options.third_party_channel.*",
@@ -136,6 +133,7 @@ struct Android {
     uri_action: Option<String>,
     sound: Option<String>,
     badge_set_num: Option<u32>,
+    badge_add_num: Option<u32>,
     #[schema(value_type = Object)]
     extras: Map<String, Value>,
 }
@@ -193,6 +191,7 @@ struct Hmos {
     category: Option<String>,
     intent: Option<Intent>,
     badge_set_num: Option<u32>,
+    badge_add_num: Option<u32>,
     #[schema(value_type = Object)]
     extras: Map<String, Value>,
 }
@@ -452,10 +451,11 @@ impl Out {
         put_some(&mut self.shown, &["channel"], said(android.channel_id));
         put_some(&mut self.shown, &["category"], said(android.category).or(said(hmos.category)));
         self.sound(said(android.sound), ios.sound);
-        let badge = whole("notification.ios.badge", ios.badge.as_ref())?
-            .or(android.badge_set_num)
-            .or(hmos.badge_set_num);
-        put_some(&mut self.shown, &["badge"], badge);
+        let set = android.badge_set_num.or(hmos.badge_set_num).map(Badge::Set);
+        let badge = badge("notification.ios.badge", ios.badge.as_ref())?
+            .or(set)
+            .or(android.badge_add_num.or(hmos.badge_add_num).and_then(more));
+        put_some(&mut self.shown, &["badge"], badge.map(|badge| json!(badge)));
         self.urgency(android.priority)?;
         for (name, text) in [
             ("category", ios.category),
@@ -665,7 +665,7 @@ mod tests {
                     "audience": {
                         "expr": "(platform:android | platform:ios) & (tag:深圳 | tag:北京) & tag:女 & !tag:old"},
                     "notification": {"title": "JPush test", "body": "hello", "channel": "orders", "category": "IM",
-                        "sound": "default",
+                        "sound": "default", "badge": "+1",
                         "click": {"url": "intent:#Intent;component=com.jiguang.push/.Main;end"}},
                     "data": {"newsid": 321, "key": "value"},
                     "delivery": {"priority": "high", "ttl_s": 60, "collapse_key": "jiguang_test_1",

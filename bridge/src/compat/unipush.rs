@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::{NOW_S, OneOrMany, Refused, Translated, platform, put, put_some, said, whole};
+use super::{NOW_S, OneOrMany, Refused, Translated, badge, platform, put, put_some, said};
 use crate::audience::Expression;
 use crate::devices::USER;
 
@@ -134,7 +134,8 @@ impl Message {
             put_some(&mut body, &["notification", "body"], said(self.content));
         }
         if body.contains_key("notification") {
-            put_some(&mut body, &["notification", "badge"], whole("badge", self.badge.as_ref())?);
+            let badge = badge("badge", self.badge.as_ref())?;
+            put_some(&mut body, &["notification", "badge"], badge.map(|badge| json!(badge)));
             put_some(&mut body, &["notification", "sound"], said(self.sound));
             put_some(&mut body, &["notification", "click", "url"], said(self.open_url));
         }
@@ -349,7 +350,7 @@ mod tests {
                             "/message/android/notification/badge/add_num": 1},
                         "XM": {"/extra.app_version": "v3.3.0"}, "IOS": {"auto_badge": "-1"}}}),
                 json!({"audience": {"aliases": {"user": ["u1", "u2"]}, "only": "platform:ios | platform:mp-weixin"},
-                    "notification": {"title": "t", "body": "c", "sound": "pushsound",
+                    "notification": {"title": "t", "body": "c", "sound": "pushsound", "badge": "+1",
                         "click": {"url": "https://example.com"}},
                     "data": {"payload": "text"},
                     "delivery": {"strategy": "vendor_first", "ttl_s": 86400, "rate_per_s": 100,

@@ -11,7 +11,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::vendor::VendorName;
 
 /// Most that a badge counts up at once: HarmonyOS takes no more.
-const ADD_MAX: u32 = 99;
+pub(crate) const ADD_MAX: u32 = 99;
 
 /// What a sender wants of the number on the icon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
