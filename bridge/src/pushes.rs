@@ -126,18 +126,8 @@ pub(crate) fn begin(
         Some(_) | None => None,
     };
     let (language, others, vendor) = (first.language.clone(), tokens.collect(), lane.vendor);
-    let draft = Draft {
-        message,
-        language,
-        device,
-        vendor,
-        token,
-        others,
-        unread,
-        digest,
-        is_recall,
-        vendor_id,
-    };
+    let draft =
+        Draft { message, language, device, vendor, token, others, unread, digest, is_recall, vendor_id };
     Ok(Some(Call { credential: Arc::new(kept.credential), draft, devices: ids }))
 }
 

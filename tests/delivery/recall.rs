@@ -23,19 +23,19 @@ async fn whoever_may_show_a_withdrawn_message_is_told_at_once_or_when_it_wakes()
     let (status, answer): (u16, Value) = stage.api.ask(Method::DELETE, &path, None).await;
     assert_eq!((status, &answer["state"]), (202, &json!("recalled")));
     let told = awake.receive();
-    assert_eq!(told.topic.as_str(), "$push/recall");
+    assert_eq!(told.topic.as_ref().unwrap().as_str(), "$push/recall");
     assert_eq!(serde_json::from_slice::<Value>(&told.payload).unwrap(), json!({ "id": id }));
     awake.acknowledge(&told);
     let silenced = |delivery: &Value| delivery["recall"] == "silenced";
     stage.api.get_until(&format!("{path}/deliveries/asleep"), silenced).await;
     let calls = stage.fcm.calls();
-    let silent = calls.iter().filter(|call| call.token == token("asleep")).next_back().unwrap();
+    let silent = calls.iter().rfind(|call| call.token == token("asleep")).unwrap();
     assert_eq!(
         (silent.message.get("notification"), &silent.message["data"]["recalled"]),
         (None, &json!("1"))
     );
     // What waited in its queue is gone; instead it hears what to take away.
     let mut asleep = Device::connect(broker, "asleep");
-    assert_eq!(asleep.receive().topic.as_str(), "$push/recall");
+    assert_eq!(asleep.receive().topic.unwrap().as_str(), "$push/recall");
     assert_eq!(strangers.ping().len(), 0, "who never had it hears nothing");
 }

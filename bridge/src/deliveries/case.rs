@@ -150,7 +150,7 @@ impl<'m> Case<'m> {
     pub fn settle(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let now_ms = tx.now_ms();
         self.renew(tx)?;
-        self.take_back(tx);
+        self.take_back(tx)?;
         for _ in 0..PLAN_STEPS_MAX {
             match self.next(now_ms) {
                 Action::AskPolicy => self.ask_policy(tx)?,
@@ -249,10 +249,10 @@ impl<'m> Case<'m> {
         Ok(true)
     }
 
-    /// A push that no vendor took, or that ended before its turn, woke nobody.
+    /// A push that no vendor took, or that ended before its turn, woke nobody; one that was taken back shows nothing.
     fn wake_by_another(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let is_in_vain = match self.delivery.facts.push {
-            Push::Lost => true,
+            Push::Lost | Push::TakenBack(_) => true,
             Push::Queued(_) => self.delivery.facts.ended.is_some(),
             Push::None | Push::Submitted(_) | Push::Accepted(_) | Push::Delivered(_) | Push::Withheld => {
                 false

@@ -55,18 +55,21 @@ pub(crate) struct Recalled {
 
 impl Case<'_> {
     /// Asks the vendor that has it to take it back, once, where the sender wants that and the vendor offers it.
-    pub(super) fn take_back(&mut self, tx: &mut Tx<'_>) {
-        let (Push::Accepted(vendor) | Push::Delivered(vendor)) = self.delivery.facts.push else { return };
+    pub(super) fn take_back(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        let (Push::Accepted(vendor) | Push::Delivered(vendor)) = self.delivery.facts.push else {
+            return Ok(());
+        };
         if !self.message.is_taken_back() || self.delivery.recall.is_some() {
-            return;
+            return Ok(());
         }
         let now_ms = tx.now_ms();
         let (outcome, words) = self.chance(vendor);
         self.delivery.recall = Some(Recall { outcome, calls: 0, first_at_ms: now_ms });
         self.delivery.note(now_ms, Some(vendor), words.to_owned());
         if outcome == Outcome::Waiting {
-            self.wait_until(tx, vendor, now_ms);
+            self.wait_until(tx, vendor, now_ms)?;
         }
+        Ok(())
     }
 
     /// Whether there is any use in asking.
@@ -126,13 +129,13 @@ impl Case<'_> {
             }
             (_, Next::At(at_ms)) => {
                 self.delivery.note(now_ms, Some(vendor), format!("{}; tried again", recalled.words));
-                self.wait_until(tx, vendor, at_ms);
+                self.wait_until(tx, vendor, at_ms)?;
             }
             (_, Next::Done | Next::GiveUp(_)) => {
                 self.delivery.note(now_ms, Some(vendor), recalled.words.clone());
             }
         }
-        self.write(tx)?;
+        self.settle(tx)?;
         Ok(Some(outcome))
     }
 }

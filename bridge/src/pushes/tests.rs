@@ -205,7 +205,7 @@ async fn a_new_content_has_all_attempts_of_its_own() {
             };
             let called = Called { device: "d1".to_owned(), token, sent, random: 1 };
             let pushes = vec![called];
-            finish(tx, &rules(), &Answered { lane, message: MessageId(ID), pushes })
+            finish(tx, &rules(), &Answered { lane, message: MessageId(ID), is_recall: false, pushes })
         };
         answer(tx, Verdict::Accepted { vendor_id: None })?;
         case_message.revision = 1;
