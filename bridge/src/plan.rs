@@ -286,7 +286,10 @@ impl Push {
             }
             (Self::Accepted(_), Event::Undelivered) => Self::Lost,
             (Self::Accepted(vendor), Event::Replaced) => Self::Queued(vendor),
-            (Self::Accepted(vendor) | Self::Delivered(vendor), Event::TakenBack) => Self::TakenBack(vendor),
+            // One that waits again after a call without an answer may be there too.
+            (Self::Accepted(vendor) | Self::Delivered(vendor) | Self::Queued(vendor), Event::TakenBack) => {
+                Self::TakenBack(vendor)
+            }
             (Self::Submitted(vendor), Event::Postponed) => Self::Queued(vendor),
             (Self::Submitted(_) | Self::Queued(_), Event::Refused) => Self::None,
             (Self::Submitted(_) | Self::Queued(_) | Self::None, Event::Lost) => Self::Lost,

@@ -150,7 +150,6 @@ impl<'m> Case<'m> {
     pub fn settle(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let now_ms = tx.now_ms();
         self.renew(tx)?;
-        self.take_back(tx)?;
         for _ in 0..PLAN_STEPS_MAX {
             match self.next(now_ms) {
                 Action::AskPolicy => self.ask_policy(tx)?,
@@ -171,6 +170,7 @@ impl<'m> Case<'m> {
                 break; // its turn comes with the worker
             }
         }
+        self.take_back(tx)?;
         self.wake_by_another(tx)?;
         self.write(tx)
     }

@@ -54,10 +54,14 @@ pub(crate) struct Recalled {
 }
 
 impl Case<'_> {
-    /// Asks the vendor that has it to take it back, once, where the sender wants that and the vendor offers it.
+    /// Asks the vendor that has it, or may have it, to take it back, once, where the sender wants that and the vendor offers it.
     pub(super) fn take_back(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
-        let (Push::Accepted(vendor) | Push::Delivered(vendor)) = self.delivery.facts.push else {
-            return Ok(());
+        let vendor = match self.delivery.facts.push {
+            Push::Accepted(vendor) | Push::Delivered(vendor) => vendor,
+            // Some call of it had no answer, so the vendor may have it.
+            Push::Queued(vendor) if self.delivery.is_unknown && self.delivery.facts.ended.is_some() => vendor,
+            Push::None | Push::Queued(_) | Push::Submitted(_) => return Ok(()),
+            Push::TakenBack(_) | Push::Lost | Push::Withheld => return Ok(()),
         };
         if !self.message.is_taken_back() || self.delivery.recall.is_some() {
             return Ok(());

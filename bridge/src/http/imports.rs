@@ -124,11 +124,16 @@ pub(super) async fn begin(
         apps::known(tx, &app)?; // receiving takes a while: it may have been removed
         once.run(tx, &rules, |tx| Ok(imports::begin(tx, &app, &import)?))
     };
-    let begun = shared.store.write(begin).await?;
-    if let idempotency::Done::Now(_) = begun {
-        part.keep();
-    }
-    Ok(accepted(begun))
+    let begun = shared.store.submit(begin).await;
+    // Whoever sent it may go now: what is begun keeps its file all the same.
+    let ending = tokio::spawn(async move {
+        let begun = begun.await;
+        if let Ok(idempotency::Done::Now(_)) = begun {
+            part.keep();
+        }
+        begun
+    });
+    Ok(accepted(ending.await.map_err(|_| Problem::new(Errno::Stopping))??))
 }
 
 /// The file of an upload that nobody knows of yet. It goes when whoever sends it goes, or does not come to an end.

@@ -158,3 +158,23 @@ async fn a_vendor_that_is_ill_is_asked_again_also_after_a_crash_and_one_that_has
     assert_eq!(fake.recalls().iter().filter(|recall| recall.vendor == "harmony").count(), 1);
     world.stop().await;
 }
+
+/// The vendor closed the connection: nobody knows whether it has the push.
+#[tokio::test]
+async fn what_a_vendor_perhaps_has_is_taken_back_too_and_not_sent_again() {
+    let world = World::start().await;
+    let fake = FakeVendors::start().await.unwrap();
+    credential(&world, "harmony", fake.credential("harmony")).await;
+    device(&world, "harmony", "harmony", &fake.token("harmony", 1)).await;
+    fake.fault("harmony", Some(Fault::Closes));
+    let id = world.api.send(to(&["harmony"])).await;
+    let path = format!("/v1/apps/default/messages/{id}/deliveries/harmony");
+    world.api.until(&path, "unknown", |delivery| delivery["outcome_unknown"] == true).await;
+    take_back(&world, &id, "").await;
+    until_recall(&world, &id, "harmony", "waiting").await;
+    fake.fault("harmony", None);
+    let delivery = until_recall(&world, &id, "harmony", "taken_back").await;
+    assert_eq!((&delivery["state"], fake.calls().len()), (&json!("recalled"), 0), "{delivery}");
+    assert!(delivery["reason"].as_str().unwrap().contains("took it back"), "{delivery}");
+    world.stop().await;
+}
