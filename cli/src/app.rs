@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::http::Api;
 use crate::say::say;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 /// What can be done with apps.
 #[derive(Debug, clap::Subcommand)]
@@ -24,6 +25,9 @@ pub struct Create {
     /// The admin key that the first start printed
     #[arg(long, value_name = "KEY", env = "REVEILLE_ADMIN_KEY", hide_env_values = true)]
     admin_key: String,
+    /// A PEM file with authorities that the server's certificate leads to, instead of the public ones
+    #[arg(long, value_name = "FILE", env = "REVEILLE_CA_FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 /// Without the key.
@@ -45,7 +49,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
 }
 
 async fn create_app(create: &Create) -> Result<(), Failure> {
-    let api = Api::new(&create.http, &create.admin_key);
+    let api = Api::trusting(&create.http, &create.admin_key, create.ca_file.as_deref())?;
     let app = &create.name;
     api.post("/v1/apps", &json!({ "id": app })).await?;
     let key = api

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::http::{Api, encoded};
 use crate::say::say;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use table::Column;
 
 /// Where the operations API begins.
@@ -38,6 +39,9 @@ pub struct Args {
         default_value = ""
     )]
     admin_key: String,
+    /// A PEM file with authorities that the server's certificate leads to, instead of the public ones
+    #[arg(long, global = true, value_name = "FILE", env = "REVEILLE_CA_FILE")]
+    ca_file: Option<PathBuf>,
     /// JSON instead of a table: one object, or one a line
     #[arg(long, global = true)]
     json: bool,
@@ -396,7 +400,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 async fn carry_out(args: Args) -> Result<(), Failure> {
-    let ctl = Ctl { api: Api::new(&args.http, &args.admin_key), json: args.json };
+    let api = Api::trusting(&args.http, &args.admin_key, args.ca_file.as_deref())?;
+    let ctl = Ctl { api, json: args.json };
     match &args.command {
         Command::Sessions { filter } => {
             ctl.list(&format!("{API}/sessions{}", filter.query()), SESSIONS).await

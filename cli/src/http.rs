@@ -6,7 +6,12 @@ use hyper::{Method, Request, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long one request may take.
@@ -20,6 +25,14 @@ pub enum ApiError {
     /// The base URL.
     #[error("{0:?} is no URL, it looks like http://127.0.0.1:8080")]
     Url(String),
+    /// The file with authorities to trust.
+    #[error("{}: no certificates to trust: {error}", path.display())]
+    Authority {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: String,
+    },
     /// The header cannot hold it.
     #[error("the key has characters that no key has")]
     Key,
@@ -71,6 +84,34 @@ impl Api {
             HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Self { base: base.trim_end_matches('/').to_owned(), key: key.to_owned(), client }
+    }
+
+    /// The same, for a server whose certificate leads to an authority in this PEM file; without one, to a public root.
+    ///
+    /// # Errors
+    /// [`ApiError::Authority`] for a file that holds none.
+    pub fn trusting(base: &str, key: &str, authorities: Option<&Path>) -> Result<Self, ApiError> {
+        let api = Self::new(base, key);
+        let Some(path) = authorities else { return Ok(api) };
+        let wrong = |error: &dyn std::fmt::Display| ApiError::Authority {
+            path: path.to_owned(),
+            error: error.to_string(),
+        };
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))? {
+            roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
+        }
+        if roots.is_empty() {
+            return Err(wrong(&"it holds no certificate in PEM"));
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| wrong(&error))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
+        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector), ..api })
     }
 
     /// The same server with another key.

@@ -21,6 +21,8 @@ async fn a_message_published_over_http_reaches_subscribers_by_socket_and_by_vend
     assert_eq!(message.payload.as_ref(), b"9.1");
     let id = push_id(&message);
     awake.acknowledge(&message);
+    // The bridge hears of it after the device: until then it knows no such message.
+    stage.api.get_until("/v1/apps/default/messages", |listed| listed["items"][0]["id"] == id.as_str()).await;
     stage.wait_funnel(&id, |funnel| funnel["acked"] == 1 && funnel["vendor_accepted"] == 1).await;
     assert_eq!(stage.mids("apns", &token("asleep")), [id]);
 

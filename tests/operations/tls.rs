@@ -45,6 +45,13 @@ fn http_is_served_over_tls_and_a_hangup_puts_new_certificates_in_force() {
     assert!(ask(reveille.http(), &first.authority).unwrap().starts_with("HTTP/1.1 200"));
     let stranger = ask(reveille.http(), &second.authority).unwrap_err();
     assert!(stranger.to_string().contains("certificate"), "{stranger}");
+    let ctl = |authority: &Path| {
+        let url = format!("https://localhost:{}", reveille.http().port());
+        let args = ["ctl", "--http", &url, "--admin-key", reveille.admin_key(), "--ca-file"];
+        run_to_end(&[&args[..], &[authority.to_str().unwrap(), "shards"]].concat())
+    };
+    assert!(ctl(&first.authority).status.success(), "{:?}", ctl(&first.authority));
+    assert!(!ctl(&second.authority).status.success());
     // Who speaks plain HTTP is answered by nobody, and harms nobody.
     let mut plain = TcpStream::connect(reveille.http()).unwrap();
     write!(plain, "GET /healthz HTTP/1.0\r\n\r\n").unwrap();
