@@ -18,7 +18,8 @@ const ROOT: u32 = 0;
 /// which matches come does not.
 #[derive(Debug)]
 pub struct FilterMap<T> {
-    exact: Slab<(Box<str>, T)>,
+    /// The text of each is that of its first subscription.
+    exact: Slab<(TopicFilter, T)>,
     exact_places: HashTable<Place>,
     wild: Slab<T>,
     /// Empty, or the root at [`ROOT`] and what hangs below.
@@ -103,7 +104,7 @@ impl<T> FilterMap<T> {
             self.insert_wild(filter, value);
         } else {
             let hash = self.hash(filter.as_str());
-            let place = Place { hash, index: index(self.exact.insert((filter.as_str().into(), value))) };
+            let place = Place { hash, index: index(self.exact.insert((filter.clone(), value))) };
             self.exact_places.insert_unique(place.spread(), place, Place::spread);
         }
         None
@@ -167,7 +168,7 @@ impl<T> FilterMap<T> {
         let hash = self.hash(text);
         let is_same = |place: &Place| {
             place.hash == hash
-                && self.exact.get(place.index as usize).is_some_and(|(known, _)| **known == *text)
+                && self.exact.get(place.index as usize).is_some_and(|(known, _)| known.as_str() == text)
         };
         self.exact_places.find(spread(hash), is_same).map(|place| place.index)
     }

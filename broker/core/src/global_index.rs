@@ -1,14 +1,16 @@
 //! What the whole process must know to route a publish: which shards have receivers.
 
+mod exact;
 mod groups;
 mod shards;
 
 pub use shards::{SHARDS_MAX, ShardSet};
 
-use crate::collections::ListMap;
+use crate::collections::{ListMap, NumberMap};
 use crate::control::Strategies;
 use crate::filter_map::FilterMap;
 use crate::io::{ShardNo, Share};
+use exact::ExactFilter;
 use groups::Group;
 use hashbrown::HashTable;
 use reveille_proto::ids::AppId;
@@ -40,18 +42,14 @@ pub struct Sent<'a> {
 
 #[derive(Debug, Default)]
 struct AppIndex {
-    /// Filters without wildcards, most of them of one device. Only the hash is kept, keyed and of 64 bits: should two
+    /// Filters without wildcards, most of them of one device. Only the hash is kept, keyed and of 48 bits: should two
     /// filters ever share it, a shard is asked that has nothing to say. Saves the text of every such filter.
     exact: HashTable<ExactFilter>,
+    /// What does not fit into [`ExactFilter`]: by hash, filters of several shards or many sessions.
+    crowded: NumberMap<u64, ShardCounts>,
     wild: FilterMap<ShardCounts>,
     shared: FilterMap<SharedFilter>,
     hasher: RandomState,
-}
-
-#[derive(Debug)]
-struct ExactFilter {
-    hash: u64,
-    counts: ShardCounts,
 }
 
 /// The groups under one filter of shared subscriptions.
@@ -161,31 +159,61 @@ impl GlobalIndex {
 
 impl AppIndex {
     fn plain_shards(&self, topic: &TopicName) -> ShardSet {
-        let hash = self.hasher.hash_one(topic.as_str());
-        let exact = self.exact.find(hash, |known| known.hash == hash);
-        let mut shards = exact.map(|known| known.counts.set()).unwrap_or_default();
+        let hash = self.exact_hash(topic.as_str());
+        let exact = self.exact.find(exact::place(hash), |known| known.hash() == hash);
+        let mut shards = match exact.map(|known| known.shard()) {
+            Some(Some((shard, _))) => ShardCounts::One(shard, 1).set(),
+            Some(None) => self.crowded.get(&hash).map(ShardCounts::set).unwrap_or_default(),
+            None => ShardSet::default(),
+        };
         self.wild.for_each_match(topic, &mut |counts| shards.join(counts.set()));
         shards
     }
 
     fn add_exact(&mut self, text: &str, shard: ShardNo) {
-        let hash = self.hasher.hash_one(text);
-        match self.exact.find_mut(hash, |known| known.hash == hash) {
-            Some(known) => known.counts.add(shard),
+        let hash = self.exact_hash(text);
+        let Some(known) = self.exact.find_mut(exact::place(hash), |known| known.hash() == hash) else {
+            let fresh = ExactFilter::new(hash, shard, 1);
+            self.exact.insert_unique(exact::place(hash), fresh, |known| exact::place(known.hash()));
+            return;
+        };
+        match known.shard() {
+            Some((only, count)) if only == shard && count < exact::COUNT_MAX => {
+                *known = ExactFilter::new(hash, shard, count + 1);
+            }
+            Some((only, count)) => {
+                let mut counts = ShardCounts::One(only, count.into());
+                counts.add(shard);
+                self.crowded.insert(hash, counts);
+                *known = ExactFilter::crowded(hash);
+            }
             None => {
-                let fresh = ExactFilter { hash, counts: ShardCounts::One(shard, 1) };
-                self.exact.insert_unique(hash, fresh, |known| known.hash);
+                if let Some(counts) = self.crowded.get_mut(&hash) {
+                    counts.add(shard);
+                }
             }
         }
     }
 
     fn remove_exact(&mut self, text: &str, shard: ShardNo) {
-        let hash = self.hasher.hash_one(text);
-        if let Ok(mut found) = self.exact.find_entry(hash, |known| known.hash == hash)
-            && found.get_mut().counts.remove(shard)
-        {
-            found.remove();
+        let hash = self.exact_hash(text);
+        let found = self.exact.find_entry(exact::place(hash), |known| known.hash() == hash);
+        let Ok(mut found) = found else { return };
+        match found.get().shard() {
+            Some((only, _)) if only != shard => {}
+            Some((_, 1)) => drop(found.remove()),
+            Some((_, count)) => *found.get_mut() = ExactFilter::new(hash, shard, count - 1),
+            None => {
+                if self.crowded.get_mut(&hash).is_none_or(|counts| counts.remove(shard)) {
+                    self.crowded.remove(&hash);
+                    found.remove();
+                }
+            }
         }
+    }
+
+    fn exact_hash(&self, text: &str) -> u64 {
+        self.hasher.hash_one(text) >> exact::REST_BITS
     }
 
     fn add_wild(&mut self, filter: &TopicFilter, shard: ShardNo) {

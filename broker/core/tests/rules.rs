@@ -26,6 +26,25 @@ fn ack_of(packets: &[Packet]) -> Vec<(u16, ReasonCode)> {
 }
 
 #[test]
+fn whoever_is_gone_leaves_no_deadline() {
+    let mut bench = Bench::new(Limits::default());
+    for n in 0..3 {
+        let mut short = connect(&format!("short-{n}"), Version::V3_1_1);
+        short.keep_alive = 3_600;
+        let key = bench.online(short);
+        assert!(bench.shard.deadline().is_some());
+        bench.lose(key);
+        assert_eq!(bench.shard.deadline(), None, "of a connection that lived for a moment");
+    }
+    let key = bench.online(durable("d"));
+    bench.lose(key);
+    assert!(bench.shard.deadline().is_some(), "its session ends one day");
+    let again = bench.online(connect("d", Version::V5));
+    bench.lose(again);
+    assert_eq!(bench.shard.deadline(), None);
+}
+
+#[test]
 fn the_publisher_waits_until_the_message_is_durable() {
     let mut bench = Bench::new(Limits::default());
     let sleeper = bench.online(durable("设备-1"));

@@ -94,7 +94,7 @@ fn the_least_loaded_shard_gets_the_next_one() {
 
 #[test]
 fn a_filter_of_one_shard_is_small() {
-    assert_eq!(size_of::<ExactFilter>(), 24);
+    assert_eq!(size_of::<ExactFilter>(), 8);
 }
 
 #[test]

@@ -32,7 +32,7 @@ impl Shard {
             self.count_app(&session.app, |usage| {
                 usage.sessions.add(1);
                 usage.connections.add(u64::from(session.connection.is_some()));
-                usage.subscriptions.add(session.subscriptions.len() as u64);
+                usage.subscriptions.add(session.subscriptions_len() as u64);
                 usage.queued_bytes.add(bytes);
             });
         }

@@ -173,7 +173,7 @@ impl Shard {
         }
         session.is_loading = true;
         let keys = unread.iter().map(|(_, key)| *key).collect();
-        session.loading = Some(Box::new(unread));
+        session.rare_mut().loading = Some(Box::new(unread));
         let output = Output::ReadBodies { session: session.key, keys };
         self.outputs.push_back(output);
     }

@@ -73,7 +73,7 @@ impl Shard {
             if session.subscription(&subscription).is_some() {
                 continue;
             }
-            if session.subscriptions.len() >= session.limits.subscriptions_max {
+            if session.subscriptions_len() >= session.limits.subscriptions_max {
                 self.counters.refused_auto_subscriptions += 1;
                 continue;
             }

@@ -60,10 +60,9 @@ impl Shard {
         self.close(key, reason);
         self.detach(at, now);
         let Some(session) = self.sessions.get_mut(at as usize) else { return };
-        let will = if publishes_will { session.will.take_if(|will| will.delay_interval == 0) } else { None };
-        if !publishes_will {
-            session.will = None;
-        }
+        // A goodbye takes the will with it.
+        let will = session.take_will(|will| !publishes_will || will.delay_interval == 0);
+        let will = will.filter(|_| publishes_will);
         let is_over = session.expiry_interval == 0;
         self.say_presence(at, Kind::Disconnected, reason, "", now);
         if let Some(will) = will {
@@ -79,6 +78,9 @@ impl Shard {
     fn close(&mut self, key: ConnectionKey, reason: ReasonCode) {
         let Some(place) = self.connections.get_mut(key.index as usize) else { return };
         let Some(connection) = place.take() else { return };
+        // Else each connection that lived for a second leaves its deadline for as long as its keep alive.
+        self.deadlines.cancel(Due::Connection(key));
+        self.deadlines.cancel(Due::Reading(key));
         self.trace(connection.session, None, || Traced::Disconnected { reason });
         self.counters.sessions_online = self.counters.sessions_online.saturating_sub(1);
         if let Some(session) = self.session(connection.session) {
@@ -100,7 +102,10 @@ impl Shard {
         session.offline_since = now;
         session.is_loading = false;
         session.is_reading = false;
-        session.loading = None;
+        if let Some(rare) = &mut session.rare {
+            rare.loading = None;
+        }
+        session.tidy();
         if let Some(queue) = &mut session.queue {
             queue.connection_lost();
         }
@@ -113,7 +118,7 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(at as usize)
             && session.is_durable
             && let Some(queue) = &mut session.queue
-            && session.loading.is_none()
+            && session.rare.as_ref().is_none_or(|rare| rare.loading.is_none())
         {
             queue.drop_bodies();
         }
@@ -137,10 +142,11 @@ impl Shard {
 
     /// The session is over: its will, its places in groups, its subscriptions and its queue end with it.
     pub(super) fn end_session(&mut self, at: u32, now: Time) {
-        if let Some(will) = self.session_mut(at).and_then(|session| session.will.take()) {
+        if let Some(will) = self.session_mut(at).and_then(|session| session.take_will(|_| true)) {
             self.publish_will(at, *will, now);
         }
         let Some(session) = self.directory.remove(&mut self.sessions, at) else { return };
+        self.deadlines.cancel(Due::Session(session.key));
         debug_assert!(session.connection.is_none(), "a session with a connection does not end");
         self.counters.sessions = self.counters.sessions.saturating_sub(1);
         self.leave_indexes(at, &session);
@@ -166,12 +172,12 @@ impl Shard {
     }
 
     fn leave_indexes(&mut self, at: u32, session: &Session) {
-        for (subscription, _) in &session.subscriptions {
-            self.unindex(at, &session.app, subscription);
-            let change = IndexChange::Unsubscribe(session.app.clone(), subscription.clone());
+        for (subscription, _) in session.subscriptions() {
+            self.unindex(at, &session.app, &subscription);
+            let change = IndexChange::Unsubscribe(session.app.clone(), subscription);
             self.outputs.push_back(Output::Index(change));
         }
-        let count = session.subscriptions.len() as u64;
+        let count = session.subscriptions_len() as u64;
         self.counters.subscriptions = self.counters.subscriptions.saturating_sub(count);
         self.count_app(&session.app, |usage| usage.subscriptions.sub(count));
     }
@@ -273,7 +279,7 @@ impl Shard {
         now: Time,
     ) {
         let Some((at, session)) = self.session_at(key) else { return };
-        let has_will = session.will.is_some();
+        let has_will = session.will().is_some();
         self.say_goodbye_with(key, Disconnect { server_reference, ..Disconnect::new(reason) });
         self.counters.moved += 1;
         if !has_will {

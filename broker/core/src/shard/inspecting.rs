@@ -6,7 +6,7 @@ use crate::admin::{
     ConnectionView, Glob, LOOKS_MAX, Network, Page, Place, QueueRow, QueueView, QueuedState, QueuedView,
     SessionFilter, SessionView, SubscriptionFilter, SubscriptionPlace, SubscriptionView, WillView,
 };
-use crate::change::{Granted, Phase};
+use crate::change::Phase;
 use crate::connection::Connection;
 use crate::io::ConnectionKey;
 use crate::message::Seq;
@@ -158,8 +158,8 @@ impl Shard {
         for at in places {
             let Some(session) = self.session(at).filter(|session| is_wanted(session)) else { continue };
             let after = from.after.as_ref().filter(|_| at == from.at);
-            for (subscription, granted) in behind(&session.subscriptions, after) {
-                if !wants(subscription) {
+            for (subscription, granted) in session.subscriptions_behind(after) {
+                if !wants(&subscription) {
                     continue;
                 }
                 if items.len() == limit {
@@ -170,8 +170,8 @@ impl Shard {
                     app: session.app.clone(),
                     client_id: session.client_id.clone(),
                     is_online: session.connection.is_some(),
-                    subscription: subscription.clone(),
-                    granted: *granted,
+                    subscription,
+                    granted,
                 });
             }
         }
@@ -235,10 +235,10 @@ impl Shard {
             ends_at: session.ends_at(),
             is_durable: session.is_durable,
             is_bridge: session.is_bridge,
-            subscriptions: session.subscriptions.len(),
+            subscriptions: session.subscriptions_len(),
             queue: session.queue.as_deref().map(queue_view).unwrap_or_default(),
-            exactly_once_received: session.received.as_ref().map_or(0, |received| received.len()),
-            will: session.will.as_ref().map(|will| WillView {
+            exactly_once_received: session.received().map_or(0, |received| received.len()),
+            will: session.will().map(|will| WillView {
                 topic: will.message.topic.clone(),
                 qos: will.message.qos,
                 retain: will.message.retain,
@@ -304,14 +304,4 @@ fn queue_view(queue: &Queue) -> QueueView {
         in_flight: queue.in_flight(),
         oldest_at: queue.slots().next().map(Slot::queued_at),
     }
-}
-
-/// They are ordered, so the first one behind a given one is found by search, whether or not that one still exists.
-fn behind<'a>(
-    subscriptions: &'a [(Subscription, Granted)],
-    after: Option<&Subscription>,
-) -> &'a [(Subscription, Granted)] {
-    let start =
-        after.map_or(0, |after| subscriptions.partition_point(|(subscription, _)| subscription <= after));
-    subscriptions.get(start..).unwrap_or_default()
 }

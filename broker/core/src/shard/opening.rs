@@ -17,7 +17,7 @@ use reveille_proto::mqtt::{
     ConnAck, ConnAckProperties, Connect, Packet, PublishProperties, QoS, Version, Will,
 };
 use reveille_proto::reason::ReasonCode;
-use reveille_proto::topic::{Subscription, TopicName};
+use reveille_proto::topic::TopicName;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,14 +102,16 @@ impl Shard {
         session.is_bridge = opening.identity.is_bridge;
         session.is_durable |= expiry > 0;
         let will = opening.connect.will.as_ref().map(|will| Box::new(stored_will(session, will_key, will)));
-        let had_will = session.will.is_some();
-        session.will = will;
-        session.is_stored |= expiry > 0 || session.will.is_some();
-        let wait = match granting.must_wait || session.will.is_some() || had_will {
+        let (had_will, has_will) = (session.will().is_some(), will.is_some());
+        if had_will || has_will {
+            session.rare_mut().will = will;
+        }
+        session.is_stored |= expiry > 0 || has_will;
+        let wait = match granting.must_wait || has_will || had_will {
             true => Some(Wait::Open(key)),
             false => granting.resumes.then_some(Wait::Resume(key)),
         };
-        let open_before = session.received.as_ref().map_or(0, |received| received.len());
+        let open_before = session.received().map_or(0, |received| received.len());
         let heartbeats = self.config.control.heartbeats;
         let mut connection = Connection::new(key.generation, at, opening, heartbeats, now);
         connection.open_before = u16::try_from(open_before).unwrap_or(u16::MAX);
@@ -186,8 +188,8 @@ impl Shard {
     pub(super) fn members_online(&mut self, key: ConnectionKey, change: i32) {
         let Some((at, session)) = self.session_at(key) else { return };
         let app = session.app.clone();
-        let shared = session.subscriptions.iter().filter(|(subscription, _)| subscription.group.is_some());
-        let shared: Vec<Subscription> = shared.map(|(subscription, _)| subscription.clone()).collect();
+        let shared: Vec<_> =
+            session.in_groups().iter().map(|(subscription, _)| subscription.clone()).collect();
         for subscription in shared {
             if let (true, Some(group), Some(groups)) =
                 (change > 0, &subscription.group, self.shared.get_mut(&app))

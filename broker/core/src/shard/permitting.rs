@@ -76,11 +76,11 @@ impl Shard {
     pub(super) fn revoke_subscriptions(&mut self, key: ConnectionKey) {
         let Some(connection) = self.connection(key) else { return };
         let Some(session) = self.session(connection.session) else { return };
-        let is_denied = |subscription: &&Subscription| {
+        let is_denied = |subscription: &Subscription| {
             !self.may_subscribe(key, &subscription.filter) && !self.is_auto_subscription(key, subscription)
         };
-        let known = session.subscriptions.iter().map(|(subscription, _)| subscription);
-        let denied: Vec<Subscription> = known.filter(is_denied).cloned().collect();
+        let known = session.subscriptions().map(|(subscription, _)| subscription);
+        let denied: Vec<Subscription> = known.filter(is_denied).collect();
         for subscription in denied {
             self.counters.denied_subscriptions += 1;
             self.remove_subscription(key, subscription);

@@ -277,7 +277,7 @@ impl Shard {
             QoS::AtMostOnce | QoS::AtLeastOnce => Kind::AtLeastOnce,
         };
         if publish.qos == QoS::ExactlyOnce {
-            let received = session.received.get_or_insert_default();
+            let received = session.rare_mut().received.get_or_insert_default();
             received.insert(packet_id, Received::Pending(ticket));
         }
         self.ticket(Publishing::of(Some(key), Some(message), kind));
@@ -312,7 +312,7 @@ impl Shard {
     /// A QoS 2 packet identifier that is in use: the same message again, not a new one. `[MQTT5-4.3.3-10]`
     fn is_repeated(&mut self, key: ConnectionKey, id: PacketId, publish: &Publish) -> bool {
         let Some((_, session)) = self.session_at(key) else { return true };
-        let Some(received) = session.received.as_ref().and_then(|received| received.get(&id)).copied() else {
+        let Some(received) = session.received().and_then(|received| received.get(&id)).copied() else {
             return false;
         };
         match received {
@@ -354,7 +354,7 @@ impl Shard {
     /// 5.0 clients were told how much they may send; 3.x clients are slowed down instead. A QoS 2 message is under way
     /// until PUBCOMP. `[MQTT5-3.3.4-7]`
     fn is_over_quota(&mut self, key: ConnectionKey, id: Option<PacketId>) -> bool {
-        let received = self.session_at(key).and_then(|(_, session)| session.received.as_ref());
+        let received = self.session_at(key).and_then(|(_, session)| session.received());
         let is_known = received.zip(id).is_some_and(|(received, id)| received.contains_key(&id));
         let open = received.map_or(0, |received| received.len());
         let Some(connection) = self.connection(key) else { return false };
@@ -477,15 +477,13 @@ impl Shard {
     fn received(&mut self, session: SessionKey, packet_id: PacketId, reason: ReasonCode) {
         let at = self.at_key(session);
         let Some(session) = at.and_then(|at| self.session_mut(at)) else { return };
-        let Some(received) = &mut session.received else { return };
+        let Some(received) = session.received_mut() else { return };
         if reason.is_failure() {
             received.remove(&packet_id); // a failing PUBREC ends it, [MQTT5-4.3.3-9]
         } else {
             received.insert(packet_id, Received::Done);
         }
-        if received.is_empty() {
-            session.received = None;
-        }
+        session.tidy();
     }
 
     fn acknowledge(
@@ -540,7 +538,7 @@ impl Shard {
     pub(super) fn pubrel(&mut self, key: ConnectionKey, ack: &Ack, now: Time) {
         let id = ack.packet_id;
         let Some((_, session)) = self.session_at(key) else { return };
-        let known = session.received.as_ref().and_then(|received| received.get(&id)).copied();
+        let known = session.received().and_then(|received| received.get(&id)).copied();
         match known {
             Some(Received::Pending(_)) => return self.refuse(key, ReasonCode::PROTOCOL_ERROR, now),
             None => {
@@ -550,11 +548,9 @@ impl Shard {
             Some(Received::Done) => {}
         }
         let (session_key, is_durable) = (session.key, session.is_durable);
-        if let Some(received) = &mut session.received {
+        if let Some(received) = session.received_mut() {
             received.remove(&id);
-            if received.is_empty() {
-                session.received = None;
-            }
+            session.tidy();
         }
         if is_durable {
             // Were PUBCOMP written before this is durable, a message with the same identifier after a crash would be

@@ -264,7 +264,7 @@ impl Shard {
             _ => true,
         });
         let keys = unread.iter().map(|(_, key)| *key).collect();
-        session.loading = Some(Box::new(unread));
+        session.rare_mut().loading = Some(Box::new(unread));
         session.is_loading = true;
         self.outputs.push_back(Output::ReadBodies { session: session.key, keys });
     }
@@ -279,7 +279,8 @@ impl Shard {
             return self.handover_bodies(key, &bodies, now);
         };
         let Some(session) = self.sessions.get_mut(at as usize) else { return };
-        let asked = session.loading.take().unwrap_or_default();
+        let asked = session.rare.as_mut().and_then(|rare| rare.loading.take()).unwrap_or_default();
+        session.tidy();
         session.is_loading = false;
         let is_online = session.connection.is_some();
         let mut missing = Vec::new();

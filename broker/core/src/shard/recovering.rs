@@ -32,12 +32,17 @@ impl Shard {
         session.is_bridge = session.app.as_str() == crate::presence::BRIDGE_APP;
         session.is_stored = true;
         session.is_durable = record.expiry_interval > 0;
-        session.will = record.will;
+        if record.will.is_some() {
+            session.rare_mut().will = record.will;
+        }
         session.next_seq = entries.last().map_or(0, |entry| entry.seq.0 + 1);
-        session.received = (!received.is_empty())
-            .then(|| Box::new(received.into_iter().map(|id| (id, Received::Done)).collect()));
-        session.subscriptions = subscriptions;
-        session.subscriptions.sort_by(|a, b| a.0.cmp(&b.0));
+        if !received.is_empty() {
+            let done = received.into_iter().map(|id| (id, Received::Done)).collect();
+            session.rare_mut().received = Some(Box::new(done));
+        }
+        for (subscription, granted) in subscriptions {
+            session.subscribe(subscription, granted); // the store has them in this order, so each goes to the end
+        }
         let mut queued_bytes = 0;
         if !entries.is_empty() {
             self.counters.queued_messages += entries.len() as u64;
@@ -51,7 +56,7 @@ impl Shard {
         }
         self.count_app(&session.app, |usage| {
             usage.sessions.add(1);
-            usage.subscriptions.add(session.subscriptions.len() as u64);
+            usage.subscriptions.add(session.subscriptions_len() as u64);
             usage.queued_bytes.add(queued_bytes);
         });
         self.insert_recovered(session);
@@ -59,7 +64,7 @@ impl Shard {
 
     fn insert_recovered(&mut self, session: Session) {
         let app = session.app.clone();
-        let subscriptions = session.subscriptions.clone();
+        let subscriptions: Vec<_> = session.subscriptions().collect();
         let at = self.directory.insert(&mut self.sessions, session);
         self.counters.sessions += 1;
         for (subscription, granted) in subscriptions {

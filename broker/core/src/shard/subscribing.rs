@@ -90,7 +90,7 @@ impl Shard {
         }
         let Some(session) = self.session(at) else { return Ok(ReasonCode::UNSPECIFIED_ERROR) };
         let (is_known, app) = (session.subscription(&subscription).is_some(), session.app.clone());
-        if !is_known && session.subscriptions.len() >= limits.subscriptions_max {
+        if !is_known && session.subscriptions_len() >= limits.subscriptions_max {
             return Ok(ReasonCode::QUOTA_EXCEEDED);
         }
         if !is_known && !self.admits_subscription(&app) {
@@ -119,7 +119,7 @@ impl Shard {
         };
         if wants_retained {
             let reading = RetainedReading { subscription: subscription.clone(), granted, after: None };
-            session.readings.get_or_insert_default().push_back(reading);
+            session.rare_mut().readings.get_or_insert_default().push_back(reading);
         }
         self.index(at, &app, &subscription, granted);
         if is_new {
@@ -189,7 +189,7 @@ impl Shard {
         if !session.unsubscribe(&subscription) {
             return ReasonCode::NO_SUBSCRIPTION_EXISTED;
         }
-        if let Some(readings) = &mut session.readings {
+        if let Some(readings) = session.rare.as_mut().and_then(|rare| rare.readings.as_mut()) {
             readings.retain(|reading| reading.subscription != subscription);
         }
         let (app, session_key, is_durable) = (session.app.clone(), session.key, session.is_durable);
@@ -217,7 +217,8 @@ impl Shard {
         if session.is_reading || session.queue_len() > page / 4 {
             return;
         }
-        let Some(reading) = session.readings.as_ref().and_then(|readings| readings.front()) else { return };
+        let readings = session.rare.as_ref().and_then(|rare| rare.readings.as_ref());
+        let Some(reading) = readings.and_then(|readings| readings.front()) else { return };
         let output = Output::ReadRetained {
             app: session.app.clone(),
             session: session.key,
@@ -241,7 +242,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(at as usize) else { return };
         let Some(connection) = session.connection else { return }; // read again when the client is back
         session.is_reading = false;
-        let Some(readings) = &mut session.readings else { return };
+        let readings = session.rare.as_mut().and_then(|rare| rare.readings.as_mut());
+        let Some(readings) = readings else { return };
         let Some(reading) = readings.front_mut().filter(|reading| reading.subscription.filter == *filter)
         else {
             return;
@@ -253,9 +255,7 @@ impl Shard {
                 readings.pop_front();
             }
         }
-        if readings.is_empty() {
-            session.readings = None;
-        }
+        session.tidy();
         // What it retained itself is its own too. [MQTT5-3.8.3-3]
         let is_hidden = |message: &Message| granted.options.no_local && message.publisher == Some(key);
         for message in messages.iter().filter(|message| !message.is_expired(now) && !is_hidden(message)) {

@@ -67,7 +67,7 @@ impl Shard {
             return self.arm_session(at);
         }
         if session.will_at().is_some_and(|due| due <= now)
-            && let Some(will) = self.session_mut(at).and_then(|session| session.will.take())
+            && let Some(will) = self.session_mut(at).and_then(|session| session.take_will(|_| true))
         {
             self.publish_will(at, *will, now);
         }

@@ -10,15 +10,18 @@ use reveille_broker_core::change::{Entry, Phase};
 use reveille_broker_core::collections::NumberMap;
 use reveille_broker_core::message::{MessageKey, Seq, SessionKey};
 use reveille_proto::ids::PacketId;
-use std::collections::{BTreeSet, VecDeque};
+use roaring::RoaringTreemap;
+use std::collections::{BTreeSet, VecDeque, hash_map};
 
 /// Below so many places memory is not given back: a queue that drains fills again.
 const KEPT_CAPACITY: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Index {
-    /// Boxed and made when first used: most of a million sessions wait for nothing.
-    sessions: NumberMap<SessionKey, Option<Box<Places>>>,
+    /// All that have a record; their numbers were given out in order.
+    sessions: RoaringTreemap,
+    /// Of those that ever waited for something: most of a million wait for nothing.
+    places: NumberMap<SessionKey, Box<Places>>,
     bodies: NumberMap<MessageKey, Body>,
     /// Payload and topic bytes of all bodies.
     live_bytes: u64,
@@ -55,7 +58,7 @@ struct Body {
 
 impl Index {
     pub(super) fn has(&self, session: SessionKey) -> bool {
-        self.sessions.contains_key(&session)
+        self.sessions.contains(session.0)
     }
 
     /// Bytes of the bodies that somebody waits for.
@@ -65,18 +68,24 @@ impl Index {
 
     /// `true` when it is new.
     pub(super) fn add_session(&mut self, session: SessionKey) -> bool {
-        let is_new = !self.has(session);
-        self.sessions.entry(session).or_default();
-        is_new
+        self.sessions.insert(session.0)
     }
 
     fn places(&mut self, session: SessionKey) -> Option<&mut Places> {
-        Some(self.sessions.get_mut(&session)?.get_or_insert_default())
+        match self.places.entry(session) {
+            hash_map::Entry::Occupied(known) => Some(known.into_mut()),
+            hash_map::Entry::Vacant(fresh) if self.sessions.contains(session.0) => {
+                Some(fresh.insert(Box::default()))
+            }
+            hash_map::Entry::Vacant(_) => None,
+        }
     }
 
     /// What it held.
     pub(super) fn drop_session(&mut self, session: SessionKey) -> Option<Places> {
-        self.sessions.remove(&session).map(|places| places.map(|places| *places).unwrap_or_default())
+        let had = self.sessions.remove(session.0);
+        let places = self.places.remove(&session);
+        had.then(|| places.map(|places| *places).unwrap_or_default())
     }
 
     /// The place that it replaced, if any; `None` without such a session.
