@@ -236,6 +236,25 @@ mod tests {
     }
 
     #[test]
+    fn a_word_of_what_was_withdrawn_names_it_and_shows_nothing() {
+        let told = |topic, payload| {
+            Message::new(Content::read(&publish(topic, payload, &[(ID_PROPERTY, OTHER)])), None)
+        };
+        let json = format!(r#"{{"id":"{ID}"}}"#);
+        let message = told(RECALL_TOPIC, &json);
+        assert_eq!(message.recalled().map(|id| id.to_string()).as_deref(), Some(ID));
+        assert_eq!((message.title(), message.body()), (None, None));
+        assert_eq!(
+            message.id().map(|id| id.to_string()).as_deref(),
+            Some(OTHER),
+            "its own id is another one"
+        );
+        for (topic, payload) in [(MESSAGE_TOPIC, json.as_str()), (RECALL_TOPIC, "x"), (RECALL_TOPIC, "{}")] {
+            assert_eq!(told(topic, payload).recalled(), None, "{topic} {payload}");
+        }
+    }
+
+    #[test]
     fn title_and_body_come_from_the_json_or_from_user_properties() {
         let directed = Content::read(&publish(
             MESSAGE_TOPIC,

@@ -29,6 +29,7 @@ struct Content {
     sent_at_ms: Option<u64>,
     expires_at_ms: Option<u64>,
     collapse_key: Option<String>,
+    recalled: Option<String>,
 }
 
 impl Message {
@@ -45,6 +46,7 @@ impl Message {
             sent_at_ms: message.sent_at().map(|at| at.0),
             expires_at_ms: message.expires_at().map(|at| at.0),
             collapse_key: message.collapse_key().map(str::to_owned),
+            recalled: message.recalled().map(|id| id.to_string()),
         };
         Arc::new(Self { content, owed: Mutex::new(Some(message)) })
     }
@@ -105,6 +107,11 @@ impl Message {
     /// A message with the same key replaces this one, also on the screen.
     pub fn collapse_key(&self) -> Option<String> {
         self.content.collapse_key.clone()
+    }
+
+    /// The id of a message that was withdrawn, if this one says so: its notification is to be taken away.
+    pub fn recalled(&self) -> Option<String> {
+        self.content.recalled.clone()
     }
 
     /// Says that the app is done with it: its id is written to the inbox file, then the message is acknowledged. Saying it

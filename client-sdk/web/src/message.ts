@@ -5,6 +5,7 @@ import { parseId } from "./ids.js";
 import { decode, encode } from "./text.js";
 
 export const MESSAGE_TOPIC = "$push/message";
+export const RECALL_TOPIC = "$push/recall";
 export const REGISTER_TOPIC = "$push/register";
 export const EVENT_TOPIC = "$push/event";
 
@@ -30,6 +31,8 @@ export interface Content {
   readonly collapseKey: string | undefined;
   /** Whether it stays in the user's inbox. */
   readonly isInInbox: boolean;
+  /** The id of a message that was withdrawn, if this one says so: its notification is to be taken away. */
+  readonly recalled: string | undefined;
 }
 
 /** A message that the app has not had before. It stays unacknowledged until `handled`. */
@@ -64,6 +67,7 @@ export function readContent(packet: IPublishPacket): Content {
     expiresAtMs: number(alert["expires_at_ms"]),
     collapseKey: text(alert["collapse_key"]),
     isInInbox: alert["inbox"] === true,
+    recalled: topic === RECALL_TOPIC ? parseId(readAlert(payload)["id"]) : undefined,
   };
 }
 

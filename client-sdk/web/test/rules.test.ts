@@ -2,9 +2,11 @@
 
 import { strict as assert } from "node:assert";
 import { test } from "node:test";
+import type { IPublishPacket } from "mqtt";
 import { newId, parseId } from "../src/ids.js";
 import { Inbox } from "../src/inbox.js";
 import { Learner } from "../src/learner.js";
+import { readContent } from "../src/message.js";
 import { OUTBOX_LIMITS, Outbox, ttlLeftS } from "../src/outbox.js";
 import { Pulse } from "../src/pulse.js";
 import { Received } from "../src/received.js";
@@ -167,4 +169,14 @@ test("ids are UUIDs of version 7 that begin with the time", () => {
   assert.match(id, /^01234567-89ab-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
   assert.equal(parseId(id.toUpperCase()), id);
   assert.equal(parseId("7"), undefined);
+});
+
+test("a word of what was withdrawn names it and shows nothing", () => {
+  const id = newId(1);
+  const packet = (topic: string, payload: string) =>
+    readContent({ cmd: "publish", topic, payload, qos: 1, dup: false, retain: false } as IPublishPacket);
+  const told = packet("$push/recall", JSON.stringify({ id }));
+  assert.deepEqual([told.recalled, told.id, told.title], [id, undefined, undefined]);
+  assert.equal(packet("$push/recall", "x").recalled, undefined);
+  assert.equal(packet("$push/message", JSON.stringify({ id })).recalled, undefined);
 });
