@@ -37,6 +37,8 @@ pub(crate) struct Metrics {
     lanes_open: Mutex<BTreeSet<Lane>>,
     /// Seconds until credentials end, by app, vendor and name.
     expiries: Family<Labels, Gauge>,
+    /// Unix time at which the certificate of a listener ends.
+    certificates: Family<Labels, Gauge>,
     /// Receipts by vendor and what became of them.
     receipts: Counters,
     /// Turns of feeds of dead device tokens, by vendor and result.
@@ -70,6 +72,12 @@ impl Default for Metrics {
             "breakers_open",
             "Apps whose calls of a vendor wait because it failed again and again, by vendor",
             breakers_open.clone(),
+        );
+        let certificates = Family::<Labels, Gauge>::default();
+        registry.register(
+            "certificate_expiry_seconds",
+            "Unix time at which the certificate of HTTP over TLS ends",
+            certificates.clone(),
         );
         let expiries = Family::<Labels, Gauge>::default();
         registry.register(
@@ -118,6 +126,7 @@ impl Default for Metrics {
             breakers_open,
             lanes_open: Mutex::default(),
             expiries,
+            certificates,
             receipts,
             feeds,
             webhooks,
@@ -235,6 +244,12 @@ impl Metrics {
     /// How long a call took, with one push or a batch.
     pub fn call(&self, vendor: &str, took: std::time::Duration) {
         self.push_seconds.get_or_create(&label("vendor", vendor)).observe(took.as_secs_f64());
+    }
+
+    /// Notes when the certificate of HTTP ends, in milliseconds since 1970.
+    pub fn certificate(&self, end_ms: u64) {
+        let end_s = i64::try_from(end_ms / 1000).unwrap_or(i64::MAX);
+        self.certificates.get_or_create(&label("listener", "http")).set(end_s);
     }
 
     /// Counts an HTTP answer.

@@ -125,7 +125,7 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
     others.spawn(funnels::run(Arc::clone(&shared)));
     others.spawn(inbox::sweeper::run(Arc::clone(&shared)));
     if let Some(certificates) = certificates.clone() {
-        others.spawn(certificates.watch());
+        others.spawn(certificates.watch(Arc::clone(&shared)));
     }
     let feed_interval = Duration::from_secs(config.invalid_feed_s);
     let gentle = vec![

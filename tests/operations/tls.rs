@@ -13,6 +13,10 @@ use std::sync::Arc;
 
 /// GET `/healthz` as whoever trusts this authority.
 fn ask(address: SocketAddr, authority: &Path) -> Result<String, std::io::Error> {
+    ask_for("/healthz", address, authority)
+}
+
+fn ask_for(path: &str, address: SocketAddr, authority: &Path) -> Result<String, std::io::Error> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
     let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -24,7 +28,7 @@ fn ask(address: SocketAddr, authority: &Path) -> Result<String, std::io::Error> 
     let name = ServerName::try_from("localhost").unwrap();
     let connection = ClientConnection::new(Arc::new(config), name).unwrap();
     let mut stream = StreamOwned::new(connection, TcpStream::connect(address)?);
-    write!(stream, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     match stream.read_to_string(&mut answer) {
         Err(error) if answer.is_empty() => Err(error),
@@ -43,6 +47,10 @@ fn http_is_served_over_tls_and_a_hangup_puts_new_certificates_in_force() {
     let (first, second) = (Certificates::generate(files.path()), Certificates::generate(later.path()));
     let reveille = Reveille::start_with(&config(&first));
     assert!(ask(reveille.http(), &first.authority).unwrap().starts_with("HTTP/1.1 200"));
+    let ends = "reveille_bridge_certificate_expiry_seconds{listener=\"http\"}";
+    wait_for("when the certificate ends", || {
+        ask_for("/metrics", reveille.http(), &first.authority).ok().filter(|metrics| metrics.contains(ends))
+    });
     let stranger = ask(reveille.http(), &second.authority).unwrap_err();
     assert!(stranger.to_string().contains("certificate"), "{stranger}");
     let ctl = |authority: &Path| {

@@ -13,6 +13,8 @@ use rustls::{InconsistentKeys, ServerConfig};
 
 use crate::config::Config;
 use crate::sender::tasks::lock;
+use crate::shared::Shared;
+use crate::vendor::apns::certificate;
 
 /// How often the files are looked at, so that whatever renews them need not know us.
 const LOOK: Duration = Duration::from_secs(30);
@@ -74,6 +76,8 @@ struct Files {
 struct InForce {
     /// Certificate and key as they were read.
     bytes: (Vec<u8>, Vec<u8>),
+    /// When the certificate ends, in milliseconds since 1970; `None` where that cannot be read.
+    end_ms: Option<u64>,
     server: Arc<ServerConfig>,
 }
 
@@ -119,8 +123,12 @@ impl Certificates {
     }
 
     /// Reads them again now and then, for ever.
-    pub(crate) async fn watch(self) {
+    pub(crate) async fn watch(self, shared: Arc<Shared>) {
         loop {
+            let end_ms = lock(&self.0.in_force).end_ms;
+            if let Some(end_ms) = end_ms {
+                shared.metrics.certificate(end_ms);
+            }
             tokio::time::sleep(LOOK).await;
             let this = self.clone();
             let _ = tokio::task::spawn_blocking(move || this.reload()).await; // it cannot panic
@@ -129,24 +137,25 @@ impl Certificates {
 }
 
 impl InForce {
-    fn read(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
-        let bytes = (read("certificate", certificate)?, read("key", key)?);
+    fn read(chain: &Path, key: &Path) -> Result<Self, CertificateError> {
+        let bytes = (read("certificate", chain)?, read("key", key)?);
         let pem = |key, path: &Path, wanted| CertificateError::Pem { key, path: path.to_owned(), wanted };
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes.0).collect();
-        let chain = chain.ok().filter(|chain| !chain.is_empty());
-        let chain = chain.ok_or_else(|| pem("certificate", certificate, "certificate"))?;
+        let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes.0).collect();
+        let all = all.ok().filter(|all| !all.is_empty());
+        let all = all.ok_or_else(|| pem("certificate", chain, "certificate"))?;
         let private = PrivateKeyDer::from_pem_slice(&bytes.1).map_err(|_| pem("key", key, "private key"))?;
         let made = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private));
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(all, private));
         let mut server = made.map_err(|error| match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                CertificateError::Mismatch { key: key.to_owned(), certificate: certificate.to_owned() }
+                CertificateError::Mismatch { key: key.to_owned(), certificate: chain.to_owned() }
             }
-            error => CertificateError::Unusable { path: certificate.to_owned(), error },
+            error => CertificateError::Unusable { path: chain.to_owned(), error },
         })?;
         server.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { bytes, server: Arc::new(server) })
+        let end_ms = certificate::read(&String::from_utf8_lossy(&bytes.0)).map(|facts| facts.not_after_ms);
+        Ok(Self { bytes, end_ms, server: Arc::new(server) })
     }
 }
 
