@@ -42,12 +42,14 @@ pub(crate) struct Agreed {
     pub announced: Option<Duration>,
     /// What it was told last: said again only when it changed.
     pub told: Option<Config>,
+    /// Even a minute of silence kills connections there.
+    pub is_hopeless: bool,
 }
 
 impl Agreed {
     /// Nothing more is known yet.
     pub fn on(network: Option<Network>) -> Self {
-        Self { network, announced: None, told: None }
+        Self { network, announced: None, told: None, is_hopeless: false }
     }
 }
 

@@ -115,6 +115,22 @@ fn an_online_device_that_stays_silent_is_reported_once_and_one_that_vanishes_at_
 }
 
 #[test]
+fn where_connections_die_within_a_minute_a_push_does_not_wait_for_its_acknowledgement() {
+    let mut bench = Bench::new(Limits::default());
+    bench.network = "203.0.113.7";
+    let bridge = bench.open_bridge();
+    let device = bench.online(durable("d"));
+    for (id, words, is_hopeless) in [(1, "net=4g,46000;hopeless=1", true), (2, "net=4g,46000", false)] {
+        bench.publish(device, publish(reveille_proto::heartbeat::REPORT_TOPIC, words, 1, id));
+        order(&mut bench, bridge, &send(&["d"], "", MessageId([u8::try_from(id).unwrap(); 16])), id);
+        heard(&mut bench, bridge);
+        bench.wait(100);
+        let told = on(&heard(&mut bench, bridge), bridge::UNACKED).len();
+        assert_eq!(told, usize::from(is_hopeless), "{words}");
+    }
+}
+
+#[test]
 fn presence_is_told_with_growing_epochs() {
     let mut bench = Bench::new(Limits::default());
     let bridge = bench.open_bridge();

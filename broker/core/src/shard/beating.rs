@@ -105,6 +105,10 @@ impl Shard {
     fn report(&mut self, key: ConnectionKey, report: &Report) {
         self.counters.heartbeat_reports += 1;
         self.move_to(key, report);
+        let agreed = self.connection_mut(key).and_then(|connection| connection.pulse.agreed.as_mut());
+        if let Some(agreed) = agreed {
+            agreed.is_hopeless = report.is_hopeless;
+        }
         if let Some(next) = report.next {
             self.announce_next(key, next, report.late_s);
         }
@@ -114,6 +118,13 @@ impl Shard {
         }
         let Some(origin) = self.connection(key).and_then(origin) else { return };
         self.outputs.push_back(Output::Advise { connection: key, origin: Box::new(origin) });
+    }
+
+    /// Whether the session's client said that its network kills connections within a minute.
+    pub(super) fn is_hopeless(&self, at: u32) -> bool {
+        let key = self.session(at).and_then(|session| session.connection);
+        let agreed = key.and_then(|key| self.connection(key)?.pulse.agreed.as_ref());
+        agreed.is_some_and(|agreed| agreed.is_hopeless)
     }
 
     /// The client says on which network it is: for one of 3.1.1 that is the first word about it.

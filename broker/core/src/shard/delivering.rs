@@ -285,6 +285,8 @@ impl Shard {
         }
         delivering.part.is_taken = true;
         let (wait_ack, look_ahead) = (self.config.limits.wait_ack, self.config.limits.look_ahead_max);
+        // Where connections die within a minute nobody waits for this one.
+        let is_hopeless = message.push.is_some() && self.is_hopeless(at);
         let Some(session) = self.sessions.get_mut(at as usize) else { return };
         let age_end = now + session.limits.queue_age_max;
         let is_online = session.connection.is_some();
@@ -306,7 +308,8 @@ impl Shard {
             if place.is_announced {
                 delivering.offline.push(crate::presence::device(&session.client_id, session.epoch));
             } else if is_online && push.strategy == Strategy::OnlineFirst {
-                due = Some(now + if push.wait_ack.is_zero() { wait_ack } else { push.wait_ack });
+                let wait = if push.wait_ack.is_zero() { wait_ack } else { push.wait_ack };
+                due = Some(if is_hopeless { now } else { now + wait });
             }
         }
         let seq = entry.seq;
