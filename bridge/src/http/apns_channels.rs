@@ -52,7 +52,7 @@ pub(super) struct ChannelView {
 }
 
 /// An update that Apple took.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(super) struct Taken {
     /// Apple's name for the request.
     #[schema(required)]
@@ -160,26 +160,33 @@ pub(super) async fn remove(
     post,
     path = "/v1/apps/{app}/apns-channels/{channel}",
     tag = "vendors",
-    params(WhichCredential),
+    params(WhichCredential, IdempotencyHeader),
     request_body = Broadcast,
     responses((status = 200, description = "Apple took it", body = Taken)),
 )]
 pub(super) async fn send(
-    Guarded { app, .. }: Guarded<SEND>,
+    Guarded { app, caller }: Guarded<SEND>,
     Params((_, name)): Params<(String, String)>,
     which: Which,
     State(shared): State<Api>,
-    Json(broadcast, _): Json<Broadcast>,
-) -> Result<impl IntoResponse, Problem> {
+    headers: HeaderMap,
+    Json(broadcast, bytes): Json<Broadcast>,
+) -> Result<Response, Problem> {
+    let to = [name.as_bytes(), b"\n", &bytes].concat();
+    let once = Once::making("apns-broadcasts", &app, &caller.key_id, &headers, &to)?;
     let asked = broadcast.into_ask(channel(&name)?, shared.store.now_ms());
     let asked =
         asked.map_err(|(CannotSend::Payload(why) | CannotSend::Token(why) | CannotSend::Config(why))| {
             Problem::field("", why)
         })?;
-    match ask(&shared, &app, which, asked).await? {
-        Told::Sent { request_id } => Ok(axum::Json(Taken { request_id })),
-        other => Err(unexpected(&other)),
-    }
+    let for_ask = shared.clone();
+    let work = async move {
+        match ask(&for_ask, &app, which, asked).await? {
+            Told::Sent { request_id } => Ok(Taken { request_id }),
+            other => Err(unexpected(&other).into()),
+        }
+    };
+    Ok(once.run_outside(&shared, work).await?.answer(StatusCode::OK))
 }
 
 fn channel(name: &str) -> Result<Channel, Problem> {

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use reveille_proto::ids::MessageId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,6 +15,7 @@ use super::Api;
 use super::body::{Json, Params, parse};
 use super::etag::{self, IfMatch};
 use super::guard::{ADMIN, Guarded};
+use super::idempotency::{IdempotencyHeader, Once};
 use super::paging::{Listed, Page, PageQuery};
 use super::problem::{Errno, Problem};
 use crate::credentials::{self, KeptCredential};
@@ -218,7 +219,7 @@ pub(super) async fn remove(
     let removed = shared.store.write(move |tx| credentials::remove(tx, &app, vendor, &name)).await?;
     let removed = removed.ok_or_else(|| Problem::new(Errno::CredentialUnknown))?;
     shared.sender.forget(&removed.credential);
-    Ok(axum::http::StatusCode::NO_CONTENT)
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// A trial: where to.
@@ -231,10 +232,10 @@ pub(super) struct Trial {
 }
 
 /// What the vendor answered to a trial.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(super) struct Tried {
     /// Our reading of it, such as `accepted` or `token_dead`.
-    verdict: &'static str,
+    verdict: String,
     /// The vendor's words.
     reason: String,
     /// Whether it answered at all.
@@ -248,20 +249,24 @@ pub(super) struct Tried {
     post,
     path = "/v1/apps/{app}/credentials/{vendor}",
     tag = "credentials",
+    params(IdempotencyHeader),
     request_body = Trial,
     responses((status = 200, description = "What the vendor answered", body = Tried)),
 )]
 pub(super) async fn act(
-    Guarded { app, .. }: Guarded<ADMIN>,
+    Guarded { app, caller }: Guarded<ADMIN>,
     Params(which): Params<Which>,
     State(shared): State<Api>,
-    Json(trial, _): Json<Trial>,
-) -> Result<axum::Json<Tried>, Problem> {
+    headers: HeaderMap,
+    Json(trial, bytes): Json<Trial>,
+) -> Result<Response, Problem> {
     let (which, action) = which.split_action()?;
     if action != "test" {
         return Err(Problem::new(Errno::MethodNotAllowed));
     }
     let (vendor, name) = which.parse()?;
+    let to = [format!("{vendor} {name}\n").as_bytes(), &bytes].concat();
+    let once = Once::making("credential-tests", &app, &caller.key_id, &headers, &to)?;
     let wanted = app.clone();
     let kept = shared.store.read(move |tx| credentials::load(tx, &wanted, vendor, &name)).await?;
     let kept = kept.ok_or_else(|| Problem::new(Errno::CredentialUnknown))?;
@@ -269,11 +274,15 @@ pub(super) async fn act(
     let title = trial.title.unwrap_or_else(|| "Reveille".to_owned());
     let push =
         Push { title: Some(title), body: Some("test".to_owned()), ..Push::new(id, app.clone(), trial.token) };
-    let sent = shared.sender.send(&CredentialKey { app, vendor }, &Arc::new(kept.credential), &push).await;
-    Ok(axum::Json(Tried {
-        verdict: sent.verdict.name(),
-        reason: sent.verdict.reason().to_owned(),
-        answered: sent.was_answered,
-        took_ms: u64::try_from(sent.took.as_millis()).unwrap_or(u64::MAX),
-    }))
+    let (for_send, credential) = (shared.clone(), Arc::new(kept.credential));
+    let work = async move {
+        let sent = for_send.sender.send(&CredentialKey { app, vendor }, &credential, &push).await;
+        Ok(Tried {
+            verdict: sent.verdict.name().to_owned(),
+            reason: sent.verdict.reason().to_owned(),
+            answered: sent.was_answered,
+            took_ms: u64::try_from(sent.took.as_millis()).unwrap_or(u64::MAX),
+        })
+    };
+    Ok(once.run_outside(&shared, work).await?.answer(StatusCode::OK))
 }

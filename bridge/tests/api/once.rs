@@ -138,6 +138,19 @@ async fn audited(world: &World) -> Vec<Value> {
     items.into_iter().filter(|line| line["resource"] == PUBLISH).collect()
 }
 
+#[tokio::test]
+async fn a_trial_of_a_credential_calls_its_vendor_once() {
+    let world = World::start().await;
+    let path = "/v1/apps/default/credentials/record:test";
+    let first = world.api.call("POST", path, &KEY, r#"{"token":"t1"}"#).await;
+    let again = world.api.call("POST", path, &KEY, r#"{"token":"t1"}"#).await;
+    assert_eq!((first.status, is_replayed(&first), is_replayed(&again)), (200, false, true));
+    assert_eq!((&first.json, world.api.recorded().await.len()), (&again.json, 1));
+    let other = world.api.call("POST", path, &KEY, r#"{"token":"t2"}"#).await;
+    assert_eq!(other.errno(), 4003);
+    world.stop().await;
+}
+
 /// A vendor that answers slowly and then refuses: the log has one line, and it says so.
 #[tokio::test]
 async fn the_audit_log_says_done_when_it_is_done_and_refused_when_it_was_refused() {
