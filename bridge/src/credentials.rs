@@ -93,7 +93,10 @@ fn changed(
     vendor: VendorName,
     name: &CredentialName,
 ) -> Result<(), StoreError> {
-    tx.touched().lanes.extend(Lane::all_of(app, vendor, name));
+    let now_ms = tx.now_ms();
+    for lane in Lane::all_of(app, vendor, name) {
+        tx.touched().lanes.note(lane, now_ms);
+    }
     let addresses = read_addresses(tx, app, vendor)?;
     tx.save(Space::Apps, keys::addresses(app, vendor), &addresses)
 }

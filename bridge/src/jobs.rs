@@ -90,6 +90,19 @@ fn hold(tx: &mut Tx<'_>, job: &Job) -> Result<(), StoreError> {
     tx.save(Space::Queues, keys::held_job(&job.app, job.message), job)
 }
 
+/// Lets a message's job rest for so long: it broke off.
+pub(crate) fn put_off(
+    tx: &mut Tx<'_>,
+    app: &AppId,
+    message: MessageId,
+    wait_ms: u64,
+) -> Result<(), StoreError> {
+    let Some(job) = tx.load::<Job>(Space::Queues, &keys::job(app, message))? else { return Ok(()) };
+    hold(tx, &job)?;
+    let due_ms = tx.now_ms().saturating_add(wait_ms);
+    queues::check_at(tx, due_ms, &Check::GoOn { app: app.clone(), message })
+}
+
 /// A message's job that rests goes on, if there is one.
 pub(crate) fn release(tx: &mut Tx<'_>, app: &AppId, message: MessageId) -> Result<(), StoreError> {
     match tx.load::<Job>(Space::Queues, &keys::held_job(app, message))? {

@@ -197,6 +197,10 @@ impl Turn<'_> {
         }
         self.recall_crash(tx, &mut case);
         let token = match case.next(tx.now_ms()) {
+            Action::PushToVendor(_) if self.is_interrupted_too_often(&case) => {
+                give_up_token(tx, &mut case, vendor, None, "interrupted at every attempt");
+                None
+            }
             Action::PushToVendor(_) => self.call(tx, &mut case, has_credential)?,
             Action::Wait(Some(until_ms)) => {
                 case.wait_until(tx, vendor, until_ms)?;
@@ -247,6 +251,12 @@ impl Turn<'_> {
             "interrupted: it is not known whether the vendor has it, so it is repeated under the same id";
         case.tell(tx.now_ms(), News::of(self.lane.vendor, Event::Postponed, words));
         self.repeated += 1;
+    }
+
+    /// An attempt whose end is written down is counted there; of those that were interrupted there are no more either.
+    fn is_interrupted_too_often(&self, case: &Case<'_>) -> bool {
+        let attempts_max = policy(self.rules, self.lane.vendor).attempts_max;
+        case.delivery.is_unknown && case.delivery.attempts_of_content() >= attempts_max
     }
 
     fn call(
@@ -390,9 +400,14 @@ pub(crate) struct Called {
     pub random: u64,
 }
 
-/// Writes down what the vendor answered, and what follows, for each push of a call.
-pub(crate) fn finish(tx: &mut Tx<'_>, rules: &Rules, answered: &Answered) -> Result<(), StoreError> {
-    let Answered { lane, message, is_recall, pushes } = answered;
+/// Writes down what the vendor answered, and what follows, for these pushes of a call.
+pub(crate) fn finish(
+    tx: &mut Tx<'_>,
+    rules: &Rules,
+    answered: &Answered,
+    pushes: &[Called],
+) -> Result<(), StoreError> {
+    let Answered { lane, message, is_recall, .. } = answered;
     let message = messages::load(tx, &lane.app, *message)?;
     let mut counts = VendorCounts::default();
     for called in pushes {

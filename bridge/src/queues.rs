@@ -290,7 +290,7 @@ impl Waiting {
 
 /// Lets a push wait for its turn.
 pub(crate) fn push_at(tx: &mut Tx<'_>, lane: &Lane, waiting: &Waiting) {
-    tx.touched().lanes.insert(lane.clone());
+    tx.touched().lanes.note(lane.clone(), waiting.due_ms);
     tx.put(Space::Queues, waiting.key(lane), waiting.value());
 }
 

@@ -92,6 +92,16 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// Whether another write may succeed: the fault lies in this one, or in a record that it needs.
+    pub(crate) fn is_of_one_write(&self) -> bool {
+        match self {
+            Self::Corrupt(_) | Self::KeyTooLong | Self::BrokeOff => true,
+            Self::Engine(_) | Self::Closed => false,
+        }
+    }
+}
+
 impl From<fjall::Error> for StoreError {
     fn from(error: fjall::Error) -> Self {
         Self::Engine(Arc::new(error))

@@ -5,6 +5,9 @@
 //! waits for a batch to fill. Pushes of small messages go first, and the last quarter of the calls is theirs.
 
 use std::collections::{HashMap, HashSet};
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +23,10 @@ use crate::lane::{CredentialName, Lane};
 use crate::limiter::{Bucket, Rates, counts_requests};
 use crate::pushes::{self, Answered, Call, Called};
 use crate::queues::{self, Size, Waiting};
+use crate::rules::Rules;
 use crate::sender::{CredentialKey, Sent};
 use crate::shared::Shared;
-use crate::store::{StoreError, Tx};
+use crate::store::{Store, StoreError, Tx};
 use crate::vendor::{DeviceToken, Scope, VendorName, Verdict};
 
 /// Pushes of one lane on their way at once, at most: batches make each call large.
@@ -103,21 +107,22 @@ pub(crate) async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
 impl Worker {
     async fn find_lanes(&mut self) {
         match self.shared.store.read(queues::lanes).await {
-            Ok(lanes) => self.look_at(lanes, 0),
+            Ok(lanes) => lanes.into_iter().for_each(|lane| self.look_at(lane, 0)),
             Err(error) => tracing::error!(%error, "the vendors' queues cannot be read"),
         }
     }
 
-    fn look_at(&mut self, lanes: impl IntoIterator<Item = Lane>, at_ms: u64) {
-        for lane in lanes {
-            let state = self.lanes.entry(lane).or_default();
-            state.next_ms = Some(state.next_ms.map_or(at_ms, |next_ms| next_ms.min(at_ms)));
-        }
+    /// There is something in a lane that is due from a moment on.
+    fn look_at(&mut self, lane: Lane, due_ms: u64) {
+        let state = self.lanes.entry(lane).or_default();
+        state.next_ms = Some(0);
+        state.head_ms = state.head_ms.map(|head_ms| head_ms.min(due_ms));
     }
 
     fn wake(&mut self) {
-        let lanes = self.shared.store.wakes().take_lanes();
-        self.look_at(lanes, 0);
+        for (lane, due_ms) in self.shared.store.wakes().take_lanes() {
+            self.look_at(lane, due_ms);
+        }
     }
 
     fn note(&mut self, done: Option<(Lane, Vec<PushKey>, CallEnd)>) {
@@ -225,7 +230,7 @@ impl Worker {
         state.busy.extend(keys.iter().cloned());
         let (shared, lane) = (Arc::clone(&self.shared), lane.clone());
         self.calls.spawn(async move {
-            let end = call(&shared, &lane, batch).await.unwrap_or_else(|error| {
+            let end = unless_it_breaks_off(call(&shared, &lane, batch)).await.unwrap_or_else(|error| {
                 tracing::error!(%error, "a push could not be written down");
                 CallEnd { paused_until_ms: shared.store.now_ms() + FAULT_PAUSE_MS, is_failure: None }
             });
@@ -373,6 +378,16 @@ impl LaneState {
     }
 }
 
+/// What a call ends with. One that panics ends too: its lane must get back what the call holds of it.
+async fn unless_it_breaks_off<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let mut call = pin!(call);
+    let step = |context: &mut std::task::Context<'_>| {
+        catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)))
+            .unwrap_or(std::task::Poll::Ready(Err(StoreError::BrokeOff)))
+    };
+    poll_fn(step).await
+}
+
 /// One call: written down, made, written down.
 async fn call(shared: &Arc<Shared>, lane: &Lane, batch: Vec<Waiting>) -> Result<CallEnd, StoreError> {
     let Some(message) = batch.first().map(|waiting| waiting.message) else { return Ok(CallEnd::default()) };
@@ -402,8 +417,29 @@ async fn call(shared: &Arc<Shared>, lane: &Lane, batch: Vec<Waiting>) -> Result<
     };
     let pushes = devices.into_iter().zip(push.tokens()).zip(sent).map(called).collect();
     let answered = Answered { lane: lane.clone(), message, is_recall, pushes };
-    shared.store.write(move |tx| pushes::finish(tx, &rules, &answered)).await?;
+    write_down(&shared.store, rules, answered).await?;
     Ok(end)
+}
+
+/// Writes down what the vendor answered. Where one push of many cannot be written, the others are all the same: else the
+/// vendor would be called for all of them again.
+async fn write_down(store: &Store, rules: Rules, answered: Answered) -> Result<(), StoreError> {
+    let answered = Arc::new(answered);
+    let together = Arc::clone(&answered);
+    let written = store.write(move |tx| pushes::finish(tx, &rules, &together, &together.pushes)).await;
+    match written {
+        Err(error) if error.is_of_one_write() && answered.pushes.len() > 1 => {}
+        written => return written,
+    }
+    let mut last = Ok(());
+    for at in 0..answered.pushes.len() {
+        let alone = Arc::clone(&answered);
+        let push = move |tx: &mut Tx<'_>| {
+            pushes::finish(tx, &rules, &alone, alone.pushes.get(at..=at).unwrap_or_default())
+        };
+        last = store.write(push).await.and(last);
+    }
+    last
 }
 
 /// What the pushes of a call say about its lane: the vendor works when it had an answer for one of them.
@@ -448,6 +484,8 @@ fn pause_of(verdict: &Verdict, now_ms: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::lane::Class;
+    use crate::messages::{self, Message};
+    use crate::store::{Space, keys};
 
     fn waiting(message: u8, device: usize) -> Waiting {
         let device = format!("d{device}");
@@ -464,6 +502,57 @@ mod tests {
 
     fn lane(vendor: VendorName) -> Lane {
         Lane { app: AppId::default(), vendor, credential: CredentialName::default(), class: Class::Service }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_ends() {
+        let broken = async {
+            tokio::task::yield_now().await;
+            assert!(lane(VendorName::Oppo).app.as_str().is_empty(), "this panic is meant");
+            Ok(())
+        };
+        assert!(matches!(unless_it_breaks_off(broken).await, Err(StoreError::BrokeOff)));
+        assert!(unless_it_breaks_off(async { Ok(()) }).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_push_that_cannot_be_written_holds_up_none_of_its_call() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Arc::new(|| 1_000)).unwrap();
+        let message = Message::unknown(&AppId::default(), MessageId([7; 16]), 1_000);
+        let delivery = |device| keys::delivery(&AppId::default(), MessageId([7; 16]), device);
+        let submitted = json!({
+            "facts": {"broker": "untold", "push": {"submitted": "oppo"}, "due_since_ms": null, "ended": null},
+            "strategy": "vendor_only", "state": "targeted", "bucket": "in_flight", "attempts": 1,
+            "first_attempt_at_ms": 1, "is_unknown": false, "due_ms": 500, "timeline": [],
+        });
+        let begin = move |tx: &mut Tx<'_>| {
+            messages::save(tx, &message)?;
+            let funnel = json!({"targeted": 1, "in_flight": 1});
+            tx.save(Space::Messages, keys::funnel(&AppId::default(), message.id), &funnel)?;
+            tx.put(Space::Messages, delivery("broken"), b"?".to_vec());
+            tx.save(Space::Messages, delivery("well"), &submitted)
+        };
+        store.write(begin).await.unwrap();
+        let push = |device: &str| {
+            let verdict = Verdict::Accepted { vendor_id: None };
+            let token = DeviceToken::parse("T").unwrap();
+            let sent = Sent {
+                verdict,
+                outcome_known: true,
+                was_answered: true,
+                took: Duration::ZERO,
+                shortened: None,
+            };
+            Called { device: device.to_owned(), token, sent, random: 1 }
+        };
+        let pushes = ["broken", "well", "broken"].map(push).into();
+        let lane = lane(VendorName::Oppo);
+        let answered = Answered { lane, message: MessageId([7; 16]), is_recall: false, pushes };
+        let rules = crate::config::Config::default().rules();
+        assert!(write_down(&store, rules, answered).await.is_err(), "the broken ones");
+        let well = store.read(move |tx| tx.load::<serde_json::Value>(Space::Messages, &delivery("well")));
+        assert_eq!(well.await.unwrap().unwrap()["facts"]["push"], json!({"accepted": "oppo"}));
     }
 
     #[test]

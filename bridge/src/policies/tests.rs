@@ -331,7 +331,7 @@ fn call_vendors(tx: &mut Tx<'_>, verdict: u8) -> Result<(), StoreError> {
                 is_recall: false,
                 pushes: vec![called],
             };
-            pushes::finish(tx, &rules(), &answered)?;
+            pushes::finish(tx, &rules(), &answered, &answered.pushes)?;
         }
     }
     Ok(())

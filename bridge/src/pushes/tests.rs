@@ -204,8 +204,8 @@ async fn a_new_content_has_all_attempts_of_its_own() {
                 shortened: None,
             };
             let called = Called { device: "d1".to_owned(), token, sent, random: 1 };
-            let pushes = vec![called];
-            finish(tx, &rules(), &Answered { lane, message: MessageId(ID), is_recall: false, pushes })
+            let answered = Answered { lane, message: MessageId(ID), is_recall: false, pushes: vec![called] };
+            finish(tx, &rules(), &answered, &answered.pushes)
         };
         answer(tx, Verdict::Accepted { vendor_id: None })?;
         case_message.revision = 1;
@@ -215,6 +215,23 @@ async fn a_new_content_has_all_attempts_of_its_own() {
         answer(tx, Verdict::Retry { after: None, reason: String::new() })?;
         let delivery = deliveries::load(tx, &AppId::default(), MessageId(ID), "d1")?.unwrap();
         assert_eq!((delivery.attempts, delivery.attempts_of_content()), (2, 1));
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_push_whose_calls_are_all_interrupted_is_given_up() {
+    in_a_store(|tx| {
+        send(tx, &message("WORK"))?;
+        let attempts_max = policy(&rules(), VendorName::Record).attempts_max;
+        for attempt in 1..=attempts_max {
+            assert!(turn(tx)?.is_some(), "attempt {attempt}");
+        }
+        assert!(turn(tx)?.is_none());
+        let delivery = deliveries::load(tx, &AppId::default(), MessageId(ID), "d1")?.unwrap();
+        assert_eq!((delivery.attempts, delivery.facts.push), (attempts_max, PushSide::Lost));
+        assert_eq!(waiting(tx)?, []);
         Ok(())
     })
     .await;

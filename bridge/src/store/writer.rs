@@ -1,6 +1,6 @@
 //! The thread that owns all writes: runs what waits, syncs once, then tells everyone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
@@ -19,6 +19,31 @@ use crate::webhooks::Hook;
 
 /// Writes in one group at most, so that the first does not wait for ever.
 const GROUP_MAX: usize = 1024;
+
+/// Lanes that got work, each with the moment from which it is due at the earliest, in milliseconds since 1970.
+#[derive(Default)]
+pub(crate) struct Lanes(BTreeMap<Lane, u64>);
+
+impl Lanes {
+    /// A lane has work that is due from a moment on. What moves there from another lane may be due for long.
+    pub fn note(&mut self, lane: Lane, due_ms: u64) {
+        let earliest_ms = self.0.entry(lane).or_insert(due_ms);
+        *earliest_ms = due_ms.min(*earliest_ms);
+    }
+
+    fn add(&mut self, other: Self) {
+        other.0.into_iter().for_each(|(lane, due_ms)| self.note(lane, due_ms));
+    }
+}
+
+impl IntoIterator for Lanes {
+    type Item = (Lane, u64);
+    type IntoIter = std::collections::btree_map::IntoIter<Lane, u64>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
 
 /// Who waits for work that was written.
 #[derive(Default)]
@@ -40,12 +65,12 @@ pub(crate) struct Wakes {
     /// Some webhook of [`Wakes::take_hooks`] has work.
     pub letters: Notify,
     hooks: Mutex<BTreeSet<Hook>>,
-    lanes: Mutex<BTreeSet<Lane>>,
+    lanes: Mutex<Lanes>,
 }
 
 impl Wakes {
     /// The lanes that got work since the last call.
-    pub fn take_lanes(&self) -> BTreeSet<Lane> {
+    pub fn take_lanes(&self) -> Lanes {
         std::mem::take(&mut *lock(&self.lanes))
     }
 
@@ -73,8 +98,8 @@ impl Wakes {
         if touched.exports {
             self.exports.notify_one();
         }
-        if !touched.lanes.is_empty() {
-            lock(&self.lanes).extend(touched.lanes);
+        if !touched.lanes.0.is_empty() {
+            lock(&self.lanes).add(touched.lanes);
             self.pushes.notify_one();
         }
         if !touched.hooks.is_empty() {
@@ -100,7 +125,7 @@ pub(crate) struct Touched {
     /// Exports.
     pub exports: bool,
     /// Vendors'.
-    pub lanes: BTreeSet<Lane>,
+    pub lanes: Lanes,
     /// Webhooks'.
     pub hooks: BTreeSet<Hook>,
     /// What the index has to follow, in order.
@@ -119,7 +144,7 @@ impl Touched {
         self.removals |= other.removals;
         self.imports |= other.imports;
         self.exports |= other.exports;
-        self.lanes.extend(other.lanes);
+        self.lanes.add(other.lanes);
         self.hooks.extend(other.hooks);
         self.index.extend(other.index);
         self.statistics.add(other.statistics);

@@ -252,6 +252,28 @@ async fn a_single_push_overtakes_a_message_for_very_many() {
 }
 
 #[tokio::test]
+async fn pushes_that_waited_long_go_out_where_their_messages_new_content_belongs() {
+    const DEVICES: usize = 120;
+    let (world, fake) = (World::start().await, FakeVendors::start().await.unwrap());
+    let mut oppo = credential(&fake, "oppo");
+    oppo["rates"] = json!({"per_second": 100_000, "marketing": {"per_second": 1}});
+    set(&world, "oppo", oppo).await;
+    crowd(&world, &fake, "oppo", DEVICES).await;
+    let mut body = to(json!({"tags": ["all"]}), "sale");
+    body["delivery"]["category"] = "MARKETING".into();
+    let id = world.api.send(body).await;
+    // At one a second its pushes wait for longer than the worker reads back in a lane.
+    fake.wait_for(4).await;
+    // The other lane was read since: what was due before is news there.
+    let other = world.api.send(to(json!({"devices": ["d0"]}), "code")).await;
+    world.api.until_funnel(&other, "vendor_accepted", 1).await;
+    let content = json!({"notification": {"title": "order", "body": "x", "category": "ORDER"}});
+    world.api.patch(&format!("/v1/apps/default/messages/{id}"), content).await.ok();
+    world.api.until_funnel(&id, "vendor_accepted", DEVICES as u64).await;
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_paused_message_rests_across_a_crash_goes_on_and_can_be_withdrawn() {
     const DEVICES: usize = 400;
     let (mut world, fake) = (World::start().await, FakeVendors::start().await.unwrap());
