@@ -116,7 +116,8 @@ async fn drain(
 
 async fn ask(shared: &Arc<Shared>, credential: &Arc<Credential>) -> Result<Vec<String>, Verdict> {
     let Credential::Oppo(oppo) = &**credential else { return Ok(Vec::new()) };
-    let answer = shared.sender.ask(credential, |login, _| oppo.feed_request(login)).await?;
+    let answer = shared.sender.ask(credential, |login, _| oppo.feed_request(login)).await;
+    let answer = answer.map_err(|missing| missing.verdict)?;
     oppo.read_feed(&answer, shared.store.now_ms())
 }
 

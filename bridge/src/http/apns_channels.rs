@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::body::{Json, Params};
 use super::guard::{ADMIN, Guarded, SEND};
-use super::idempotency::{IdempotencyHeader, Once};
+use super::idempotency::{IdempotencyHeader, NotDone, Once};
 use super::problem::{Errno, Problem};
 use crate::credentials;
 use crate::lane::CredentialName;
@@ -92,7 +92,7 @@ pub(super) async fn create(
     let work = async move {
         match ask(&for_ask, &app, which, Ask::Create(new.storage)).await? {
             Told::Made(channel) => Ok(MadeChannel { channel }),
-            other => Err(unexpected(&other).into()),
+            other => Err(unexpected(&other)),
         }
     };
     Ok(once.run_outside(&shared, work).await?.answer(StatusCode::CREATED))
@@ -111,9 +111,9 @@ pub(super) async fn list(
     which: Which,
     State(shared): State<Api>,
 ) -> Result<impl IntoResponse, Problem> {
-    match ask(&shared, &app, which, Ask::List).await? {
+    match ask(&shared, &app, which, Ask::List).await.map_err(NotDone::problem)? {
         Told::All(items) => Ok(axum::Json(Channels { items })),
-        other => Err(unexpected(&other)),
+        other => Err(unexpected(&other).problem()),
     }
 }
 
@@ -131,9 +131,9 @@ pub(super) async fn show(
     which: Which,
     State(shared): State<Api>,
 ) -> Result<impl IntoResponse, Problem> {
-    match ask(&shared, &app, which, Ask::Read(channel(&name)?)).await? {
+    match ask(&shared, &app, which, Ask::Read(channel(&name)?)).await.map_err(NotDone::problem)? {
         Told::One { channel, storage } => Ok(axum::Json(ChannelView { channel, storage })),
-        other => Err(unexpected(&other)),
+        other => Err(unexpected(&other).problem()),
     }
 }
 
@@ -151,7 +151,7 @@ pub(super) async fn remove(
     which: Which,
     State(shared): State<Api>,
 ) -> Result<Response, Problem> {
-    ask(&shared, &app, which, Ask::Delete(channel(&name)?)).await?;
+    ask(&shared, &app, which, Ask::Delete(channel(&name)?)).await.map_err(NotDone::problem)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -183,7 +183,7 @@ pub(super) async fn send(
     let work = async move {
         match ask(&for_ask, &app, which, asked).await? {
             Told::Sent { request_id } => Ok(Taken { request_id }),
-            other => Err(unexpected(&other).into()),
+            other => Err(unexpected(&other)),
         }
     };
     Ok(once.run_outside(&shared, work).await?.answer(StatusCode::OK))
@@ -193,20 +193,34 @@ fn channel(name: &str) -> Result<Channel, Problem> {
     Channel::parse(name).ok_or_else(|| Problem::because(Errno::InvalidPath, "a channel's name is Base64"))
 }
 
-fn unexpected(told: &Told) -> Problem {
-    Problem::because(Errno::VendorFailed, format!("apns told something else: {told:?}"))
+/// Apple took it, whatever it says of it.
+fn unexpected(told: &Told) -> NotDone {
+    NotDone::Perhaps(Problem::because(Errno::VendorFailed, format!("apns told something else: {told:?}")))
 }
 
-async fn ask(shared: &Api, app: &AppId, which: Which, ask: Ask) -> Result<Told, Problem> {
+async fn ask(shared: &Api, app: &AppId, which: Which, ask: Ask) -> Result<Told, NotDone> {
+    let credential = Arc::new(credential(shared, app, which).await.map_err(NotDone::Surely)?);
+    let Credential::Apns(apns) = &*credential else {
+        return Err(NotDone::Surely(Problem::new(Errno::CredentialUnknown)));
+    };
+    let answer = shared.sender.ask(&credential, |login, _| apns.channel_request(&ask, login)).await;
+    let answer = answer.map_err(|missing| match missing.is_perhaps_done {
+        true => NotDone::Perhaps(refused(&missing.verdict)),
+        false => NotDone::Surely(refused(&missing.verdict)),
+    })?;
+    let told = apns.read_channel(&ask, &answer, shared.store.now_ms());
+    told.map_err(|verdict| match answer.status {
+        200..=299 => NotDone::Perhaps(refused(&verdict)), // a success that does not say of what
+        _ => NotDone::Surely(refused(&verdict)),
+    })
+}
+
+async fn credential(shared: &Api, app: &AppId, which: Which) -> Result<Credential, Problem> {
     let which =
         which.map_err(|_| Problem::because(Errno::InvalidQuery, "only credential=NAME is known here"))?;
     let (app, name) = (app.clone(), which.0.credential.unwrap_or_default());
     let kept = shared.store.read(move |tx| credentials::load(tx, &app, VendorName::Apns, &name)).await?;
-    let credential = Arc::new(kept.ok_or_else(|| Problem::new(Errno::CredentialUnknown))?.credential);
-    let Credential::Apns(apns) = &*credential else { return Err(Problem::new(Errno::CredentialUnknown)) };
-    let answer = shared.sender.ask(&credential, |login, _| apns.channel_request(&ask, login)).await;
-    let told = answer.and_then(|answer| apns.read_channel(&ask, &answer, shared.store.now_ms()));
-    told.map_err(|verdict| refused(&verdict))
+    Ok(kept.ok_or_else(|| Problem::new(Errno::CredentialUnknown))?.credential)
 }
 
 /// What a vendor does not do is no fault of the caller's request here, unless it says so.

@@ -20,7 +20,7 @@ use crate::apps::sha256;
 use crate::audit;
 use crate::queues::{self, Check};
 use crate::rules::Rules;
-use crate::store::{Space, StoreError, Tx, keys};
+use crate::store::{Space, Store, StoreError, Tx, keys};
 
 /// Longest key, in bytes.
 const KEY_MAX: usize = 255;
@@ -77,12 +77,6 @@ pub(super) enum NotDone {
     Surely(Problem),
     /// It may have happened: whoever repeats the request is told so.
     Perhaps(Problem),
-}
-
-impl From<Problem> for NotDone {
-    fn from(problem: Problem) -> Self {
-        Self::Surely(problem)
-    }
 }
 
 /// An answer, and whether it is an earlier call's.
@@ -242,7 +236,8 @@ impl Once {
     }
 
     /// Reserves the key, does work that is no transaction, and keeps its answer. The work is done to its end even if
-    /// nobody waits for it any more; it sets its own deadline. A failure frees the key, unless the work may have been done.
+    /// nobody waits for it any more; it sets its own deadline. A failure frees the key, unless the work may have been done: so may
+    /// work that broke off, and work whose answer could not be kept.
     ///
     /// The audit log hears of it with the answer: neither the reservation nor the work belongs to the request's task, whose first
     /// write tells that all is done.
@@ -257,19 +252,34 @@ impl Once {
         if self.0.is_none() {
             return work.await.map(Done::Now).map_err(NotDone::problem);
         }
-        let audited = audit::request::open();
-        let (once, rules, run) = (self.clone(), shared.rules, shared.run);
+        let working = self.reserved(shared.store.clone(), shared.rules, shared.run, work);
+        tokio::spawn(working).await.map_err(|_| Problem::new(Errno::Stopping))?
+    }
+
+    fn reserved<T>(
+        self,
+        store: Store,
+        rules: Rules,
+        run: u64,
+        work: impl Future<Output = Result<T, NotDone>> + Send + 'static,
+    ) -> impl Future<Output = Result<Done<T>, Problem>> + Send + 'static
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+    {
+        let audited = audit::request::open(); // of the task that asks
+        let once = self.clone();
         let reserve = move |tx: &mut Tx<'_>| match once.answered(tx, run)? {
             Some(before) => Ok::<_, Problem>(Err(before)),
             None => Ok(Ok(once.write(tx, &rules, None, run)?)),
         };
-        let shared = shared.clone();
-        let working = tokio::spawn(async move {
-            let check = match shared.store.write(reserve).await? {
+        async move {
+            let check = match store.write(reserve).await? {
                 Ok(check) => check,
                 Err(before) => return Ok(Done::Before(before)),
             };
-            let answer = work.await;
+            let answer = tokio::spawn(work).await;
+            let answer = answer.unwrap_or_else(|_| Err(NotDone::Perhaps(Problem::new(Errno::Stopping))));
+            let interrupted = self.clone();
             let (is_done, is_perhaps) = (answer.is_ok(), matches!(answer, Err(NotDone::Perhaps(_))));
             let kept = answer.as_ref().ok().and_then(|answer| serde_json::to_value(answer).ok());
             let end = move |tx: &mut Tx<'_>| match (is_done, is_perhaps) {
@@ -283,15 +293,20 @@ impl Once {
                     Ok(())
                 }
             };
-            shared.store.write(end).await?;
+            if let Err(error) = store.write(end).await {
+                // It may be this one write that fails: nobody is at work on the key any more.
+                let mark = move |tx: &mut Tx<'_>| interrupted.write(tx, &rules, None, INTERRUPTED).map(drop);
+                let _ = store.write(mark).await;
+                return Err(error.into());
+            }
             answer.map(Done::Now).map_err(NotDone::problem)
-        });
-        working.await.map_err(|_| Problem::new(Errno::Stopping))?
+        }
     }
 }
 
 impl NotDone {
-    fn problem(self) -> Problem {
+    /// What whoever asked is told.
+    pub fn problem(self) -> Problem {
         match self {
             Self::Surely(problem) | Self::Perhaps(problem) => problem,
         }
@@ -302,7 +317,6 @@ impl NotDone {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::store::Store;
     use std::sync::Arc;
 
     fn known(key: &str, body: &[u8], is_sealed: bool) -> Once {
@@ -331,6 +345,22 @@ mod tests {
             store.write(move |tx| Once(None).run(tx, &rules, |_| Ok(1))).await,
             Ok(Done::Now(1))
         ));
+    }
+
+    #[tokio::test]
+    async fn work_that_breaks_off_may_have_been_done_and_its_key_says_so_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Arc::new(|| 1_000)).unwrap();
+        let rules = Config::default().rules();
+        let run = |is_broken: bool| {
+            let work = async move {
+                assert!(!is_broken, "it breaks off");
+                Ok(7)
+            };
+            known("k", b"a", true).reserved::<u32>(store.clone(), rules, 5, work)
+        };
+        assert_eq!(run(true).await.unwrap_err().errno(), Errno::Stopping);
+        assert_eq!(run(false).await.unwrap_err().errno(), Errno::RequestInterrupted);
     }
 
     #[tokio::test]

@@ -114,7 +114,7 @@ pub(super) async fn publish(
     let for_work = shared.clone();
     let work = async move {
         if !for_work.is_feed_up.load(Ordering::SeqCst) {
-            return Err(away().into());
+            return Err(NotDone::Surely(away()));
         }
         let taken = tokio::time::timeout(ANSWER_TIMEOUT, for_work.publisher.publish(&publication)).await;
         let taken = taken.unwrap_or(Err(NotTaken::Away)).map_err(not_taken)?;

@@ -10,18 +10,44 @@ use tokio::time::Instant;
 use super::{Lost, Reach, Sender, config_error, https, unsendable};
 use crate::vendor::{Answer, CannotSend, Credential, Login, Verdict, reason};
 
+/// Why a vendor's answer to a question is missing.
+#[derive(Debug)]
+pub(crate) struct NotAnswered {
+    /// In the words of an answer.
+    pub verdict: Verdict,
+    /// Whether the vendor may have done what it was asked for.
+    pub is_perhaps_done: bool,
+}
+
+impl From<Verdict> for NotAnswered {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, is_perhaps_done: false }
+    }
+}
+
+impl From<Lost> for NotAnswered {
+    fn from(lost: Lost) -> Self {
+        let (is_perhaps_done, why) = match lost {
+            Lost::NotSent(why) => (false, why),
+            Lost::Unknown(why) => (true, why),
+        };
+        Self { verdict: Verdict::Retry { after: None, reason: reason(&why) }, is_perhaps_done }
+    }
+}
+
 impl Sender {
     /// Asks a vendor. Repeated once with a new login when the first one is refused.
     ///
     /// # Errors
-    /// The verdict when there is no login or no answer.
+    /// [`NotAnswered`] when there is no login or no answer.
     pub(crate) async fn ask(
         &self,
         credential: &Arc<Credential>,
         make: impl Fn(Option<&str>, u64) -> Result<Request<Bytes>, CannotSend>,
-    ) -> Result<Answer, Verdict> {
+    ) -> Result<Answer, NotAnswered> {
         if self.is_closed.load(Ordering::SeqCst) {
-            return Err(Verdict::Retry { after: None, reason: "the sender was closed".to_owned() });
+            let closed = Verdict::Retry { after: None, reason: "the sender was closed".to_owned() };
+            return Err(closed.into());
         }
         let now_ms = (self.options.clock)();
         let sign_in = || self.ask_login(credential);
@@ -40,7 +66,7 @@ impl Sender {
         credential: &Credential,
         make: &impl Fn(Option<&str>, u64) -> Result<Request<Bytes>, CannotSend>,
         login: Option<&Login>,
-    ) -> Result<Answer, Verdict> {
+    ) -> Result<Answer, NotAnswered> {
         let token = login.map(|login| login.token.reveal());
         let request = make(token, (self.options.clock)()).map_err(|error| unsendable(&error))?;
         let deadline = Instant::now() + self.options.answer_deadline;
@@ -57,9 +83,6 @@ impl Sender {
                 https::exchange(&client.map_err(config_error)?, request, deadline).await
             }
         };
-        answer.map_err(|(Lost::NotSent(why) | Lost::Unknown(why))| Verdict::Retry {
-            after: None,
-            reason: reason(&why),
-        })
+        Ok(answer?)
     }
 }

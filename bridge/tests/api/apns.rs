@@ -101,3 +101,20 @@ async fn a_channel_is_made_listed_sent_to_and_removed() {
         world.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_broadcast_whose_answer_was_lost_is_not_sent_again() {
+    let fake = FakeApns::start().await.unwrap();
+    let world = world(&fake, false).await;
+    let made = world.api.post(CHANNELS, json!({"storage": "none"})).await.json;
+    let encoded: String =
+        form_urlencoded::byte_serialize(made["channel"].as_str().unwrap().as_bytes()).collect();
+    let path = format!("{CHANNELS}/{encoded}");
+    fake.cut_after(0);
+    let send = || world.api.call("POST", &path, &[("idempotency-key", "once")], r#"{"content_state": {}}"#);
+    let lost = send().await;
+    assert_eq!(lost.status, 502, "{}", lost.text);
+    let again = send().await;
+    assert_eq!(again.errno(), 4005, "{}", again.text);
+    world.stop().await;
+}
