@@ -1,8 +1,11 @@
 //! Questions to the broker, in the same process or in another one: requests to its operations API, answered as JSON.
 
+use std::time::Duration;
+
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, StatusCode};
 use axum::response::Response;
+use bytes::Bytes;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
@@ -11,6 +14,8 @@ use crate::shared::Shared;
 
 /// Largest answer that is read: a page of a thousand sessions.
 const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long an answer may take once it has begun.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is to be done where it is not known where the broker's operations API is.
 pub(crate) const ELSEWHERE: &str = "the broker runs in another process: name its HTTP listener and a key in bridge.broker_http and bridge.broker_key";
@@ -40,13 +45,18 @@ pub(crate) async fn ask(
     path: &str,
 ) -> Result<(StatusCode, Value), NotAsked> {
     let (parts, body) = pass_on(shared, method, path).await?.into_parts();
-    let bytes = to_bytes(body, ANSWER_BYTES_MAX).await;
-    let bytes = bytes.map_err(|_| NotAsked::Refused(StatusCode::BAD_GATEWAY, Value::Null))?;
+    let bytes = whole(body, BODY_TIMEOUT).await?;
     let value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
     match parts.status.is_success() {
         true => Ok((parts.status, value)),
         false => Err(NotAsked::Refused(parts.status, value)),
     }
+}
+
+async fn whole(body: Body, within: Duration) -> Result<Bytes, NotAsked> {
+    let bytes = tokio::time::timeout(within, to_bytes(body, ANSWER_BYTES_MAX)).await;
+    let bytes = bytes.map_err(|_| NotAsked::Refused(StatusCode::GATEWAY_TIMEOUT, Value::Null))?;
+    bytes.map_err(|_| NotAsked::Refused(StatusCode::BAD_GATEWAY, Value::Null))
 }
 
 /// A text as one segment of a path, or a value of a query.
@@ -65,6 +75,14 @@ pub(crate) fn encode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http_body_util::{BodyExt as _, Empty};
+
+    #[tokio::test]
+    async fn an_answer_that_begins_and_does_not_end_is_given_up() {
+        let endless = Empty::<Bytes>::new().with_trailers(std::future::pending());
+        let given_up = whole(Body::new(endless), Duration::ZERO).await.unwrap_err();
+        assert_eq!(given_up, NotAsked::Refused(StatusCode::GATEWAY_TIMEOUT, Value::Null));
+    }
 
     #[test]
     fn a_text_stays_one_segment() {

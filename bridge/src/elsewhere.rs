@@ -23,6 +23,8 @@ use crate::vendor::Secret;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Silence after which a connection is probed, and between probes.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long the broker may take until its answer begins. An answer without end, as a stream is one, may go on.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests whose answers did not begin yet.
@@ -54,6 +56,8 @@ pub(crate) fn router(address: SocketAddr, key: &Secret) -> Option<Router> {
     let mut connector = HttpConnector::new();
     connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
     connector.set_nodelay(true);
+    connector.set_keepalive(Some(KEEP_ALIVE)); // a stream that says nothing ends when the broker's machine is gone
+    connector.set_keepalive_interval(Some(KEEP_ALIVE));
     let client = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_FOR)

@@ -31,6 +31,9 @@ const LOOK: usize = 10_000;
 const SESSIONS: usize = 1000;
 /// Pause after the store failed.
 const FAULT_PAUSE: Duration = Duration::from_secs(1);
+/// Pauses before a broker that cannot be reached is asked again; each is twice as long as the one before.
+const BROKER_PAUSE_MIN: Duration = Duration::from_secs(1);
+const BROKER_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Begins to remove an app; the operation, and the ids of the keys that open nothing any more.
 pub(crate) fn begin(
@@ -46,14 +49,21 @@ pub(crate) fn begin(
 
 /// Removes what waits for it, one app after the other, for ever.
 pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut broker_pause = BROKER_PAUSE_MIN;
     loop {
         match next(&shared).await {
-            Ok(Some((app, operation))) => {
-                if let Err(error) = remove(&shared, &app, operation).await {
+            Ok(Some((app, operation))) => match remove(&shared, &app, operation).await {
+                Ok(true) => broker_pause = BROKER_PAUSE_MIN,
+                Ok(false) => {
+                    tracing::warn!(%app, "the broker cannot be asked to end the app's sessions; it is asked again");
+                    tokio::time::sleep(broker_pause).await;
+                    broker_pause = (broker_pause * 2).min(BROKER_PAUSE_MAX);
+                }
+                Err(error) => {
                     tracing::error!(%app, %error, "an app cannot be removed");
                     tokio::time::sleep(FAULT_PAUSE).await;
                 }
-            }
+            },
             Ok(None) => shared.store.wakes().removals.notified().await,
             Err(error) => {
                 tracing::error!(%error, "the bridge cannot use its store");
@@ -69,7 +79,8 @@ async fn next(shared: &Shared) -> Result<Option<(AppId, String)>, StoreError> {
     Ok(apps.into_iter().find_map(leaving))
 }
 
-async fn remove(shared: &Shared, app: &AppId, operation: String) -> Result<(), StoreError> {
+/// `false`: the broker is away, and until it is back the app stays one that is being removed: nobody else would end its sessions.
+async fn remove(shared: &Shared, app: &AppId, operation: String) -> Result<bool, StoreError> {
     let of = app.clone();
     for (_, kept) in shared.store.read(move |tx| credentials::list(tx, &of)).await? {
         shared.sender.forget(&kept.credential);
@@ -77,6 +88,9 @@ async fn remove(shared: &Shared, app: &AppId, operation: String) -> Result<(), S
     let mut files = imports::files_of(shared, app).await?;
     remove_records(shared, app, &operation).await?;
     let broker = remove_at_broker(shared, app).await;
+    if matches!(&broker, Err(NotAsked::Refused(status, _)) if status.is_server_error()) {
+        return Ok(false);
+    }
     files.extend(imports::files_of(shared, app).await?);
     remove_records(shared, app, &operation).await?; // what came while the broker was asked
     // What stays, because it is gone or because of a crash here, goes at the next start.
@@ -84,7 +98,8 @@ async fn remove(shared: &Shared, app: &AppId, operation: String) -> Result<(), S
         tokio::task::spawn_blocking(move || files.iter().for_each(|file| drop(fs::remove_file(file)))).await;
     shared.sender.forget_recorded(app);
     let app = app.clone();
-    shared.store.write(move |tx| end(tx, &app, &operation, broker)).await
+    shared.store.write(move |tx| end(tx, &app, &operation, broker)).await?;
+    Ok(true)
 }
 
 async fn remove_records(shared: &Shared, app: &AppId, operation: &str) -> Result<(), StoreError> {
@@ -255,10 +270,12 @@ mod tests {
     use crate::operations::State;
     use crate::queues;
     use crate::segments::{self, Segment};
+    use crate::store::Store;
     use crate::tokens;
     use crate::vendor::{DeviceToken, Secret, VendorName};
     use crate::webhooks::Webhook;
     use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     const ID: &str = "leaving";
 
@@ -326,6 +343,59 @@ mod tests {
         Ok(found)
     }
 
+    /// A broker elsewhere that is away for the first request.
+    async fn broker_that_comes_back() -> (SocketAddr, Arc<AtomicUsize>) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let answer = move || async move {
+            match counted.fetch_add(1, Ordering::SeqCst) {
+                0 => (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({}))),
+                _ => (StatusCode::OK, axum::Json(json!({"items": [], "more": false}))),
+            }
+        };
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(axum::serve(listener, axum::Router::new().fallback(answer)).into_future());
+        (address, asked)
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_away_is_asked_again_before_an_app_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (broker_http, asked) = broker_that_comes_back().await;
+        let localhost = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let config = Config {
+            http: localhost(0),
+            mqtt: localhost(1),
+            broker_http: Some(broker_http),
+            broker_key: Secret::new("key"),
+            ..Config::default()
+        };
+        let bridge = crate::start(config, dir.path(), None).await.unwrap();
+        let store = bridge.store();
+        let begin_it = |tx: &mut Tx<'_>| {
+            let app = AppId::parse(ID).unwrap();
+            begin(tx, &app, App::new(&app, String::new(), 1))
+        };
+        let (operation, _) = store.write(begin_it).await.unwrap();
+        let ended =
+            tokio::time::timeout(Duration::from_secs(20), ended(&store, &operation.id)).await.unwrap();
+        assert_eq!((ended.state, asked.load(Ordering::SeqCst) > 1), (State::Done, true), "{ended:?}");
+        drop(store);
+        bridge.stop().await;
+    }
+
+    async fn ended(store: &Store, id: &str) -> Operation {
+        loop {
+            let id = id.to_owned();
+            let now = store.read(move |tx| operations::load(tx, &id)).await.unwrap().unwrap();
+            if now.state != State::Running {
+                return now;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     #[tokio::test]
     async fn a_removed_app_leaves_nothing_but_the_operation_that_removed_it() {
         let dir = tempfile::tempdir().unwrap();
@@ -346,17 +416,8 @@ mod tests {
         };
         let (operation, _) = store.write(begin_it).await.unwrap();
         assert_eq!(store.read(move |tx| apps::load(tx, &app)).await.unwrap(), None, "it is still found");
-        let ended = async {
-            loop {
-                let id = operation.id.clone();
-                let now = store.read(move |tx| operations::load(tx, &id)).await.unwrap().unwrap();
-                if now.state != State::Running {
-                    return now;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        let ended = tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap();
+        let ended =
+            tokio::time::timeout(Duration::from_secs(20), ended(&store, &operation.id)).await.unwrap();
         assert_eq!((ended.state, ended.done > 10), (State::Done, true), "{ended:?}");
         let rest = store.read(left).await.unwrap();
         assert_eq!(rest.len(), 1, "{rest:#?}");
