@@ -27,6 +27,7 @@ pub struct Args {
 /// [`Failure`] when it does not start.
 pub fn run(args: Args) -> Result<(), Failure> {
     let (serving, file) = serving::start(args.common)?;
+    serving.check_certificate()?;
     let data_dir = serving.data_dir();
     let mut config = file.bridge;
     config.http = args.http.unwrap_or(config.http);

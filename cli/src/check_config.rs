@@ -18,6 +18,7 @@ pub struct Args {
 /// [`Failure::Config`] names file, line and key; [`Failure::Broker`] a file of credentials or rules.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let file = File::load(Some(&args.file))?;
+    File::check_certificate(&file.bridge, Some(&args.file))?;
     reveille_broker::check_files(&file.broker)?;
     Ok(())
 }

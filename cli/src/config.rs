@@ -116,10 +116,23 @@ impl File {
             .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
         let file = Self::parse(path, &text)?;
         file.broker.check().map_err(|error| ConfigError::Broker { path: path.to_owned(), error })?;
-        reveille_bridge::Certificates::read(&file.bridge)
-            .map_err(|error| ConfigError::Certificate { path: path.to_owned(), error })?;
         file.bridge.validate().map_err(|error| ConfigError::Bridge { path: path.to_owned(), error })?;
         Ok(file)
+    }
+
+    /// Reads the certificate of the bridge's HTTP listener, to see whether it can be used. For programs with a bridge only: a broker that
+    /// shares the file need not be able to read the bridge's key.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file.
+    pub fn check_certificate(
+        bridge: &reveille_bridge::Config,
+        path: Option<&Path>,
+    ) -> Result<(), ConfigError> {
+        let path = path.unwrap_or(Path::new("")).to_owned();
+        reveille_bridge::Certificates::read(bridge)
+            .map(drop)
+            .map_err(|error| ConfigError::Certificate { path, error })
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
@@ -234,6 +247,18 @@ mod tests {
             assert!(error.starts_with(place) && error.contains(word), "{text:?}: {error}");
             assert!(!error.contains('\n'), "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_file_is_read_without_the_certificate_of_its_bridge() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("reveille.toml");
+        let (certificate, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
+        let pair = format!("certificate = '{}'\nkey = '{}'\n", certificate.display(), key.display());
+        std::fs::write(&path, format!("[bridge]\n{pair}")).unwrap();
+        let file = File::load(Some(&path)).expect("a broker does not read it");
+        let error = File::check_certificate(&file.bridge, Some(&path)).unwrap_err();
+        assert!(matches!(error, ConfigError::Certificate { .. }), "{error}");
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub struct Args {
 /// [`Failure`] when something does not start, or ends by itself.
 pub fn run(args: Args) -> Result<(), Failure> {
     let (serving, mut file) = serving::start(args.common)?;
+    serving.check_certificate()?;
     let data_dir = serving.data_dir();
     file.broker.listen = args.mqtt.or(file.broker.listen);
     file.bridge.http = args.http.unwrap_or(file.bridge.http);

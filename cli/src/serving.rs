@@ -33,6 +33,14 @@ impl Serving {
         self.data_dir.clone()
     }
 
+    /// Reads the certificate of the bridge's HTTP listener before anything starts; for programs with a bridge.
+    ///
+    /// # Errors
+    /// [`Failure::Config`] names the file.
+    pub fn check_certificate(&self) -> Result<(), Failure> {
+        Ok(File::check_certificate(&self.bridge, self.common.config.as_deref())?)
+    }
+
     /// From now on the broker can ask for the file and for another log filter. `complete` puts the flags into the
     /// broker's table, as at the start.
     pub fn follow(
