@@ -154,6 +154,9 @@ pub(crate) fn look(tx: &mut Tx<'_>, rules: &Rules, check: Check) -> Result<(), S
 /// Ends what is in flight of a message. Whoever was not reached by then is no longer looked for.
 pub(crate) fn end_message(tx: &mut Tx<'_>, app: &AppId, id: MessageId) -> Result<(), StoreError> {
     let Some(mut message) = messages::load(tx, app, id)? else { return Ok(()) };
+    if jobs::is_being_forgotten(tx, app, id)? {
+        return Ok(()); // nothing of it is in flight any more, and another job in its place would leave the message for good
+    }
     if !message.is_expanded {
         message.is_expanded = true;
         messages::save(tx, &message)?;

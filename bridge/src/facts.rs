@@ -9,10 +9,10 @@ use crate::apps;
 use crate::deliveries::{Case, News, Reaction};
 use crate::devices::{self, Attributes, is_device_id};
 use crate::inbox;
-use crate::jobs::hand_to_broker;
+use crate::jobs::{self, hand_to_broker};
 use crate::lane::Registered;
 use crate::messages::{self, Message};
-use crate::plan::Event;
+use crate::plan::{Broker, Event};
 use crate::queues::{self, Check};
 use crate::rules::Rules;
 use crate::store::{StoreError, Tx};
@@ -229,14 +229,21 @@ fn take_acked(tx: &mut Tx<'_>, rules: &Rules, acked: &wire::Acked) -> Result<Tak
             message
         }
     };
+    let mut to_tell = Vec::new();
     for device in acked.devices.iter().filter(|device| is_device_id(&device.client_id)) {
         let mut case = Case::load(tx, &message, &device.client_id)?;
         if !case.is_known() {
             case.tell(tx.now_ms(), News::new(Event::Told, "published over MQTT"));
         }
+        // When the message was withdrawn, nobody knew that this device would have it.
+        let is_news = case.delivery.facts.broker != Broker::Acked;
         case.tell(tx.now_ms(), News::new(Event::Acked, "acknowledged over the socket"));
         case.settle(tx)?;
+        if message.is_taken_back() && is_news && jobs::may_have_it(&case.delivery) {
+            to_tell.push(case.device_id);
+        }
     }
+    jobs::tell_recalled(tx, &message, to_tell)?;
     Ok(Taken::Taken)
 }
 
@@ -331,3 +338,6 @@ pub(crate) fn note_silence(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -505,20 +505,31 @@ fn end(tx: &mut Tx<'_>, message: &Message, after: Option<&str>) -> Result<Option
     for devices in packets(queued, SEND_TARGETS_MAX) {
         queues::tell_broker(tx, &Out::Withdraw { app: app.clone(), message: id, devices })?;
     }
-    for devices in packets(told, SEND_TARGETS_MAX) {
-        queues::tell_broker(tx, &Out::Recalled { app: app.clone(), message: id, devices })?;
-    }
+    tell_recalled(tx, message, told)?;
     Ok(if is_last { None } else { Some(Task::End(last)) })
+}
+
+/// Tells devices that may show a message that it was withdrawn.
+pub(crate) fn tell_recalled(
+    tx: &mut Tx<'_>,
+    message: &Message,
+    devices: Vec<String>,
+) -> Result<(), StoreError> {
+    for devices in packets(devices, SEND_TARGETS_MAX) {
+        queues::tell_broker(tx, &Out::Recalled { app: message.app.clone(), message: message.id, devices })?;
+    }
+    Ok(())
 }
 
 /// Whether the device may show the message: it took it, it may just be taking it, or its vendor has it. Whoever opened it or put
 /// it away shows it no more.
-fn may_have_it(delivery: &Delivery) -> bool {
+pub(crate) fn may_have_it(delivery: &Delivery) -> bool {
     if matches!(delivery.reaction, Some(Reaction::Clicked | Reaction::Dismissed)) {
         return false;
     }
     match delivery.facts.broker {
         Broker::Acked | Broker::Told | Broker::Silent => true,
+        _ if delivery.facts.was_sent => true,
         Broker::Untold | Broker::Missed { .. } => {
             matches!(delivery.facts.push, Push::Submitted(_) | Push::Accepted(_) | Push::Delivered(_))
                 || delivery.is_unknown

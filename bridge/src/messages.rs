@@ -69,6 +69,9 @@ pub struct Message {
     /// How much of it was withdrawn then.
     #[serde(default, skip_serializing_if = "Extent::is_unreached")]
     pub recalled: Extent,
+    /// Whether another message was put into its place on screens.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_replaced: bool,
     /// Since when no push goes out, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_at_ms: Option<u64>,
@@ -485,6 +488,7 @@ impl Message {
             is_expanded: true,
             recalled_at_ms: None,
             recalled: Extent::default(),
+            is_replaced: false,
             paused_at_ms: None,
             estimate: 0,
             is_bulk: false,

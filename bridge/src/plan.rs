@@ -111,6 +111,9 @@ pub struct Facts {
     pub gate: Gate,
     /// The broker's side.
     pub broker: Broker,
+    /// Whether it went over the device's socket: the device may have it although it did not say so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_sent: bool,
     /// The vendors' side.
     pub push: Push,
     /// When a push first became due, in milliseconds since 1970.
@@ -226,7 +229,11 @@ impl Facts {
             }
             Event::Acked => self.broker = Broker::Acked,
             Event::Told if self.broker == Broker::Untold => self.broker = Broker::Told,
-            Event::Queued { epoch } | Event::Unacked { epoch } => self.miss(epoch, now_ms),
+            Event::Queued { epoch } => self.miss(epoch, now_ms),
+            Event::Unacked { epoch } => {
+                self.was_sent = true;
+                self.miss(epoch, now_ms);
+            }
             Event::Silent if matches!(self.broker, Broker::Untold | Broker::Told) => {
                 self.broker = Broker::Silent;
                 self.due_since_ms.get_or_insert(now_ms);

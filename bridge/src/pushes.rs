@@ -571,8 +571,11 @@ fn give_up(
 
 fn words(vendor: VendorName, verdict: &Verdict) -> String {
     match (verdict, verdict.reason()) {
-        (Verdict::Accepted { vendor_id: Some(id) }, _) => format!("accepted by {vendor} as {id}"),
-        (Verdict::Accepted { vendor_id: None }, _) => format!("accepted by {vendor}"),
+        // Where the name is all that it takes to take a push back, it is not for every reader.
+        (Verdict::Accepted { vendor_id: Some(id) }, _) if vendor.take_back() != TakeBack::ByName => {
+            format!("accepted by {vendor} as {id}")
+        }
+        (Verdict::Accepted { .. }, _) => format!("accepted by {vendor}"),
         (_, "") => format!("{vendor}: {}", verdict.name()),
         (_, reason) => format!("{vendor}: {} ({reason})", verdict.name()),
     }

@@ -408,7 +408,7 @@ async fn call(shared: &Arc<Shared>, lane: &Lane, batch: Vec<Waiting>) -> Result<
     if let Some(first) = sent.first() {
         shared.metrics.call(vendor.as_str(), first.took);
     }
-    let end = end_of(&sent, shared.store.now_ms());
+    let end = end_of(&sent, is_recall, shared.store.now_ms());
     let called = |((device, token), sent): ((String, _), Sent)| Called {
         device,
         token: DeviceToken::clone(token),
@@ -442,8 +442,12 @@ async fn write_down(store: &Store, rules: Rules, answered: Answered) -> Result<(
     last
 }
 
-/// What the pushes of a call say about its lane: the vendor works when it had an answer for one of them.
-fn end_of(sent: &[Sent], now_ms: u64) -> CallEnd {
+/// What the pushes of a call say about its lane: the vendor works when it had an answer for one of them. Calls that take pushes
+/// back have rates and faults of their own, and say nothing of others.
+fn end_of(sent: &[Sent], is_recall: bool, now_ms: u64) -> CallEnd {
+    if is_recall {
+        return CallEnd::default();
+    }
     let verdicts = || sent.iter().filter_map(is_failure);
     CallEnd {
         paused_until_ms: sent.iter().map(|sent| pause_of(&sent.verdict, now_ms)).max().unwrap_or_default(),
@@ -576,6 +580,27 @@ mod tests {
         let devices = |batch: &Vec<Waiting>| batch.iter().map(|push| push.device.clone()).collect::<Vec<_>>();
         let wanted = [["d0", "d3", "d6"], ["d1", "d4", "d7"], ["d2", "d5", "d8"]];
         assert_eq!(found.iter().map(devices).collect::<Vec<_>>(), wanted);
+    }
+
+    #[test]
+    fn a_call_that_takes_back_neither_pauses_its_lane_nor_counts_for_its_breaker() {
+        let verdicts = [
+            Verdict::Retry { after: None, reason: String::new() },
+            Verdict::Throttled { scope: Scope::App, after: None, reason: String::new() },
+        ];
+        let sent = verdicts.map(|verdict| Sent {
+            verdict,
+            outcome_known: true,
+            was_answered: true,
+            took: Duration::ZERO,
+            shortened: None,
+        });
+        let ends = |is_recall| {
+            let end = end_of(&sent, is_recall, 5);
+            (end.paused_until_ms, end.is_failure)
+        };
+        assert_eq!(ends(false), (5 + THROTTLE_MS, Some(true)));
+        assert_eq!(ends(true), (0, None));
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Taking back what a vendor has: whom to ask, and what came of it.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{Case, Reaction};
+use crate::messages::Message;
 use crate::plan::{Event, Push};
 use crate::retry::{GiveUp, Next};
 use crate::store::{StoreError, Tx};
-use crate::vendor::{TakeBack, VendorName};
+use crate::vendor::{TakeBack, VendorName, harmony};
 
 use super::News;
 
@@ -78,8 +80,6 @@ impl Case<'_> {
 
     /// Whether there is any use in asking.
     fn chance(&self, vendor: VendorName) -> (Outcome, &'static str) {
-        // The place of an alert on the screen is its collapse key's: a newer message may stand there by now.
-        let is_alone = self.message.collapse_key.is_none();
         match vendor.take_back() {
             _ if matches!(self.delivery.reaction, Some(Reaction::Clicked | Reaction::Dismissed)) => {
                 (Outcome::TooLate, "too late to take it back: the user has seen it")
@@ -91,15 +91,25 @@ impl Case<'_> {
             TakeBack::ByName if self.delivery.vendor_id.is_none() => {
                 (Outcome::NotOffered, "cannot be taken back: the vendor gave it no name")
             }
-            TakeBack::ByPlace | TakeBack::Silently if !is_alone => (
-                Outcome::NotOffered,
-                "not taken back: its place belongs to every message with its collapse key",
-            ),
+            _ if self.delivery.digest_of.is_some() => {
+                (Outcome::NotOffered, "not taken back: its push speaks of other messages too")
+            }
+            TakeBack::ByPlace | TakeBack::Silently if self.shares_its_place(vendor) => {
+                (Outcome::NotOffered, "not taken back: another message may stand in its place by now")
+            }
             TakeBack::ByName | TakeBack::ByPlace | TakeBack::Silently => {
                 (Outcome::Waiting, "the vendor is asked to take it back")
             }
             TakeBack::Never => (Outcome::NotOffered, "cannot be taken back: the vendor has no call for it"),
         }
+    }
+
+    /// Whether a newer message may stand in the alert's place on the screen: it is its collapse key's, or one that the sender chose.
+    fn shares_its_place(&self, vendor: VendorName) -> bool {
+        let Message { collapse_key, is_replaced, overrides, .. } = self.message;
+        let chosen = |overrides: &Value| overrides.pointer(harmony::PLACE).is_some();
+        let is_chosen = vendor == VendorName::Harmony && overrides.get(&vendor).is_some_and(chosen);
+        collapse_key.is_some() || *is_replaced || is_chosen
     }
 
     /// The vendor is being asked.
@@ -143,3 +153,6 @@ impl Case<'_> {
         Ok(Some(outcome))
     }
 }
+
+#[cfg(test)]
+mod tests;

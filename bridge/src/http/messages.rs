@@ -302,6 +302,7 @@ pub(super) fn recall(
     }
     message.recalled_at_ms = message.recalled_at_ms.or(Some(tx.now_ms()));
     message.recalled = extent;
+    message.is_replaced |= extent == Extent::Unreached;
     messages::save(tx, &message)?;
     if !is_withdrawn {
         messages::tell(tx, &message, webhooks::MESSAGE_RECALLED)?;

@@ -220,6 +220,27 @@ async fn a_new_content_has_all_attempts_of_its_own() {
     .await;
 }
 
+#[test]
+fn the_name_by_which_anybody_could_take_a_push_back_is_not_in_its_timeline() {
+    let accepted = Verdict::Accepted { vendor_id: Some("https://push.example/m/7".to_owned()) };
+    assert_eq!(words(VendorName::WebPush, &accepted), "accepted by web_push");
+    assert_eq!(words(VendorName::Apns, &accepted), "accepted by apns as https://push.example/m/7");
+}
+
+#[tokio::test]
+async fn a_withdrawal_does_not_keep_a_message_that_is_being_forgotten() {
+    in_a_store(|tx| {
+        let app = AppId::default();
+        send(tx, &message("WORK"))?;
+        jobs::begin(tx, &app, MessageId(ID), Task::Forget)?;
+        crate::chores::end_message(tx, &app, MessageId(ID))?;
+        while jobs::step(tx, &rules(), &app, MessageId(ID))? {}
+        assert!(messages::load(tx, &app, MessageId(ID))?.is_none());
+        Ok(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_push_whose_calls_are_all_interrupted_is_given_up() {
     in_a_store(|tx| {

@@ -27,6 +27,8 @@ const BASE: &str = "https://push-api.cloud.huawei.com";
 const AUDIENCE: &str = "https://oauth-login.cloud.huawei.com/oauth2/v3/token";
 /// Huawei allows a day and advises an hour.
 const LOGIN_LIFE_S: u64 = 3600;
+/// Where a sender may choose the alert's place on the screen.
+pub(crate) const PLACE: &str = "/payload/notification/notifyId";
 /// The code for a recall of which some part is wrong.
 const PARTLY: &str = "80100020";
 /// `push-type` of an alert, and of a message for the app in the background.
@@ -217,9 +219,7 @@ impl Vendor for HarmonyCredential {
         if push.kind == PushKind::Data {
             return Err(CannotSend::Payload("Huawei takes back alerts only"));
         }
-        let place = push.overrides.pointer("/payload/notification/notifyId").cloned();
-        let body =
-            json!({ "notifyId": place.unwrap_or_else(|| notify_id(push).into()), "token": tokens(push) });
+        let body = json!({ "notifyId": notify_id(push), "token": tokens(push) });
         let mut request = post_json(&format!("{}/v1/{client_id}/messages:revoke", self.base()), &body)?;
         request.headers_mut().insert(HeaderName::from_static("push-type"), ALERT);
         bearer(&mut request, login)?;
