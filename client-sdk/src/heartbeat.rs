@@ -192,7 +192,8 @@ impl Heartbeat {
         let learner = self.learner.as_ref()?;
         let bracket = learner.bracket_on(&self.network);
         let lo = Some(bracket.lo).filter(|lo| *lo > Gap(0));
-        Some(Hello { network: self.network.clone(), lo, late_s: learner.late_s() })
+        let is_hopeless = bracket.is_hopeless();
+        Some(Hello { network: self.network.clone(), lo, late_s: learner.late_s(), is_hopeless })
     }
 
     /// The broker accepted a connection, with this keep alive in force.
@@ -350,7 +351,7 @@ impl Heartbeat {
                 lo: Some(bracket.lo).filter(|lo| *lo > Gap(0)),
                 late_s: learner.late_s(),
                 observations: self.observations.drain(..).collect(),
-                is_hopeless: bracket.deaths > 1 && bracket.hi.is_some_and(|hi| hi <= Gap::FLOOR),
+                is_hopeless: bracket.is_hopeless(),
             }
             .to_string(),
         )

@@ -123,12 +123,13 @@ fn choice(dice: &mut Dice) -> Value {
 }
 
 fn hello(dice: &mut Dice) -> Value {
-    let hello = Hello { network: network(dice), lo: dice.maybe(Dice::gap), late_s: dice.below(300) };
+    let (network, lo, late_s) = (network(dice), dice.maybe(Dice::gap), dice.below(300));
+    let hello = Hello { network, lo, late_s, is_hopeless: late_s % 2 == 0 };
     let properties: serde_json::Map<_, _> =
         hello.properties().into_iter().map(|(name, value)| (name, value.into())).collect();
     json!({
         "network": network_json(&hello.network), "lo": hello.lo.map(|gap| gap.0), "late": hello.late_s,
-        "properties": properties,
+        "hopeless": hello.is_hopeless, "properties": properties,
     })
 }
 

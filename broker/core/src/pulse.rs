@@ -55,7 +55,10 @@ impl Agreed {
 
 impl Pulse {
     pub fn new(opening: &Opening, heartbeats: Heartbeats) -> Self {
-        let agreed = opening.hello.as_ref().map(|hello| Box::new(Agreed::on(Some(hello.network.clone()))));
+        let agreed = opening.hello.as_ref().map(|hello| {
+            let agreed = Agreed::on(Some(hello.network.clone()));
+            Box::new(Agreed { is_hopeless: hello.is_hopeless, ..agreed })
+        });
         let news_above_ms = heartbeats.silence_min.map_or(u32::MAX, milliseconds);
         Self { sent_after_ms: 0, doubt_ms: 0, news_above_ms, agreed }
     }

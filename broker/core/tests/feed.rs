@@ -131,6 +131,26 @@ fn where_connections_die_within_a_minute_a_push_does_not_wait_for_its_acknowledg
 }
 
 #[test]
+fn a_device_says_with_its_connection_that_its_network_kills_them() {
+    let mut bench = Bench::new(Limits::default());
+    bench.network = "203.0.113.7";
+    let bridge = bench.open_bridge();
+    for (id, is_hopeless) in [(1, true), (2, false)] {
+        let mut connect = durable("d");
+        let hello = reveille_proto::heartbeat::Hello { is_hopeless, ..Default::default() };
+        let own = |(name, value): (String, String)| (name.into(), value.into());
+        connect.properties.user_properties = hello.properties().into_iter().map(own).collect();
+        let device = bench.online(connect);
+        order(&mut bench, bridge, &send(&["d"], "", MessageId([u8::try_from(id).unwrap(); 16])), id);
+        heard(&mut bench, bridge);
+        bench.wait(100);
+        let told = on(&heard(&mut bench, bridge), bridge::UNACKED).len();
+        assert_eq!(told, usize::from(is_hopeless));
+        bench.lose(device);
+    }
+}
+
+#[test]
 fn presence_is_told_with_growing_epochs() {
     let mut bench = Bench::new(Limits::default());
     let bridge = bench.open_bridge();

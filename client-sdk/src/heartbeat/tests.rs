@@ -134,6 +134,26 @@ fn a_death_counts_only_when_the_same_network_takes_the_next_connection_at_once()
 }
 
 #[test]
+fn a_network_that_kills_within_a_minute_is_told_of_with_the_next_connection() {
+    let (mut heartbeat, mut now) = (learning(), at(0));
+    heartbeat.set_foreground(true, now); // beats each minute
+    for is_hopeless in [false, false, true] {
+        heartbeat.connected(KEEP_ALIVE, None, TODAY, now);
+        assert_eq!(heartbeat.hello().unwrap().is_hopeless, is_hopeless);
+        beat_at_deadline(&mut heartbeat);
+        let dead = heartbeat.deadline().unwrap();
+        assert_eq!(heartbeat.due(dead), Due::Dead);
+        heartbeat.lost();
+        now = dead.after(Duration::from_secs(2));
+    }
+    heartbeat.network_changed(network(Radio::Wifi));
+    assert!(!heartbeat.hello().unwrap().is_hopeless, "nothing is known of that one");
+    let known = |lo, hi| Bracket { lo: Gap(lo), hi: Some(Gap(hi)), deaths: 2, doubt: None };
+    assert!(known(0, 62).is_hopeless(), "a beat is a little late");
+    assert!(!known(60, 62).is_hopeless() && !known(0, 90).is_hopeless());
+}
+
+#[test]
 fn one_death_within_what_was_proven_keeps_the_interval_and_the_second_one_shortens_it() {
     let mut heartbeat = learning();
     heartbeat.connected(KEEP_ALIVE, None, TODAY, at(0));

@@ -4,7 +4,7 @@ import type { IConnackPacket, IPublishPacket } from "mqtt";
 import { type LossReason, Connection, causeOf, isWebSocketUrl } from "./connection.js";
 import { ClientError, closed, refused } from "./errors.js";
 import {
-  type Config, type Network, CEILING_S, CONFIG_PROPERTY, CONFIG_TOPIC, REPORT_TOPIC, UNKNOWN_NETWORK, helloProperties, isLabel, parseConfig,
+  type Config, type Network, CEILING_S, CONFIG_PROPERTY, CONFIG_TOPIC, REPORT_TOPIC, UNKNOWN_NETWORK, helloProperties, isHopeless, isLabel, parseConfig,
 } from "./heartbeat.js";
 import { parseId } from "./ids.js";
 import { type InboxLimits, INBOX_LIMITS, Inbox } from "./inbox.js";
@@ -333,13 +333,14 @@ export class Client {
     this.#tell({ kind: "connecting" });
     const { url, socket, clientId, userName, password, connectTimeoutMs, sessionExpiryS, receiveMaximum } = this.#options;
     this.#learner.arrive(this.#pulse.network);
-    const { lo } = this.#learner.bracket();
+    const bracket = this.#learner.bracket();
+    const { network } = this.#pulse;
     this.#connection = new Connection(
       {
         url, socket, clientId, userName, password, connectTimeoutMs, sessionExpiryS, receiveMaximum,
         keepAliveS: CEILING_S,
         cleanStart: this.#options.cleanStart && !this.#hasConnected,
-        userProperties: helloProperties(this.#pulse.network, lo || undefined, this.#learner.latenessP95S),
+        userProperties: helloProperties(network, bracket.lo || undefined, this.#learner.latenessP95S, isHopeless(bracket)),
       },
       {
         connected: (connack) => this.#onConnected(connack),

@@ -69,6 +69,13 @@ export interface Bracket {
 
 export const newBracket = (): Bracket => ({ lo: 0, hi: null, deaths: 0, doubt: null });
 
+/** Beats are a little late: who dies of the shortest interval dies of somewhat more. */
+const HOPELESS_MAX_S = FLOOR_S + FLOOR_S / 10;
+
+/** Whether even the shortest interval is fatal, and not by chance. */
+export const isHopeless = ({ lo, hi, deaths }: Bracket): boolean =>
+  deaths > 1 && lo < FLOOR_S && hi !== null && hi <= HOPELESS_MAX_S;
+
 /** The connection lived after this silence. Says whether that is news. */
 export function survived(bracket: Bracket, gapS: number): boolean {
   if (bracket.doubt !== null && gapS >= bracket.doubt) bracket.doubt = null;
@@ -330,9 +337,9 @@ const TEXT_MAX = 256;
 const OBSERVATIONS_MAX = 8;
 
 /** The user properties of CONNECT. */
-export function helloProperties(network: Network, loS: number | undefined, lateS: number): Record<string, string> {
+export function helloProperties(network: Network, loS: number | undefined, lateS: number, isHopeless: boolean): Record<string, string> {
   const known = loS === undefined ? {} : { "hb-lo": String(loS) };
-  return { hb: "1", "hb-net": networkText(network), ...known, "hb-late": String(lateS) };
+  return { hb: "1", "hb-net": networkText(network), ...known, "hb-late": String(lateS), ...(isHopeless && { "hb-hopeless": "1" }) };
 }
 
 /** The broker's advice. */

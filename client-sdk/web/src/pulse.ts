@@ -1,7 +1,7 @@
 // When a device beats, when a silent connection counts as dead, and what both teach about the network. Pure: the client has
 // the timer. The rules of client-sdk/src/heartbeat.rs, for a heartbeat that is always learned.
 
-import { type Config, type Network, type Observation, FLOOR_S, fatalS, networkText, reportText, survivedS } from "./heartbeat.js";
+import { type Config, type Network, type Observation, FLOOR_S, fatalS, isHopeless, networkText, reportText, survivedS } from "./heartbeat.js";
 import type { Learner } from "./learner.js";
 
 /** While the user looks at the app, beats come at least this often. */
@@ -165,14 +165,14 @@ export class Pulse {
     const hasNews = nextS !== this.#announcedS || this.#observations.length > 0;
     if (!this.#isAdvised || !hasNews) return { kind: "ping" };
     this.#pendingS = nextS;
-    const { lo, hi, deaths } = this.#learner.bracket();
+    const bracket = this.#learner.bracket();
     const text = reportText({
       nextS,
       network: this.#network,
-      ...(lo > 0 && { loS: lo }),
+      ...(bracket.lo > 0 && { loS: bracket.lo }),
       lateS: this.#learner.latenessP95S,
       observations: this.#observations.splice(0),
-      isHopeless: deaths > 1 && hi !== null && hi <= FLOOR_S,
+      isHopeless: isHopeless(bracket),
     });
     return { kind: "report", text };
   }

@@ -4,7 +4,7 @@ import { strict as assert } from "node:assert";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import {
-  type Bracket, type Network, type Observation, type Radio, bestInterval, costsOf, defaultTimeouts, died, helloProperties,
+  type Bracket, type Network, type Observation, type Radio, bestInterval, costsOf, defaultTimeouts, died, helloProperties, isHopeless,
   latenessP95S, newBracket, newLateness, noteLateness, parseConfig, reportText, survived, timeoutsFromQuantiles,
 } from "../src/heartbeat.js";
 
@@ -15,7 +15,7 @@ interface Fixture {
     quantiles: number[] | null; bracket: Bracket; late: number[]; radio: Radio; floor: number; ceiling: number;
     stay: number;
   }>;
-  hellos: Array<{ network: Network; lo: number | null; late: number; properties: Record<string, string> }>;
+  hellos: Array<{ network: Network; lo: number | null; late: number; hopeless: boolean; properties: Record<string, string> }>;
   configs: Array<{
     text: string;
     config: null | { ceiling: number | null; stay: number | null; q: number[] | null; ttl: number; window: number };
@@ -55,9 +55,15 @@ test("the same interval is chosen", () => {
   }
 });
 
+test("a network is hopeless where a beat each minute died twice", () => {
+  const known = (lo: number, hi: number | null, deaths: number): Bracket => ({ lo, hi, deaths, doubt: null });
+  assert.deepEqual([known(0, 60, 2), known(0, 62, 2)].map(isHopeless), [true, true]);
+  assert.deepEqual([known(0, 60, 1), known(60, 62, 2), known(0, 90, 2), known(0, null, 2)].map(isHopeless), [false, false, false, false]);
+});
+
 test("the texts on the wire are the same", () => {
-  for (const { network, lo, late, properties } of fixture.hellos) {
-    assert.deepEqual(helloProperties(network, lo ?? undefined, late), properties);
+  for (const { network, lo, late, hopeless, properties } of fixture.hellos) {
+    assert.deepEqual(helloProperties(network, lo ?? undefined, late, hopeless), properties);
   }
   for (const { text, config } of fixture.configs) {
     const read = parseConfig(text);

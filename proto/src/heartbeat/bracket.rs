@@ -25,7 +25,15 @@ pub struct Bracket {
     pub doubt: Option<Gap>,
 }
 
+/// Beats are a little late: who dies of the shortest interval dies of somewhat more.
+const HOPELESS_MAX: Gap = Gap(Gap::FLOOR.0 + Gap::FLOOR.0 / 10);
+
 impl Bracket {
+    /// Whether even the shortest interval is fatal, and not by chance.
+    pub fn is_hopeless(&self) -> bool {
+        self.deaths > 1 && self.lo < Gap::FLOOR && self.hi.is_some_and(|hi| hi <= HOPELESS_MAX)
+    }
+
     /// The connection lived after this silence. Says whether that is news.
     pub fn survived(&mut self, gap: Gap) -> bool {
         if self.doubt.is_some_and(|doubt| gap >= doubt) {

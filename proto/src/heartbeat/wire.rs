@@ -18,6 +18,7 @@ const HELLO: &str = "hb";
 const NETWORK: &str = "hb-net";
 const LO: &str = "hb-lo";
 const LATE: &str = "hb-late";
+const HOPELESS: &str = "hb-hopeless";
 /// The only version there is.
 const VERSION: &str = "1";
 
@@ -121,6 +122,9 @@ pub struct Hello {
     pub lo: Option<Gap>,
     /// How late 95 of 100 of its alarms ring at most, in seconds.
     pub late_s: u16,
+    /// As far as it remembers, even a minute of silence kills the connection there. A report says so too, but on such a network
+    /// it hardly ever arrives.
+    pub is_hopeless: bool,
 }
 
 impl Hello {
@@ -129,6 +133,7 @@ impl Hello {
         let mut properties = vec![(HELLO, VERSION.to_owned()), (NETWORK, self.network.to_string())];
         properties.extend(self.lo.map(|lo| (LO, lo.0.to_string())));
         properties.push((LATE, self.late_s.to_string()));
+        properties.extend(self.is_hopeless.then(|| (HOPELESS, "1".to_owned())));
         properties.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
@@ -144,6 +149,7 @@ impl Hello {
                 NETWORK => hello.network = bounded(value).and_then(Network::parse).unwrap_or_default(),
                 LO => hello.lo = number(value).map(Gap),
                 LATE => hello.late_s = number(value).unwrap_or(0),
+                HOPELESS => hello.is_hopeless = value == "1",
                 _ => {}
             }
         }
@@ -212,7 +218,7 @@ pub struct Report {
     pub late_s: u16,
     /// What was seen since the last report, oldest first, at most eight.
     pub observations: Vec<Observation>,
-    /// This network is of no use for push: even a minute of silence kills the connection.
+    /// As in [`Hello`].
     pub is_hopeless: bool,
 }
 
@@ -325,10 +331,10 @@ mod tests {
     #[test]
     fn the_texts_are_those_of_the_protocol_document() {
         let network = Network::parse("4g,46000").unwrap();
-        let hello = Hello { network: network.clone(), lo: Some(Gap(300)), late_s: 4 };
+        let hello = Hello { network: network.clone(), lo: Some(Gap(300)), late_s: 4, is_hopeless: true };
         let properties = hello.properties();
         let shown: Vec<_> = properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(shown, ["hb=1", "hb-net=4g,46000", "hb-lo=300", "hb-late=4"]);
+        assert_eq!(shown, ["hb=1", "hb-net=4g,46000", "hb-lo=300", "hb-late=4", "hb-hopeless=1"]);
         let config = Config {
             ceiling: Some(Gap(1_680)),
             stay: Some(Gap(270)),
@@ -427,11 +433,12 @@ mod tests {
         #[test]
         fn what_is_written_is_read_again(
             report in report(), config in config(), network in network(), lo in proptest::option::of(gap()), late_s: u16,
+            is_hopeless: bool,
         ) {
             prop_assert!(report.to_string().len() <= TEXT_MAX && config.to_string().len() <= TEXT_MAX);
             prop_assert_eq!(Report::parse(&report.to_string()), Some(report));
             prop_assert_eq!(Config::parse(&config.to_string()), Some(config));
-            let hello = Hello { network, lo, late_s };
+            let hello = Hello { network, lo, late_s, is_hopeless };
             let properties = hello.properties();
             let pairs = properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
             prop_assert_eq!(Hello::read(pairs), Some(hello));
