@@ -98,6 +98,32 @@ fn a_filter_of_one_shard_is_small() {
 }
 
 #[test]
+fn a_filter_of_very_many_on_one_shard_and_one_on_another_goes_and_comes_again() {
+    const MANY: u32 = 300; // more than an `ExactFilter` counts
+    let (app, news) = (AppId::default(), subscription("news"));
+    let topic = TopicName::parse("news").unwrap();
+    let shards = |index: &GlobalIndex| index.find(&app, &sent(&topic, 0)).shards.iter().collect::<Vec<_>>();
+    let (first, second) = (ShardNo(3), ShardNo(70));
+    let mut index = GlobalIndex::default();
+    for _ in 0..2 {
+        for _ in 0..MANY {
+            index.subscribe(&app, &news, first);
+        }
+        assert_eq!(shards(&index), [first]);
+        for _ in 1..MANY {
+            index.unsubscribe(&app, &news, first);
+        }
+        index.subscribe(&app, &news, second);
+        assert_eq!(shards(&index), [first, second], "one is left on the first");
+        index.unsubscribe(&app, &news, first);
+        assert_eq!(shards(&index), [second]);
+        index.unsubscribe(&app, &news, second);
+        assert_eq!(shards(&index), []);
+        assert!(index.apps.is_empty());
+    }
+}
+
+#[test]
 fn a_set_holds_every_shard() {
     let mut set = ShardSet::default();
     for shard in [0, 64, 127].map(ShardNo) {
