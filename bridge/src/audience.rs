@@ -19,6 +19,7 @@ pub(crate) use readiness::NotReady;
 use crate::devices;
 use crate::index::{DeviceNumber, Known, Summary};
 use crate::lists::{self, List};
+use crate::queues::LOOK_MAX;
 use crate::store::{Order, StoreError, Tx};
 use crate::vendor::VendorName;
 
@@ -27,8 +28,8 @@ pub const ENTRIES_MAX: usize = 10_000;
 
 /// Devices of a list on disk that are looked at together.
 const LIST_PAGE: usize = 1000;
-/// Devices of a list that tell how many of all of it are within an audience's limits.
-const LIST_SAMPLE: usize = 4 * LIST_PAGE;
+/// Devices of an audience's lists that tell how many of all of them are within its limits: in each list a part of these.
+const LIST_SAMPLE: usize = LOOK_MAX;
 
 /// Whom a message is for: whoever is in any of these.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -391,23 +392,35 @@ impl Audience {
     /// About how many devices it means now. Cheap enough for the store's thread, however long its lists are.
     pub(crate) fn estimate(&self, tx: &Tx<'_>, app: &AppId) -> Result<u64, StoreError> {
         let mut devices = self.look_without_lists(tx, app, 0)?.summary.devices;
+        let sample = sample_of_each(self.lists.len());
         for list in &self.lists {
-            devices = devices.saturating_add(self.estimate_of_list(tx, app, list)?);
+            devices = devices.saturating_add(self.estimate_of_list(tx, app, list, sample)?);
         }
         Ok(devices)
     }
 
     /// A list knows its length; how many of it are within the audience's limits, its first devices tell.
-    fn estimate_of_list(&self, tx: &Tx<'_>, app: &AppId, list: &str) -> Result<u64, StoreError> {
+    fn estimate_of_list(
+        &self,
+        tx: &Tx<'_>,
+        app: &AppId,
+        list: &str,
+        sample: usize,
+    ) -> Result<u64, StoreError> {
         let Some(List { devices, .. }) = lists::load(tx, app, list)? else { return Ok(0) };
         if self.has_list() {
             return Ok(devices);
         }
-        let first = lists::page(tx, app, list, None, LIST_SAMPLE)?;
+        let first = lists::page(tx, app, list, None, sample)?;
         let seen = first.len().max(1) as u64;
         let within = self.narrowed(tx, app, tx.now_ms(), first)?.len() as u64;
         Ok(devices.saturating_mul(within) / seen)
     }
+}
+
+/// How many devices of each of so many lists are looked at.
+fn sample_of_each(lists: usize) -> usize {
+    (LIST_SAMPLE / lists.max(1)).max(1)
 }
 
 /// Devices with one of these tags; `None` when none is named.

@@ -22,6 +22,7 @@ use crate::imports::rows::Format;
 use crate::index::DeviceNumber;
 use crate::operations::{self, Operation};
 use crate::queues::{self, Check};
+use crate::resting::Resting;
 use crate::shared::Shared;
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
 use crate::tokens;
@@ -125,8 +126,9 @@ pub(crate) fn forget(tx: &mut Tx<'_>, app: &AppId, id: &str) {
 
 /// Works on every export, one chunk of each in turn, for ever.
 pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut resting = Resting::default();
     loop {
-        match one_turn(&shared).await {
+        match one_turn(&shared, &mut resting).await {
             Ok(true) => {}
             Ok(false) => shared.store.wakes().exports.notified().await,
             Err(error) => {
@@ -146,30 +148,31 @@ enum Fault {
     File(#[from] io::Error),
 }
 
-async fn one_turn(shared: &Arc<Shared>) -> Result<bool, Fault> {
+async fn one_turn(shared: &Arc<Shared>, resting: &mut Resting) -> Result<bool, Fault> {
     let all = |tx: &Tx<'_>| {
         let found = tx.scan(Space::Queues, &keys::exports(), None, Order::Forward, usize::MAX)?;
         found.iter().map(|(_, value)| decode::<Export>(value)).collect::<Result<Vec<_>, StoreError>>()
     };
     let exports = shared.store.read(all).await?;
     let known = exports.iter().map(|export| export.id.clone()).collect();
-    let open: Vec<_> =
-        exports.into_iter().filter(|export| export.expires_at_ms.is_none()).take(AT_ONCE).collect();
+    let mut open: Vec<_> = exports.into_iter().filter(|export| export.expires_at_ms.is_none()).collect();
     if open.is_empty() {
+        resting.clear();
         tidy(shared, known).await?;
         return Ok(false);
     }
-    let (mut is_on, mut fault) = (false, None);
-    for export in open {
-        match step(shared, export).await {
-            Ok(()) => is_on = true,
-            Err(error) => fault = Some(error), // one file that cannot be written holds up no other
-        }
+    let now_ms = shared.store.now_ms();
+    open.retain(|export| resting.is_over(&export.id, now_ms)); // one that cannot be written holds up no other
+    let mut is_on = false;
+    for export in open.into_iter().take(AT_ONCE) {
+        let id = export.id.clone();
+        let tried = step(shared, export).await;
+        is_on |= resting.note(&id, shared.store.now_ms(), tried);
     }
-    match fault {
-        Some(fault) if !is_on => Err(fault),
-        Some(_) | None => Ok(true),
+    if !is_on {
+        tokio::time::sleep(FAULT_PAUSE).await;
     }
+    Ok(true)
 }
 
 /// Removes files that no export has any more.

@@ -65,7 +65,7 @@ use crate::console::Peer;
 use crate::shared::Shared;
 pub(crate) use audit::file as audit_file;
 pub(crate) use deliveries::row as show_delivery;
-pub(crate) use exports::DOWNLOADS_MAX;
+pub(crate) use exports::Downloads;
 pub(crate) use messages::state as message_state;
 use problem::{Errno, Problem};
 pub(crate) use rates::Rates;

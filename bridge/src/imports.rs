@@ -23,6 +23,7 @@ use crate::http::imports::do_fields;
 use crate::lists;
 use crate::operations::{self, Operation};
 use crate::queues::{self, Check};
+use crate::resting::Resting;
 use crate::shared::Shared;
 use crate::store::{Order, Space, StoreError, Tx, decode, keys};
 use rows::{Place, Row, Rows};
@@ -186,8 +187,9 @@ pub(crate) fn forget(tx: &mut Tx<'_>, app: &AppId, id: &str) -> Result<(), Store
 
 /// Works through every upload, one chunk of each in turn, for ever.
 pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut resting = Resting::default();
     loop {
-        match one_turn(&shared).await {
+        match one_turn(&shared, &mut resting).await {
             Ok(true) => {}
             Ok(false) => shared.store.wakes().imports.notified().await,
             Err(error) => pause(&error).await,
@@ -241,20 +243,24 @@ fn open(tx: &Tx<'_>, limit: usize) -> Result<Vec<Import>, StoreError> {
     places.filter_map(|(app, id)| load(tx, &app, &id).transpose()).collect()
 }
 
-async fn one_turn(shared: &Arc<Shared>) -> Result<bool, Fault> {
+async fn one_turn(shared: &Arc<Shared>, resting: &mut Resting) -> Result<bool, Fault> {
     let imports = shared.store.read(|tx| open(tx, AT_ONCE)).await?;
-    let is_more = !imports.is_empty();
-    let (mut is_on, mut fault) = (false, None);
+    if imports.is_empty() {
+        resting.clear();
+        return Ok(false);
+    }
+    let (mut is_on, now_ms) = (false, shared.store.now_ms());
     for import in imports {
-        match step(shared, import).await {
-            Ok(()) => is_on = true,
-            Err(error) => fault = Some(error), // one file that cannot be read holds up no other
+        let id = import.id.clone();
+        if resting.is_over(&id, now_ms) {
+            let tried = step(shared, import).await; // one that cannot be read holds up no other
+            is_on |= resting.note(&id, shared.store.now_ms(), tried);
         }
     }
-    match fault {
-        Some(fault) if !is_on => Err(fault),
-        Some(_) | None => Ok(is_more),
+    if !is_on {
+        tokio::time::sleep(FAULT_PAUSE).await;
     }
+    Ok(true)
 }
 
 /// The files of an app's uploads that are not over.

@@ -41,7 +41,8 @@ const READ_AT_ONCE: usize = 256;
 pub(crate) struct Place(pub MessageId);
 
 impl Place {
-    fn of(message: &Message) -> Self {
+    /// Where it would stand. By readers' own clocks that walks through all time zones: not for each device.
+    pub fn of(message: &Message) -> Self {
         match message.start {
             None => Self(message.id),
             Some(_) => Self(messages::moved_to(message.id, message.begins_at_ms())),
@@ -184,7 +185,7 @@ impl<'a> Inbox<'a> {
         Ok(())
     }
 
-    /// Puts a message in, unless it was there before. At the bound the oldest goes, which may be this one.
+    /// Puts a message in, unless it is there, perhaps at a place that another database of time zones gave it. At the bound the oldest goes, which may be this one.
     pub fn add(
         &mut self,
         tx: &mut Tx<'_>,
@@ -193,7 +194,7 @@ impl<'a> Inbox<'a> {
         until_ms: u64,
         entries_max: usize,
     ) -> Result<bool, StoreError> {
-        if tx.has(Space::Messages, &self.key(place))? || until_ms <= tx.now_ms() {
+        if until_ms <= tx.now_ms() || self.find(tx, id)?.is_some() {
             return Ok(false);
         }
         while self.ledger.entries >= entries_max as u64 {
@@ -463,13 +464,14 @@ pub(crate) fn deliver(
     tx: &mut Tx<'_>,
     entries_max: usize,
     message: &Message,
+    place: Place,
     device: Option<&Device>,
 ) -> Result<Option<String>, StoreError> {
     let (Some(until_ms), Some(user)) = (message.inbox_until_ms, device.and_then(user_of)) else {
         return Ok(None);
     };
     let mut inbox = Inbox::open(tx, &message.app, user)?;
-    inbox.add(tx, message.id, Place::of(message), until_ms, entries_max)?;
+    inbox.add(tx, message.id, place, until_ms, entries_max)?;
     inbox.close(tx)?;
     Ok(Some(user.to_owned()))
 }

@@ -284,6 +284,7 @@ fn expand(
 ) -> Result<(usize, Option<Task>), StoreError> {
     let limit = pace.map_or(CHUNK, |pace| pace.step(CHUNK));
     let (ids, next) = find(tx, &message, &place, limit)?;
+    let in_inbox = inbox::Place::of(&message);
     let mut begun = 0;
     let mut gathered = Gathered::default();
     for id in ids {
@@ -291,7 +292,7 @@ fn expand(
         if case.is_known() || !is_in_wave(&message, &place, &case) {
             continue; // in another part of the audience too, or in another wave
         }
-        case.keep_in_inbox(tx, rules)?;
+        case.keep_in_inbox(tx, rules, in_inbox)?;
         case.settle(tx)?;
         begun += 1;
         gathered.add(case);

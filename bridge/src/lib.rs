@@ -49,6 +49,7 @@ mod pushes;
 mod queues;
 mod receipts;
 mod removal;
+mod resting;
 pub mod retry;
 mod rules;
 mod schedules;

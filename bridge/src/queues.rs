@@ -163,8 +163,10 @@ impl Check {
     pub fn weight(&self) -> usize {
         match self {
             Self::Silence { devices, .. } | Self::Admission { devices, .. } => devices.len().max(1),
-            Self::Crowd { .. } | Self::ForgetList { .. } => LOOK_MAX,
-            Self::Start { .. } | Self::Schedule { .. } => SMALL_MAX,
+            // The last two may estimate an audience by its lists.
+            Self::Crowd { .. } | Self::ForgetList { .. } | Self::Start { .. } | Self::Schedule { .. } => {
+                LOOK_MAX
+            }
             Self::Expiry { .. }
             | Self::Forget { .. }
             | Self::ForgetOperation { .. }

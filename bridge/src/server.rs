@@ -103,7 +103,7 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
         is_broker_ready,
         publisher,
         uploads: Semaphore::new(imports::INCOMING_MAX),
-        downloads: Arc::new(Semaphore::new(http::DOWNLOADS_MAX)),
+        downloads: Arc::default(),
         files: data_dir.join("bridge"),
         webhook_hosts: config.webhook_hosts.clone(),
         audit_retention_ms: config.audit_retention_s * 1000,

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use crate::apps::Keys;
 use crate::console::history::History;
 use crate::feed::Publisher;
-use crate::http::Rates;
+use crate::http::{Downloads, Rates};
 use crate::metrics::Metrics;
 use crate::rules::Rules;
 use crate::sender::Sender;
@@ -62,7 +62,7 @@ pub(crate) struct Shared {
     /// Turns for uploads that come in.
     pub uploads: Semaphore,
     /// Turns for files that are fetched.
-    pub downloads: Arc<Semaphore>,
+    pub downloads: Arc<Downloads>,
     /// Where uploads and exports lie.
     pub files: PathBuf,
     /// Hosts of webhooks that may be of the inner network.

@@ -241,6 +241,14 @@ async fn a_chunked_audience_names_the_same_devices_as_a_whole_one() {
     }
 }
 
+#[test]
+fn an_estimate_looks_at_so_many_devices_in_all_however_many_lists_there_are() {
+    for lists in 0..=16 {
+        let of_each = sample_of_each(lists);
+        assert!(of_each >= 1 && of_each * lists <= LOOK_MAX, "{lists}");
+    }
+}
+
 #[tokio::test]
 async fn a_place_of_an_older_release_within_its_parts_loses_nobody() {
     let dir = tempfile::tempdir().unwrap();

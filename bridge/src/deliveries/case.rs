@@ -125,9 +125,15 @@ impl<'m> Case<'m> {
     }
 
     /// Puts the message into the inbox of the device's user, where the sender wants that.
-    pub fn keep_in_inbox(&mut self, tx: &mut Tx<'_>, rules: &Rules) -> Result<(), StoreError> {
+    pub fn keep_in_inbox(
+        &mut self,
+        tx: &mut Tx<'_>,
+        rules: &Rules,
+        place: inbox::Place,
+    ) -> Result<(), StoreError> {
         let entries_max = rules.inbox_entries_max;
-        self.delivery.inbox_user = inbox::deliver(tx, entries_max, self.message, self.device.as_ref())?;
+        let device = self.device.as_ref();
+        self.delivery.inbox_user = inbox::deliver(tx, entries_max, self.message, place, device)?;
         Ok(())
     }
 

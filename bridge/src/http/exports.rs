@@ -1,10 +1,11 @@
 //! `/v1/apps/{app}/exports`: files to be made, and made ones to be fetched.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
+use reveille_proto::ids::AppId;
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
 use super::Api;
@@ -29,6 +31,7 @@ use crate::imports::rows::Format;
 use crate::messages;
 use crate::operations::Operation;
 use crate::segments;
+use crate::sender::tasks::lock;
 use crate::store::Tx;
 
 /// Bytes that are read at once.
@@ -37,8 +40,42 @@ const PIECE: usize = 64 * 1024;
 const PIECES: usize = 4;
 /// How long whoever fetches a file may take to take a piece of it.
 const SLOW: Duration = Duration::from_secs(30);
-/// Files that are fetched at once.
-pub(crate) const DOWNLOADS_MAX: usize = 16;
+/// Files that are fetched at once, of all apps and of one: a few slow readers of one app leave room for the others.
+const DOWNLOADS_MAX: usize = 16;
+const DOWNLOADS_OF_APP_MAX: usize = 4;
+
+/// Turns for files that are fetched.
+#[derive(Default)]
+pub(crate) struct Downloads(Mutex<BTreeMap<AppId, usize>>);
+
+impl Downloads {
+    /// `None` when too many are fetched already.
+    fn take(self: &Arc<Self>, app: &AppId) -> Option<Turn> {
+        let mut taken = lock(&self.0);
+        let of_app = taken.get(app).copied().unwrap_or(0);
+        if of_app >= DOWNLOADS_OF_APP_MAX || taken.values().sum::<usize>() >= DOWNLOADS_MAX {
+            return None;
+        }
+        taken.insert(app.clone(), of_app + 1);
+        Some(Turn { downloads: Arc::clone(self), app: app.clone() })
+    }
+}
+
+/// A turn, given back when it is dropped.
+struct Turn {
+    downloads: Arc<Downloads>,
+    app: AppId,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.downloads.0);
+        let left = taken.remove(&self.app).unwrap_or(0).saturating_sub(1);
+        if left > 0 {
+            taken.insert(self.app.clone(), left);
+        }
+    }
+}
 
 /// What a file is to hold.
 #[derive(Clone, Copy, Deserialize, ToSchema)]
@@ -138,8 +175,7 @@ pub(super) async fn fetch(
     Params((_, id)): Params<(String, String)>,
     State(shared): State<Api>,
 ) -> Result<Response, Problem> {
-    let turn = Arc::clone(&shared.downloads).try_acquire_owned();
-    let turn = turn.map_err(|_| Problem::later(Errno::TooManyDownloads, 30))?;
+    let turn = shared.downloads.take(&app).ok_or_else(|| Problem::later(Errno::TooManyDownloads, 30))?;
     let wanted = id.clone();
     let export = shared.store.read(move |tx| exports::load(tx, &app, &wanted)).await?;
     let export = export.ok_or_else(|| Problem::new(Errno::ExportUnknown))?;
@@ -190,7 +226,7 @@ fn open(path: &Path, bytes: u64) -> io::Result<io::Take<fs::File>> {
 struct Pieces(mpsc::Receiver<io::Result<Bytes>>);
 
 impl Pieces {
-    fn of(file: io::Take<fs::File>, turn: OwnedSemaphorePermit) -> Self {
+    fn of(file: io::Take<fs::File>, turn: Turn) -> Self {
         let (pieces, receiver) = mpsc::channel(PIECES);
         tokio::spawn(async move {
             read_all(file, pieces, SLOW).await;
@@ -234,6 +270,23 @@ impl hyper::body::Body for Pieces {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_app_leaves_turns_to_the_others() {
+        let downloads = Arc::new(Downloads::default());
+        let app = |name: usize| AppId::parse(&format!("a{name}")).unwrap();
+        let take = |name| downloads.take(&app(name));
+        let mut of_one: Vec<_> = (0..DOWNLOADS_OF_APP_MAX).map(|_| take(0).unwrap()).collect();
+        assert!(take(0).is_none());
+        of_one.pop();
+        of_one.push(take(0).unwrap());
+        let others: Vec<_> = (DOWNLOADS_OF_APP_MAX..DOWNLOADS_MAX)
+            .map(|at| take(at / DOWNLOADS_OF_APP_MAX).unwrap())
+            .collect();
+        assert!(take(9).is_none(), "all are taken");
+        drop((of_one, others));
+        assert!(lock(&downloads.0).is_empty());
+    }
 
     #[tokio::test]
     async fn whoever_stands_still_while_fetching_a_file_is_left_and_whoever_reads_gets_all_of_it() {

@@ -229,6 +229,10 @@ async fn a_message_that_waited_for_its_moment_stands_where_it_came() {
         assert!(stage.add(n, 9_000).await, "{n}");
     }
     assert!(!stage.add(1, 9_000).await, "twice");
+    for elsewhere in [id(1), id(2)] {
+        let again = stage.with(move |tx, inbox| inbox.add(tx, id(1), Place(elsewhere), 9_000, ROOM + 1));
+        assert!(!again.await, "at another place");
+    }
     let ids = |page: Vec<(u8, bool)>| page.into_iter().map(|(n, _)| n).collect::<Vec<_>>();
     assert_eq!(ids(stage.page().await), [6, 1, 5, 4, 3]);
     for before in [id(1), place(1).0] {
