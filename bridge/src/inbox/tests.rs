@@ -143,8 +143,10 @@ impl Model {
                 self.0.iter_mut().filter(|(known, _)| **known == rank(*n)).for_each(|(_, one)| one.0 = true)
             }
             Act::ReadUpTo(last) => {
-                let is_meant = |n: u8| last.is_none_or(|last| n <= rank(last));
-                self.0.iter_mut().filter(|(n, _)| is_meant(**n)).for_each(|(_, one)| one.0 = true);
+                // Where a message stood that is gone is no longer known: then its own time counts.
+                let of = |n: u8| if self.0.contains_key(&rank(n)) { rank(n) } else { 2 * n };
+                let last = last.map_or(u8::MAX, of);
+                self.0.range_mut(..=last).for_each(|(_, one)| one.0 = true);
             }
             Act::Delete(n) | Act::Withdraw(n) => drop(self.0.remove(&rank(*n))),
             Act::Tick(_) | Act::Sweep => {}
