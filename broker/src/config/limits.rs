@@ -119,7 +119,7 @@ impl Default for LimitsConfig {
         Self {
             connections_max: 1_000_000,
             memory_max_bytes: 0,
-            handshakes_max: 1024,
+            handshakes_max: 4096,
             connect_deadline_ms: 10_000,
             packet_size_max_bytes: connection.packet_size_max,
             receive_maximum: connection.receive_maximum,
