@@ -118,6 +118,12 @@ impl Sent {
     fn without_call(verdict: Verdict) -> Self {
         Self { verdict, outcome_known: true, was_answered: false, took: Duration::ZERO, shortened: None }
     }
+
+    /// What a vendor answered, at once.
+    #[cfg(test)]
+    pub(crate) fn answered(verdict: Verdict) -> Self {
+        Self { was_answered: true, ..Self::without_call(verdict) }
+    }
 }
 
 /// Why there is no answer.

@@ -541,13 +541,7 @@ mod tests {
         let push = |device: &str| {
             let verdict = Verdict::Accepted { vendor_id: None };
             let token = DeviceToken::parse("T").unwrap();
-            let sent = Sent {
-                verdict,
-                outcome_known: true,
-                was_answered: true,
-                took: Duration::ZERO,
-                shortened: None,
-            };
+            let sent = Sent::answered(verdict);
             Called { device: device.to_owned(), token, sent, random: 1 }
         };
         let pushes = ["broken", "well", "broken"].map(push).into();
@@ -588,13 +582,7 @@ mod tests {
             Verdict::Retry { after: None, reason: String::new() },
             Verdict::Throttled { scope: Scope::App, after: None, reason: String::new() },
         ];
-        let sent = verdicts.map(|verdict| Sent {
-            verdict,
-            outcome_known: true,
-            was_answered: true,
-            took: Duration::ZERO,
-            shortened: None,
-        });
+        let sent = verdicts.map(Sent::answered);
         let ends = |is_recall| {
             let end = end_of(&sent, is_recall, 5);
             (end.paused_until_ms, end.is_failure)

@@ -317,13 +317,7 @@ fn call_vendors(tx: &mut Tx<'_>, verdict: u8) -> Result<(), StoreError> {
                 1 => Verdict::PayloadRejected { reason },
                 _ => Verdict::Retry { after: None, reason },
             };
-            let sent = Sent {
-                verdict,
-                outcome_known: true,
-                was_answered: true,
-                took: std::time::Duration::ZERO,
-                shortened: None,
-            };
+            let sent = Sent::answered(verdict);
             let called = Called { device: waiting.device, token: call.draft.finish().token, sent, random: 1 };
             let answered = Answered {
                 lane: lane.clone(),

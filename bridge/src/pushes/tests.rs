@@ -196,13 +196,7 @@ async fn a_new_content_has_all_attempts_of_its_own() {
         let answer = |tx: &mut Tx<'_>, verdict: Verdict| {
             let lane = queues::lanes(tx)?.pop_first().unwrap();
             let token = turn(tx)?.unwrap().draft.token;
-            let sent = Sent {
-                verdict,
-                outcome_known: true,
-                was_answered: true,
-                took: std::time::Duration::ZERO,
-                shortened: None,
-            };
+            let sent = Sent::answered(verdict);
             let called = Called { device: "d1".to_owned(), token, sent, random: 1 };
             let answered = Answered { lane, message: MessageId(ID), is_recall: false, pushes: vec![called] };
             finish(tx, &rules(), &answered, &answered.pushes)

@@ -1,20 +1,22 @@
 //! A filter without wildcards in eight bytes: a million phones have a million of them.
 
+use super::SHARDS_MAX;
 use crate::io::ShardNo;
 
 /// Bits that are not the hash: a byte for the shard, a byte for the count.
 pub(super) const REST_BITS: u32 = 16;
 /// Subscriptions that the count holds.
 pub(super) const COUNT_MAX: u8 = u8::MAX;
-/// No shard has this number, see [`SHARDS_MAX`](super::SHARDS_MAX).
+/// No shard has this number.
 const CROWDED: u8 = u8::MAX;
+const _: () = assert!(SHARDS_MAX <= CROWDED as u16);
 
 /// 48 bits of a hash, and the one shard that has subscriptions with it, or that there is more to know.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ExactFilter(u64);
 
 impl ExactFilter {
-    /// Subscriptions of one shard; without room for its number as [`ExactFilter::crowded`].
+    /// Subscriptions of one shard.
     pub fn new(hash: u64, shard: ShardNo, count: u8) -> Self {
         let shard = u8::try_from(shard.0).unwrap_or(CROWDED);
         Self(hash << REST_BITS | u64::from(shard) << 8 | u64::from(count))
