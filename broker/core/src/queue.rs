@@ -13,16 +13,18 @@
 //! A packet identifier is the place in the queue modulo 65,535: what was sent before a crash gets the same
 //! identifier after it, without having been written down. Two places that would share one wait for each other.
 
-use crate::change::{Entry, Phase};
+mod places;
+
+use crate::change::{Entry, Expiry, Phase};
 use crate::io::Share;
 use crate::message::{Message, MessageKey, Seq, Time};
 use bytestring::ByteString;
+use places::Places;
 use reveille_proto::bridge::Priority;
 use reveille_proto::ids::{MessageId, PacketId};
 use reveille_proto::mqtt::QoS;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU16;
-use std::ops::Bound;
 use std::sync::Arc;
 
 /// The shared subscription through which a message came, so that it can be handed over.
@@ -89,7 +91,7 @@ impl Slot {
     }
 
     fn priority(&self) -> Priority {
-        self.entry.push.as_ref().map_or(Priority::Normal, |push| push.priority)
+        self.entry.push().map_or(Priority::Normal, |push| push.priority)
     }
 }
 
@@ -103,38 +105,52 @@ struct Pushes {
     due: BTreeSet<(Time, Seq)>,
 }
 
-/// The queue of one session.
-#[derive(Clone, Debug, Default)]
-pub struct Queue {
-    slots: BTreeMap<Seq, Slot>,
+/// What the queue knows about what it sent; absent in the queue of a client that is away and got none of it.
+#[derive(Clone, Debug)]
+struct Sending {
     /// No waiting slot of normal priority is before this one.
-    cursor: Cursor,
-    in_flight: VecDeque<(PacketId, Seq)>,
+    cursor: Seq,
+    sent_before: Seq,
+    in_flight: VecDeque<Seq>,
     to_resend: VecDeque<Seq>,
+}
+
+impl Default for Sending {
+    fn default() -> Self {
+        let (in_flight, to_resend) = (VecDeque::new(), VecDeque::new());
+        Self { cursor: Seq(0), sent_before: Seq(0), in_flight, to_resend }
+    }
+}
+
+/// The queue of one session.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    places: Places,
     bytes: u64,
-    earliest_expiry: Option<Time>,
-    sent_before: Cursor,
+    earliest_expiry: Expiry,
+    sending: Option<Box<Sending>>,
     pushes: Option<Box<Pushes>>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Cursor(Seq);
+// One line of the processor's cache each: most accesses of a broker with a million queues are to one that is cold.
+const _: () = assert!(size_of::<Queue>() <= 64 && size_of::<Slot>() <= 64);
 
-impl Default for Cursor {
+impl Default for Queue {
     fn default() -> Self {
-        Self(Seq(0))
+        let (places, sending, pushes) = (Places::default(), None, None);
+        Self { places, bytes: 0, earliest_expiry: Expiry::NEVER, sending, pushes }
     }
 }
 
 impl Queue {
     /// Messages, waiting or in flight.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.places.len()
     }
 
     /// Whether nothing waits and nothing is in flight.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.places.is_empty()
     }
 
     /// Payload and topic bytes.
@@ -144,28 +160,25 @@ impl Queue {
 
     /// Places before this one may have been sent.
     pub fn sent_before(&self) -> Seq {
-        self.sent_before.0
+        self.sending.as_ref().map_or(Seq(0), |sending| sending.sent_before)
     }
 
     /// Messages in flight: they use up the client's receive maximum.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.sending.as_ref().map_or(0, |sending| sending.in_flight.len())
     }
 
     /// Before this time nothing in here expires.
     pub fn earliest_expiry(&self) -> Option<Time> {
-        self.earliest_expiry
+        self.earliest_expiry.time()
     }
 
     /// Takes a place at the end.
     pub fn place(&mut self, slot: Slot) {
         let seq = slot.entry.seq;
-        debug_assert!(self.slots.last_key_value().is_none_or(|(last, _)| *last < seq), "places only grow");
         self.bytes += u64::from(slot.entry.size);
-        if let Some(end) = slot.entry.expires_at {
-            self.earliest_expiry = Some(self.earliest_expiry.map_or(end, |known| known.min(end)));
-        }
-        if let Some(push) = &slot.entry.push {
+        self.earliest_expiry = self.earliest_expiry.min(slot.entry.expires_at);
+        if let Some(push) = slot.entry.push() {
             let pushes = self.pushes.get_or_insert_default();
             pushes.by_id.insert(push.id, seq);
             if let Some(key) = &push.collapse_key {
@@ -178,42 +191,43 @@ impl Queue {
             }
         }
         if slot.entry.phase == Phase::Released {
-            self.to_resend.push_back(seq); // recovered: PUBREL goes before any PUBLISH that was never sent
+            let sending = self.sending.get_or_insert_default();
+            sending.to_resend.push_back(seq); // recovered: PUBREL goes before any PUBLISH that was never sent
         }
-        self.slots.insert(seq, slot);
+        self.places.push(slot);
     }
 
     /// One place.
     pub fn slot(&self, seq: Seq) -> Option<&Slot> {
-        self.slots.get(&seq)
+        self.places.get(seq)
     }
 
     /// One place, to change it.
     pub fn slot_mut(&mut self, seq: Seq) -> Option<&mut Slot> {
-        self.slots.get_mut(&seq)
+        self.places.get_mut(seq)
     }
 
     /// All places in order.
     pub fn slots(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.values()
+        self.places.iter()
     }
 
     /// Places behind one, in order.
     pub fn slots_after(&self, after: Option<Seq>) -> impl Iterator<Item = &Slot> {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.slots.range((start, Bound::Unbounded)).map(|(_, slot)| slot)
+        self.places.from(after.map_or(Seq(0), |after| Seq(after.0.saturating_add(1))))
     }
 
     /// Gives a place up, whatever its state.
     pub fn remove(&mut self, seq: Seq) -> Option<Slot> {
-        let slot = self.slots.remove(&seq)?;
+        let slot = self.places.remove(seq)?;
         self.bytes = self.bytes.saturating_sub(u64::from(slot.entry.size));
         if slot.is_in_flight
-            && let Some(at) = self.in_flight.iter().position(|(_, flying)| *flying == seq)
+            && let Some(sending) = &mut self.sending
+            && let Some(at) = sending.in_flight.iter().position(|flying| *flying == seq)
         {
-            self.in_flight.remove(at); // almost always the first
+            sending.in_flight.remove(at); // almost always the first
         }
-        if let (Some(push), Some(pushes)) = (&slot.entry.push, &mut self.pushes) {
+        if let (Some(push), Some(pushes)) = (slot.entry.push(), &mut self.pushes) {
             pushes.by_id.remove(&push.id);
             if let Some(key) = &push.collapse_key
                 && pushes.by_collapse_key.get(key) == Some(&seq)
@@ -225,9 +239,8 @@ impl Queue {
                 self.pushes = None;
             }
         }
-        if self.slots.is_empty() {
-            self.to_resend = VecDeque::new();
-            self.in_flight = VecDeque::new();
+        if self.places.is_empty() {
+            self.sending = None;
         }
         Some(slot)
     }
@@ -235,8 +248,8 @@ impl Queue {
     /// The place that a message with this collapse key would replace: it waits and was never sent.
     pub fn collapsible(&self, key: &ByteString) -> Option<Seq> {
         let seq = *self.pushes.as_ref()?.by_collapse_key.get(key)?;
-        let slot = self.slots.get(&seq)?;
-        (slot.is_confirmed && !slot.is_in_flight && !slot.is_resent).then_some(seq)
+        let slot = self.places.get(seq)?;
+        (slot.is_confirmed && !slot.was_sent()).then_some(seq)
     }
 
     /// The place of a push.
@@ -248,10 +261,7 @@ impl Queue {
     pub fn unannounced(&self) -> Vec<Seq> {
         let Some(pushes) = &self.pushes else { return Vec::new() };
         let is_unannounced = |seq: &&Seq| {
-            self.slots
-                .get(seq)
-                .and_then(|slot| slot.entry.push.as_ref())
-                .is_some_and(|push| !push.is_announced)
+            self.places.get(**seq).and_then(|slot| slot.entry.push()).is_some_and(|push| !push.is_announced)
         };
         pushes.by_id.values().filter(is_unannounced).copied().collect()
     }
@@ -289,100 +299,97 @@ impl Queue {
     /// it was sent `[MQTT5-4.4.0-1]`, then by priority, then by age. An unconfirmed place holds back what follows.
     pub fn first(&mut self) -> Option<Seq> {
         let seq = self.first_to_resend().or_else(|| self.first_waiting())?;
-        let slot = self.slots.get(&seq)?;
+        let slot = self.places.get(seq)?;
         (slot.is_confirmed && self.is_free(seq)).then_some(seq)
     }
 
     /// Whether no place in flight has the same packet identifier. Almost always the queue is shorter than the range of
     /// identifiers and nothing has to be looked through.
     fn is_free(&self, seq: Seq) -> bool {
-        let (first, last) = (self.slots.first_key_value(), self.slots.last_key_value());
-        let is_short = first.zip(last).is_none_or(|((first, _), (last, _))| last.0 - first.0 < 65_535);
+        let is_short = self.places.ends().is_none_or(|(first, last)| last.0 - first.0 < 65_535);
         is_short || self.flying(packet_id(seq)).is_none()
     }
 
     fn first_to_resend(&mut self) -> Option<Seq> {
-        while let Some(seq) = self.to_resend.front() {
-            if self.slots.get(seq).is_some_and(|slot| !slot.is_in_flight) {
-                return Some(*seq);
-            }
-            self.to_resend.pop_front();
-        }
-        None
+        let again = &mut self.sending.as_mut()?.to_resend;
+        skip_sent(&self.places, again)
     }
 
     fn first_waiting(&mut self) -> Option<Seq> {
-        let is_waiting = |seq: &Seq| self.slots.get(seq).is_some_and(|slot| !slot.is_in_flight);
-        if let Some(pushes) = &mut self.pushes {
-            while pushes.high.front().is_some_and(|seq| !is_waiting(seq)) {
-                pushes.high.pop_front();
-            }
-            if let Some(seq) = pushes.high.front() {
-                return Some(*seq);
-            }
+        if let Some(pushes) = &mut self.pushes
+            && let Some(seq) = skip_sent(&self.places, &mut pushes.high)
+        {
+            return Some(seq);
         }
-        let waits = |slot: &Slot| !slot.is_in_flight && slot.priority() == Priority::Normal;
-        if let Some((seq, _)) = self.slots.range(self.cursor.0..).find(|(_, slot)| waits(slot)) {
-            self.cursor = Cursor(*seq);
-            return Some(*seq);
+        let cursor = &mut self.sending.get_or_insert_default().cursor;
+        let waits = |slot: &&Slot| !slot.is_in_flight && slot.priority() == Priority::Normal;
+        if let Some(slot) = self.places.from(*cursor).find(waits) {
+            *cursor = slot.entry.seq;
+            return Some(*cursor);
         }
-        let pushes = self.pushes.as_mut()?;
-        while pushes.low.front().is_some_and(|seq| self.slots.get(seq).is_none_or(|slot| slot.is_in_flight)) {
-            pushes.low.pop_front();
-        }
-        pushes.low.front().copied()
+        // What comes is behind all there is; what comes back is sent before anything that waits.
+        *cursor = self.places.ends().map_or(*cursor, |(_, last)| Seq(last.0 + 1));
+        skip_sent(&self.places, &mut self.pushes.as_mut()?.low)
     }
 
     /// Whether the next packet for this place is PUBLISH or PUBREL; marks it as in flight.
     pub fn sent(&mut self, seq: Seq) -> Option<(PacketId, &mut Slot)> {
-        let id = packet_id(seq);
-        let slot = self.slots.get_mut(&seq)?;
+        let slot = self.places.get_mut(seq)?;
         debug_assert!(!slot.is_in_flight, "sent twice on one connection");
         slot.is_in_flight = true;
-        self.sent_before = Cursor(self.sent_before.0.max(Seq(seq.0 + 1)));
-        self.in_flight.push_back((id, seq));
-        Some((id, slot))
+        let sending = self.sending.get_or_insert_default();
+        sending.sent_before = sending.sent_before.max(Seq(seq.0 + 1));
+        sending.in_flight.push_back(seq);
+        Some((packet_id(seq), slot))
     }
 
     /// The place in flight under a packet identifier.
     pub fn flying(&self, id: PacketId) -> Option<Seq> {
-        self.in_flight.iter().find(|(flying, _)| *flying == id).map(|(_, seq)| *seq)
+        self.sending.as_ref()?.in_flight.iter().find(|flying| packet_id(**flying) == id).copied()
     }
 
     /// The connection is gone: what was in flight is sent again, in the order in which it was sent.
     pub fn connection_lost(&mut self) {
-        let mut order: VecDeque<Seq> = self.in_flight.drain(..).map(|(_, seq)| seq).collect();
+        self.clear_due();
+        self.first_to_resend(); // leaves out what is in flight: it would stand in the order twice
+        let Some(mut sending) = self.sending.take() else { return };
+        let mut order = std::mem::take(&mut sending.in_flight);
         for seq in &order {
-            if let Some(slot) = self.slots.get_mut(seq) {
+            if let Some(slot) = self.places.get_mut(*seq) {
                 slot.is_in_flight = false;
                 slot.is_resent = true;
+                if slot.may_expire() {
+                    self.earliest_expiry = self.earliest_expiry.min(slot.entry.expires_at);
+                }
             }
         }
-        self.first_to_resend();
-        order.extend(self.to_resend.drain(..).filter(|seq| self.slots.contains_key(seq)));
-        self.to_resend = order;
-        self.clear_due();
+        order.extend(sending.to_resend.drain(..).filter(|seq| self.places.contains(*seq)));
+        sending.to_resend = order;
+        self.sending = Some(sending).filter(|sending| !sending.to_resend.is_empty());
     }
 
     /// Bodies leave memory; they are read again when they are needed. For durable sessions only. What is not confirmed
     /// stays: the store does not have it yet.
     pub fn drop_bodies(&mut self) {
-        for slot in self.slots.values_mut().filter(|slot| slot.is_confirmed) {
+        for slot in self.places.iter_mut().filter(|slot| slot.is_confirmed) {
             slot.message = None;
         }
     }
 
     /// The places among the next ones whose bodies are not in memory, at most `limit`.
     pub fn missing_bodies(&self, limit: usize) -> Vec<(Seq, MessageKey)> {
-        let normal = self.slots.range(self.cursor.0..).map(|(seq, _)| *seq).take(limit * 2);
+        let sending = self.sending.as_deref();
+        let cursor = sending.map_or(Seq(0), |sending| sending.cursor);
+        let again = sending.into_iter().flat_map(|sending| sending.to_resend.iter().copied().take(limit));
+        let normal = self.places.from(cursor).map(|slot| slot.entry.seq).take(limit * 2);
         let pushes = self.pushes.as_deref();
         let high = pushes.into_iter().flat_map(|pushes| pushes.high.iter().copied().take(limit));
         let low = pushes.into_iter().flat_map(|pushes| pushes.low.iter().copied().take(limit));
-        let order = self.to_resend.iter().copied().take(limit).chain(high).chain(normal).chain(low);
+        let order = again.chain(high).chain(normal).chain(low);
         let is_missing =
             |slot: &&Slot| slot.message.is_none() && slot.is_confirmed && slot.entry.phase == Phase::Queued;
         let mut places: Vec<(Seq, MessageKey)> = Vec::new();
-        for slot in order.filter_map(|seq| self.slots.get(&seq)).filter(is_missing) {
+        for slot in order.filter_map(|seq| self.places.get(seq)).filter(is_missing) {
             let place = (slot.entry.seq, slot.entry.message);
             if places.len() < limit && !places.contains(&place) {
                 places.push(place);
@@ -393,34 +400,50 @@ impl Queue {
 
     /// The oldest place that waits and was never sent: what makes room when the oldest is dropped.
     pub fn oldest_waiting(&self) -> Option<Seq> {
-        let waits = |slot: &Slot| slot.is_confirmed && !slot.is_in_flight && !slot.is_resent;
-        self.slots.iter().find(|(_, slot)| waits(slot)).map(|(seq, _)| *seq)
+        self.unsent().next()
     }
 
     /// The oldest places that wait and were never sent, at most `limit`.
     pub fn never_sent(&self, limit: usize) -> Vec<Seq> {
+        self.unsent().take(limit).collect()
+    }
+
+    fn unsent(&self) -> impl Iterator<Item = Seq> {
         let waits = |slot: &&Slot| slot.is_confirmed && !slot.was_sent();
-        self.slots.values().filter(waits).map(|slot| slot.entry.seq).take(limit).collect()
+        self.places.iter().filter(waits).map(|slot| slot.entry.seq)
     }
 
     /// Places whose time is over and that are not on their way, at most `limit`.
     pub fn expired(&mut self, now: Time, limit: usize) -> Vec<Seq> {
-        if self.earliest_expiry.is_none_or(|end| end > now) {
+        if !self.earliest_expiry.is_over(now) {
             return Vec::new();
         }
-        let mut expired = Vec::new();
-        let mut earliest: Option<Time> = None;
-        for (seq, slot) in &self.slots {
-            let Some(end) = slot.entry.expires_at.filter(|_| slot.may_expire()) else { continue };
-            if end <= now && slot.is_confirmed && expired.len() < limit {
-                expired.push(*seq);
+        let (mut expired, mut earliest) = (Vec::new(), Expiry::NEVER);
+        for slot in self.places.iter() {
+            if !slot.may_expire() {
+                continue;
+            }
+            let end = slot.entry.expires_at;
+            if end.is_over(now) && slot.is_confirmed && expired.len() < limit {
+                expired.push(slot.entry.seq);
             } else {
-                earliest = Some(earliest.map_or(end, |known| known.min(end)));
+                earliest = earliest.min(end);
             }
         }
         self.earliest_expiry = earliest;
         expired
     }
+}
+
+/// The first of a list that still waits; what is gone or in flight before it leaves the list.
+fn skip_sent(places: &Places, list: &mut VecDeque<Seq>) -> Option<Seq> {
+    while let Some(seq) = list.front().copied() {
+        if places.get(seq).is_some_and(|slot| !slot.is_in_flight) {
+            return Some(seq);
+        }
+        list.pop_front();
+    }
+    None
 }
 
 fn seconds(time: Time) -> u32 {
@@ -432,3 +455,6 @@ pub fn packet_id(seq: Seq) -> PacketId {
     let above_one = u16::try_from(seq.0 % 65_535).unwrap_or(0);
     PacketId::from(NonZeroU16::MIN.saturating_add(above_one))
 }
+
+#[cfg(test)]
+mod tests;

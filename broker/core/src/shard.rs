@@ -505,7 +505,7 @@ impl Shard {
         drop(slot.message);
         self.recent.release(slot.entry.message);
         if let Some((ticket, part)) = settled.and_then(|key| self.commits.forget(key, seq)) {
-            match slot.entry.push {
+            match slot.entry.push() {
                 // Without a trace on disk only the announcement tells that the device had it: the sender waits for that.
                 Some(_) if self.has_bridge => self.settled_late.push((ticket, part)),
                 _ => self.settle(ticket, part),

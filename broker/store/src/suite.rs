@@ -146,7 +146,7 @@ fn subscriptions_come_back_as_last_granted(run: &mut Run<impl Subject>) {
 fn entries_and_bodies_come_back_whole(run: &mut Run<impl Subject>) {
     let (small, full, large) = (message(1, ""), full_message(2), message(3, vec![7; 1 << 20]));
     let mut rich = entry(12, &full);
-    rich.subscription_identifiers = Some([1, 268_435_455].into());
+    rich.rare.as_mut().unwrap().subscription_identifiers = [1, 268_435_455].into();
     run.commit([
         put_session(1),
         enqueue(1, 10, &small),
@@ -163,7 +163,7 @@ fn marks_change_a_place_and_free_the_body(run: &mut Run<impl Subject>) {
     let (first, second) = (full_message(1), full_message(2));
     run.commit([put_session(1), enqueue(1, 1, &first), enqueue(1, 2, &second)]);
     let mut announced = entry(1, &first);
-    announced.push.as_mut().unwrap().is_announced = true;
+    announced.push_mut().unwrap().is_announced = true;
     let mut released = entry(2, &second);
     released.phase = Phase::Released;
     run.commit([mark(1, announced.clone()), mark(1, released.clone()), mark(1, entry(3, &first))]);

@@ -93,7 +93,7 @@ impl Shard {
         let has_bridge = self.has_bridge;
         let Some(session) = self.sessions.get_mut(at as usize) else { return };
         let slot = session.queue.as_ref().and_then(|queue| queue.slot(seq));
-        let push = slot.and_then(|slot| slot.entry.push.as_ref()).map(|push| push.id);
+        let push = slot.and_then(|slot| slot.entry.push()).map(|push| push.id);
         if let Some(id) = push {
             session.remember_push(id, limit);
             if has_bridge && !id.is_note() {

@@ -190,7 +190,7 @@ impl Shard {
             slot.message = self.commits.body(message).or_else(|| self.recent.body(message)).cloned();
         }
         let Some(message) = slot.message.clone() else { return Some(place) };
-        if let Some(push) = &mut slot.entry.push {
+        if let Some(push) = slot.entry.push_mut() {
             push.is_announced = true;
         }
         let (entry, is_confirmed) = (slot.entry.clone(), slot.is_confirmed);

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::publishing::{Kind as PublishKind, Publishing};
-use crate::change::{Change, Entry, Granted, Phase, PushEntry};
+use crate::change::{Change, Entry, Granted, Phase, PushEntry, RareEntry};
 use crate::commits::Wait;
 use crate::io::{Delivery, Output, Part, Pick, Recipients, RouteTo, Share, Ticket};
 use crate::limits::QueueFull;
@@ -290,6 +290,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(at as usize) else { return };
         let age_end = now + session.limits.queue_age_max;
         let is_online = session.connection.is_some();
+        let push = message.push.as_ref().filter(|_| !delivering.is_retained).map(|push| PushEntry::of(push));
         let mut entry = Entry {
             seq: Seq(session.next_seq),
             message: message.key,
@@ -297,13 +298,12 @@ impl Shard {
             retain: how.retain,
             phase: Phase::Queued,
             size: message.size(),
-            expires_at: Some(message.expires_at.map_or(age_end, |end| end.min(age_end))),
-            subscription_identifiers: (!how.identifiers.is_empty()).then(|| how.identifiers.into()),
-            push: message.push.as_ref().filter(|_| !delivering.is_retained).map(|push| PushEntry::of(push)),
+            expires_at: Some(message.expires_at.map_or(age_end, |end| end.min(age_end))).into(),
+            rare: RareEntry::of(how.identifiers.into(), push),
         };
         session.next_seq += 1;
         let mut due = None;
-        if let (Some(push), Some(place)) = (&message.push, &mut entry.push) {
+        if let (Some(push), Some(place)) = (&message.push, entry.push_mut()) {
             place.is_announced = self.has_bridge && announces_at_once(push, is_online);
             if place.is_announced {
                 delivering.offline.push(crate::presence::device(&session.client_id, session.epoch));
@@ -315,7 +315,7 @@ impl Shard {
         let seq = entry.seq;
         let is_confirmed = !(session.is_durable && (delivering.collects || how.qos == QoS::ExactlyOnce));
         let queue = session.queue.get_or_insert_default();
-        let is_unannounced = entry.push.as_ref().is_some_and(|push| !push.is_announced);
+        let is_unannounced = entry.push().is_some_and(|push| !push.is_announced);
         let keeps_body = !session.is_durable || is_unannounced || (is_online && queue.len() < look_ahead);
         let key = session.key;
         if !keeps_body {
@@ -464,7 +464,7 @@ impl Shard {
         let is_online = session.connection.is_some();
         let Some(slot) = session.queue.as_mut().and_then(|queue| queue.slot_mut(seq)) else { return };
         slot.is_confirmed = true;
-        let is_unannounced = slot.entry.push.as_ref().is_some_and(|push| !push.is_announced);
+        let is_unannounced = slot.entry.push().is_some_and(|push| !push.is_announced);
         if is_online {
             self.pump(at, None, now);
         } else if !is_unannounced {

@@ -285,8 +285,8 @@ impl Shard {
             },
             size: entry.size,
             queued_at: slot.queued_at(),
-            expires_at: entry.expires_at,
-            push: entry.push.as_ref().map(|push| push.id),
+            expires_at: entry.expires_at.time(),
+            push: entry.push().map(|push| push.id),
             body: slot.message.as_ref().or_else(|| self.body_at_hand(entry.message)).map(Arc::clone),
         }
     }

@@ -135,7 +135,7 @@ impl Shard {
         if slot.entry.phase == Phase::Released {
             return Next::PubRel(seq);
         }
-        let is_expired = slot.entry.expires_at.is_some_and(|end| end <= now);
+        let is_expired = slot.entry.expires_at.is_over(now);
         if is_expired && slot.may_expire() {
             return Next::Expired(seq);
         }
@@ -160,7 +160,7 @@ impl Shard {
             return;
         };
         let Some((id, slot)) = queue.sent(seq) else { return };
-        let identifiers = slot.entry.subscription_identifiers.clone().unwrap_or_default();
+        let identifiers = slot.entry.subscription_identifiers().to_vec();
         let outgoing = Outgoing {
             message,
             qos: slot.entry.qos,

@@ -4,7 +4,7 @@ use super::keys::read_subscription;
 use super::{Flags, FormatError, Reader, Record, Writer};
 use bytestring::ByteString;
 use reveille_broker_core::change::{
-    Announcement, Entry, Granted, Phase, PushEntry, SessionRecord, StoredWill,
+    Announcement, Entry, Granted, Phase, PushEntry, RareEntry, SessionRecord, StoredWill,
 };
 use reveille_broker_core::message::{
     Alert, Message, MessageKey, MessageProperties, Push, Seq, SessionKey, Time,
@@ -191,22 +191,24 @@ impl Record for (Subscription, Granted) {
 /// Without the place, which stands in the key: it reads back as 0.
 impl Record for Entry {
     fn write(&self, out: &mut Writer) {
+        let (expires_at, identifiers, push) =
+            (self.expires_at.time(), self.subscription_identifiers(), self.push());
         out.byte(Flags::of([
             (self.qos as u8, true),
             (4, self.retain),
             (8, self.phase == Phase::Released),
-            (16, self.expires_at.is_some()),
-            (32, self.subscription_identifiers.is_some()),
-            (64, self.push.is_some()),
+            (16, expires_at.is_some()),
+            (32, !identifiers.is_empty()),
+            (64, push.is_some()),
         ]));
         out.number(self.message.0);
         out.number(self.size);
-        out.optional(self.expires_at.as_ref(), |out, time| out.number(time.0));
-        out.optional(self.subscription_identifiers.as_ref(), |out, identifiers| {
+        out.optional(expires_at.as_ref(), |out, time| out.number(time.0));
+        if !identifiers.is_empty() {
             out.number(identifiers.len() as u64);
             identifiers.iter().for_each(|identifier| out.number(*identifier));
-        });
-        out.optional(self.push.as_deref(), |out, push| push.write(out));
+        }
+        out.optional(push, |out, push| push.write(out));
     }
 
     fn read(from: &mut Reader) -> Result<Self, FormatError> {
@@ -214,17 +216,19 @@ impl Record for Entry {
         let (qos, retain, is_released) = (read_qos(flags.take_bits(3))?, flags.take(4), flags.take(8));
         let [has_expiry, has_identifiers, has_push] = [16, 32, 64].map(|bit| flags.take(bit));
         flags.end()?;
-        Ok(Self {
+        let mut entry = Self {
             seq: Seq(0),
             message: MessageKey(from.number()?),
             qos,
             retain,
             phase: if is_released { Phase::Released } else { Phase::Queued },
             size: from.number_u32()?,
-            expires_at: from.optional(has_expiry, Reader::number)?.map(Time),
-            subscription_identifiers: from.optional(has_identifiers, read_identifiers)?,
-            push: from.optional(has_push, PushEntry::read)?.map(Box::new),
-        })
+            expires_at: from.optional(has_expiry, Reader::number)?.map(Time).into(),
+            rare: None,
+        };
+        let identifiers = from.optional(has_identifiers, read_identifiers)?.unwrap_or_default();
+        entry.rare = RareEntry::of(identifiers, from.optional(has_push, PushEntry::read)?);
+        Ok(entry)
     }
 }
 

@@ -158,7 +158,7 @@ fn push_entry() -> impl Strategy<Value = PushEntry> {
 
 fn entry() -> impl Strategy<Value = Entry> {
     let phase = prop_oneof![Just(Phase::Queued), Just(Phase::Released)];
-    let identifiers = maybe(vec(any::<u32>(), 0..5));
+    let identifiers = vec(any::<u32>(), 0..5);
     let head = (any::<u64>(), qos(), any::<bool>(), phase, any::<u32>());
     (head, maybe(any::<u64>()), identifiers, maybe(push_entry())).prop_map(
         |((message, qos, retain, phase, size), expires_at, identifiers, push)| Entry {
@@ -168,9 +168,8 @@ fn entry() -> impl Strategy<Value = Entry> {
             retain,
             phase,
             size,
-            expires_at: expires_at.map(Time),
-            subscription_identifiers: identifiers.map(Vec::into_boxed_slice),
-            push: push.map(Box::new),
+            expires_at: expires_at.map(Time).into(),
+            rare: RareEntry::of(identifiers.into(), push),
         },
     )
 }

@@ -3,7 +3,8 @@
 use crate::Store;
 use bytes::Bytes;
 use reveille_broker_core::change::{
-    Announcement, Batch, Change, Entry, Granted, Phase, PushEntry, Recovered, SessionRecord, StoredSession,
+    Announcement, Batch, Change, Entry, Granted, Phase, PushEntry, RareEntry, Recovered, SessionRecord,
+    StoredSession,
 };
 use reveille_broker_core::message::{
     Alert, Message, MessageKey, MessageProperties, Push, Seq, SessionKey, Time,
@@ -128,9 +129,8 @@ pub fn entry(seq: u64, message: &Message) -> Entry {
         retain: message.retain,
         phase: Phase::Queued,
         size: message.size(),
-        expires_at: message.expires_at,
-        subscription_identifiers: None,
-        push: message.push.as_deref().map(PushEntry::of),
+        expires_at: message.expires_at.into(),
+        rare: RareEntry::of(Box::default(), message.push.as_deref().map(PushEntry::of)),
     }
 }
 
