@@ -7,9 +7,10 @@ use crate::host::Host;
 use crate::listener::{Listener, Peer, Seat};
 use crate::mailbox::Command;
 use crate::shared::Shared;
+use crate::transport::awaited::Awaited;
 use crate::transport::socket::Socket;
-use crate::transport::{Came, Detached, Found, Stage, Stream};
-use bytes::{Buf, Bytes, BytesMut};
+use crate::transport::{Came, Found, Stage, Stream};
+use bytes::{Bytes, BytesMut};
 use reveille_broker_core::handshake::{self, Wanted};
 use reveille_broker_core::io::{Identity, Opening};
 use reveille_broker_core::networks::{Advice, Origin};
@@ -18,8 +19,6 @@ use reveille_proto::heartbeat::Hello;
 use reveille_proto::ids::ClientId;
 use reveille_proto::mqtt::{self, ConnAck, Connect, Malformed, Packet, Version};
 use reveille_proto::reason::ReasonCode;
-use std::future::poll_fn;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -59,7 +58,7 @@ struct Admitted {
 #[derive(Debug)]
 pub(crate) struct Adoption {
     /// Its bytes.
-    pub(crate) stream: Detached,
+    pub(crate) stream: Stream,
     /// Who and what.
     pub(crate) newcomer: Newcomer,
 }
@@ -94,30 +93,35 @@ pub(crate) async fn shake_hands(
     address: Option<SocketAddr>,
 ) {
     let seat = listener.seat(&host.shared.health);
-    let mut stream = match listener.wrap(socket) {
+    let stream = match listener.wrap(socket) {
         Ok(stream) => stream,
         Err(error) => return tracing::error!(%error, listener = &*listener.name, "TLS cannot be served"),
     };
+    let mut line = match Awaited::new(stream) {
+        Ok(line) => line,
+        Err(error) => return tracing::error!(%error, "a socket cannot be watched"),
+    };
     let mut unread = BytesMut::new();
     let deadline = listener.connect_deadline(&host.shared.limits.load().shell);
-    let connect = timeout(deadline, read_connect(&host, &stream, &mut unread)).await;
+    let connect = timeout(deadline, read_connect(&host, &mut line, &mut unread)).await;
     if connect.is_err() {
         host.count(|counters| counters.handshakes_timed_out += 1);
     }
-    let stage = stream.stage();
-    let Found { address: proxied, certificate } = stream.settle();
+    let stage = line.stream().stage();
+    let Found { address: proxied, certificate } = line.stream().settle();
     let certificate_identity = certificate.and_then(|certificate| listener.identity_of(&certificate));
     let peer = Peer { listener, address: proxied.or(address), certificate_identity };
     let connect = connect.unwrap_or(Err(Failed::Silent));
     let asked = connect.as_ref().ok().and_then(|connect| connect.properties.maximum_packet_size);
     let size_max = asked.unwrap_or(u32::MAX);
     let opening = match connect.and_then(|connect| check_rate(&peer, proxied).map(|()| connect)) {
-        Ok(connect) => admit(&host, connect, &peer, (&stream, &mut unread)).await,
+        Ok(connect) => admit(&host, connect, &peer, (&mut line, &mut unread)).await,
         Err(failed) => Err(failed),
     };
     match opening {
         Ok(Admitted { opening, enhanced, auth }) => {
-            hand_over(&host, stream, Newcomer { opening, rest: unread, seat, enhanced, auth }).await;
+            let newcomer = Newcomer { opening, rest: unread, seat, enhanced, auth };
+            hand_over(&host, Adoption { stream: line.into_stream(), newcomer }).await;
         }
         Err(Failed::Silent) => {
             host.count(|counters| match stage {
@@ -127,19 +131,19 @@ pub(crate) async fn shake_hands(
                 Stage::Connect => counters.failed_handshakes += 1,
             });
             if matches!(stage, Stage::Tls | Stage::WebSocket) {
-                let _ = timeout(REFUSAL_DEADLINE, end(&host, &stream)).await; // a layer has said why
+                let _ = timeout(REFUSAL_DEADLINE, line.end(&host.scratch)).await; // a layer has said why
             }
         }
         Err(Failed::Rate) => host.count(|counters| counters.refused_address_rate += 1),
         Err(Failed::Refused(version, reason)) => {
             host.count(|counters| counters.refused(reason));
             let connack = refusal_that_fits(version, handshake::refusal(reason), size_max);
-            let _ = timeout(REFUSAL_DEADLINE, refuse(&host, &stream, connack)).await; // read or not, it ends
+            let _ = timeout(REFUSAL_DEADLINE, line.finish(connack, &host.scratch)).await; // read or not, it ends
         }
         Err(Failed::Draining(version, connack)) => {
             host.count(|counters| counters.refused_draining += 1);
             let connack = refusal_that_fits(version, *connack, size_max);
-            let _ = timeout(REFUSAL_DEADLINE, refuse(&host, &stream, connack)).await;
+            let _ = timeout(REFUSAL_DEADLINE, line.finish(connack, &host.scratch)).await;
         }
     }
 }
@@ -150,11 +154,13 @@ fn check_rate(peer: &Peer, proxied: Option<SocketAddr>) -> Result<(), Failed> {
     peer.listener.check_proxied(address.ip(), Instant::now()).map_err(|_| Failed::Rate)
 }
 
-async fn read_connect(host: &Host, stream: &Stream, unread: &mut BytesMut) -> Result<Box<Connect>, Failed> {
+async fn read_connect(
+    host: &Host,
+    line: &mut Awaited,
+    unread: &mut BytesMut,
+) -> Result<Box<Connect>, Failed> {
     loop {
-        // The bytes go through the shard's buffer: an attacker's idle sockets cost no memory of ours.
-        let came = poll_fn(|context| stream.poll_read(context, &mut host.scratch.borrow_mut(), unread)).await;
-        match came {
+        match line.read(&host.scratch, unread).await {
             Ok(Came::End) | Err(_) => return Err(Failed::Silent),
             Ok(Came::Bytes(_)) if unread.is_empty() => continue, // something below MQTT
             Ok(Came::Bytes(_)) => {}
@@ -196,7 +202,7 @@ async fn admit(
     host: &Host,
     mut connect: Box<Connect>,
     peer: &Peer,
-    line: (&Stream, &mut BytesMut),
+    line: (&mut Awaited, &mut BytesMut),
 ) -> Result<Admitted, Failed> {
     let version = connect.version;
     let refused = |reason| Failed::Refused(version, reason);
@@ -280,7 +286,7 @@ async fn prove(
     connect: &Connect,
     enhanced: &mut Enhanced,
     auth: &Auth,
-    (stream, unread): (&Stream, &mut BytesMut),
+    (line, unread): (&mut Awaited, &mut BytesMut),
 ) -> Result<(Identity, Option<Bytes>), Failed> {
     let refused = |reason| Failed::Refused(Version::V5, reason);
     let deadline = enhanced.listener.connect_deadline(&host.shared.limits.load().shell);
@@ -300,8 +306,8 @@ async fn prove(
                 data: Some(data),
                 properties: Default::default(),
             };
-            write(stream, Packet::Auth(Box::new(challenge)), size_max).await?; // [MQTT5-4.12.0-2]
-            let answer = read_auth(host, stream, unread).await?;
+            write(line, Packet::Auth(Box::new(challenge)), size_max).await?; // [MQTT5-4.12.0-2]
+            let answer = read_auth(host, line, unread).await?;
             let is_answer = answer.reason == reason && answer.method.as_ref() == Some(&enhanced.method);
             if !is_answer {
                 return Err(refused(ReasonCode::PROTOCOL_ERROR)); // [MQTT5-4.12.0-3], [MQTT5-4.12.0-5]
@@ -313,31 +319,21 @@ async fn prove(
     timeout(deadline, exchange).await.unwrap_or(Err(Failed::Silent))
 }
 
-async fn write(stream: &Stream, packet: Packet, size_max: u32) -> Result<(), Failed> {
+async fn write(line: &mut Awaited, packet: Packet, size_max: u32) -> Result<(), Failed> {
     let mut bytes = BytesMut::new();
     packet.write(Version::V5, &mut bytes).map_err(|_| Failed::Silent)?;
     if !u32::try_from(bytes.len()).is_ok_and(|size| size <= size_max) {
         return Err(Failed::Refused(Version::V5, ReasonCode::PACKET_TOO_LARGE)); // [MQTT5-3.1.2-24]
     }
-    while !bytes.is_empty() {
-        match stream.try_write(&bytes) {
-            Ok(0) => return Err(Failed::Silent),
-            Ok(taken) => bytes.advance(taken),
-            Err(error) if error.kind() == ErrorKind::WouldBlock && stream.writable().await.is_ok() => {}
-            Err(_) => return Err(Failed::Silent),
-        }
-    }
-    loop {
-        match stream.try_flush() {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::WouldBlock && stream.writable().await.is_ok() => {}
-            Err(_) => return Err(Failed::Silent),
-        }
-    }
+    line.write(bytes).await.map_err(|_| Failed::Silent)
 }
 
 /// Until CONNACK a client that uses an authentication method sends AUTH, or leaves. `[MQTT5-3.1.2-30]`
-async fn read_auth(host: &Host, stream: &Stream, unread: &mut BytesMut) -> Result<Box<mqtt::Auth>, Failed> {
+async fn read_auth(
+    host: &Host,
+    line: &mut Awaited,
+    unread: &mut BytesMut,
+) -> Result<Box<mqtt::Auth>, Failed> {
     loop {
         match mqtt::read(unread, Some(Version::V5), CONNECT_BYTES_MAX) {
             Ok(Some(Packet::Auth(auth))) => return Ok(auth),
@@ -346,7 +342,7 @@ async fn read_auth(host: &Host, stream: &Stream, unread: &mut BytesMut) -> Resul
             Ok(None) => {}
             Err(malformed) => return Err(Failed::Refused(Version::V5, malformed.reason)),
         }
-        match poll_fn(|context| stream.poll_read(context, &mut host.scratch.borrow_mut(), unread)).await {
+        match line.read(&host.scratch, unread).await {
             Ok(Came::End) | Err(_) => return Err(Failed::Silent),
             Ok(Came::Bytes(_)) => {}
         }
@@ -358,20 +354,15 @@ fn assigned_client_id() -> Result<ClientId, ReasonCode> {
     ClientId::parse(&id).map_err(|_| ReasonCode::UNSPECIFIED_ERROR)
 }
 
-async fn hand_over(host: &Rc<Host>, stream: Stream, newcomer: Newcomer) {
+async fn hand_over(host: &Rc<Host>, adoption: Adoption) {
     let shared = &host.shared;
-    let opening = &newcomer.opening;
+    let opening = &adoption.newcomer.opening;
     let owner = Shard::owner(&opening.identity.app, &opening.client_id, shared.mailboxes.count());
     if owner == shared.no {
-        return host.adopt(stream, newcomer);
+        return host.adopt(adoption);
     }
     shared.mailboxes.room().await;
-    match stream.detach() {
-        Ok(stream) => {
-            shared.mailboxes.send(owner, Command::Adopt(Box::new(Adoption { stream, newcomer })));
-        }
-        Err(error) => tracing::debug!(%error, "a socket could not be handed over"),
-    }
+    shared.mailboxes.send(owner, Command::Adopt(Box::new(adoption)));
 }
 
 /// A refusal as bytes, without its properties where the client has no room for them; nothing where it has no room for
@@ -385,24 +376,6 @@ fn refusal_that_fits(version: Version, connack: ConnAck, size_max: u32) -> Bytes
     });
     let fits = |bytes: &BytesMut| u32::try_from(bytes.len()).is_ok_and(|size| size <= size_max);
     written.flatten().find(fits).unwrap_or_default()
-}
-
-async fn refuse(host: &Host, stream: &Stream, mut answer: BytesMut) {
-    loop {
-        match stream.try_finish(&mut answer) {
-            Ok(()) => break,
-            Err(error) if error.kind() == ErrorKind::WouldBlock && stream.writable().await.is_ok() => {}
-            Err(_) => return,
-        }
-    }
-    end(host, stream).await;
-}
-
-/// Lets the peer read what it was sent.
-async fn end(host: &Host, stream: &Stream) {
-    stream.shut_down();
-    // Unread bytes would turn the close into a reset that overtakes the answer.
-    while !poll_fn(|context| stream.poll_drop(context, &mut host.scratch.borrow_mut())).await {}
 }
 
 #[cfg(test)]

@@ -8,17 +8,17 @@
 //! The rules sit in a `RefCell` that is borrowed for one call and never across an `await`.
 
 use crate::bodies::Read;
+use crate::connections::Slot;
 use crate::drain;
-use crate::driver;
-use crate::handshake::Newcomer;
+use crate::handshake::{Adoption, Newcomer};
 use crate::mailbox::{BodiesRead, Command};
 use crate::metrics::{Report, ShellCounters};
 use crate::overload::Step;
+use crate::poller::{Events, Poller};
 use crate::review;
-use crate::rules::{Flushed, Goodbye, Rules, how};
+use crate::rules::{Flushed, Rules, how};
 use crate::shared::Shared;
-use crate::transport::{Stream, Writer};
-use reveille_broker_core::io::{Committed, ConnectionKey, Input, Loss};
+use reveille_broker_core::io::{Committed, ConnectionKey, Input};
 use reveille_broker_core::shard::Shard;
 use reveille_broker_store::Commit;
 use reveille_proto::reason::ReasonCode;
@@ -30,16 +30,13 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 /// Bytes that one read takes from a socket, into a buffer that all connections of a shard borrow in turn.
 pub(crate) const READ_BYTES: usize = 64 << 10;
 
 /// Commits of one shard on their way: one that is being synced, and one that gathers for the next sync.
 const COMMITS_MAX: usize = 2;
-
-/// How long a socket may take for the last bytes.
-const GOODBYE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Readers that one shard disconnects each second while memory runs short.
 const SLOWEST_AT_ONCE: usize = 16;
@@ -54,7 +51,13 @@ const READ_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Host {
     /// What all shards share.
     pub(crate) shared: Shared,
-    rules: RefCell<Rules>,
+    pub(crate) rules: RefCell<Rules>,
+    /// Its sockets.
+    pub(crate) poller: Poller,
+    /// What a look at them finds.
+    pub(crate) events: RefCell<Events>,
+    /// The last turn did not read all that was there.
+    pub(crate) is_more_to_read: Cell<bool>,
     /// The buffer that reads go into.
     pub(crate) scratch: RefCell<Vec<u8>>,
     turn: Notify,
@@ -69,10 +72,13 @@ pub(crate) struct Host {
 
 impl Host {
     /// Around recovered rules.
-    pub(crate) fn new(shared: Shared, rules: Rules) -> Rc<Self> {
+    pub(crate) fn new(shared: Shared, rules: Rules, poller: Poller) -> Rc<Self> {
         Rc::new(Self {
             shared,
             rules: RefCell::new(rules),
+            poller,
+            events: RefCell::default(),
+            is_more_to_read: Cell::new(false),
             scratch: RefCell::new(vec![0; READ_BYTES]),
             turn: Notify::new(),
             is_turn_due: Cell::new(false),
@@ -88,12 +94,6 @@ impl Host {
     /// Something for the rules; what follows is written, sent and committed when the turn ends.
     pub(crate) fn feed(&self, input: Input) {
         self.rules.borrow_mut().feed(input);
-        self.end_turn_soon();
-    }
-
-    /// A socket ended by itself.
-    pub(crate) fn lost(&self, connection: ConnectionKey, how: Loss) {
-        self.rules.borrow_mut().lost(connection, how);
         self.end_turn_soon();
     }
 
@@ -133,10 +133,7 @@ impl Host {
     pub(crate) fn carry_out(self: &Rc<Self>, command: Command) {
         match command {
             Command::Input(input) => self.feed(input),
-            Command::Adopt(adoption) => match adoption.stream.attach() {
-                Ok(stream) => self.adopt(stream, adoption.newcomer),
-                Err(error) => tracing::debug!(%error, "a socket could not be adopted"),
-            },
+            Command::Adopt(adoption) => self.adopt(*adoption),
             Command::BridgeChanged => {
                 let has_bridge = self.shared.read_router().has_bridge();
                 self.feed(Input::BridgePresent(has_bridge));
@@ -192,13 +189,25 @@ impl Host {
         }
     }
 
+    /// Looks once a second at those who waited for memory, and at those who had their time to leave.
+    pub(crate) fn tend_sockets(&self) {
+        let mut rules = self.rules.borrow_mut();
+        rules.connections.end_leaving(Instant::now());
+        let are_read = self.shared.health.overload.reads_publishers();
+        if are_read && rules.connections.release_held() {
+            drop(rules);
+            self.end_turn_soon();
+        }
+    }
+
     /// Remembers an accepting task, to end it.
     pub(crate) fn owns_listener(&self, task: AbortHandle) {
         self.listeners.borrow_mut().push(task);
     }
 
     /// A socket and who is on it: from now on the rules have it.
-    pub(crate) fn adopt(self: &Rc<Self>, stream: Stream, newcomer: Newcomer) {
+    pub(crate) fn adopt(self: &Rc<Self>, adoption: Adoption) {
+        let Adoption { stream, newcomer } = adoption;
         let Newcomer { opening, rest, seat, enhanced, auth } = newcomer;
         if review::is_banned(&self.shared, &opening) {
             return; // the ban came while it was on its way
@@ -206,26 +215,18 @@ impl Host {
         if !Arc::ptr_eq(&auth, &self.shared.auth.load()) {
             drop(spawn_local(review::after_reload(Rc::clone(self)))); // what let it in is not in force any more
         }
-        let version = opening.connect.version;
-        let packet_size_max = opening.limits.packet_size_max;
-        let stream = Rc::new(stream);
-        let writer = Writer(Rc::clone(&stream));
-        let gate = Rc::default();
-        let connection = self.rules.borrow_mut().connections.insert(writer, Rc::clone(&gate), enhanced);
-        self.feed(Input::Open { connection, opening });
-        spawn_local(driver::Driver {
-            host: Rc::clone(self),
-            connection,
-            gate,
-            stream,
-            version,
-            packet_size_max,
-            unread: rest,
-            is_held_up: false,
-            has_published: false,
-            doing: driver::Doing::Reading,
-            _seat: seat,
-        });
+        let slot = Slot::new(stream, opening.connect.version, opening.limits.packet_size_max, seat, enhanced);
+        let mut rules = self.rules.borrow_mut();
+        let connection = rules.connections.insert(slot);
+        let Some(slot) = rules.connections.get_mut(connection) else { return };
+        if let Err(error) = self.poller.add(&slot.stream, connection) {
+            rules.connections.remove(connection);
+            return tracing::error!(%error, "a socket cannot be watched");
+        }
+        rules.feed(Input::Open { connection, opening });
+        rules.connections.came_early(connection, rest);
+        drop(rules);
+        self.end_turn_soon();
     }
 
     /// Writes, sends and commits what the turn made.
@@ -234,9 +235,6 @@ impl Host {
         let mut rules = self.rules.borrow_mut();
         for connection in std::mem::take(&mut rules.dirty) {
             self.write(&mut rules, connection);
-        }
-        for goodbye in std::mem::take(&mut rules.goodbyes) {
-            spawn_local(say_goodbye(goodbye));
         }
         rules.send_outgoing();
         self.commit(&mut rules);
@@ -248,7 +246,7 @@ impl Host {
         self.report_stopped();
     }
 
-    fn write(self: &Rc<Self>, rules: &mut RefMut<'_, Rules>, connection: ConnectionKey) {
+    fn write(&self, rules: &mut Rules, connection: ConnectionKey) {
         let flushed = rules.flush(connection);
         self.count_sent(flushed);
         match flushed {
@@ -256,7 +254,7 @@ impl Host {
                 rules.feed(Input::Drained { connection });
             }
             Flushed::All(_) | Flushed::Gone => {} // the rules wait for room only above half of the bound
-            Flushed::Blocked(_) => self.wait_until_writable(rules, connection),
+            Flushed::Blocked(_) => rules.connections.block(connection),
             Flushed::Broken(how) => rules.lost(connection, how),
         }
     }
@@ -267,15 +265,20 @@ impl Host {
         }
     }
 
-    fn wait_until_writable(self: &Rc<Self>, rules: &mut RefMut<'_, Rules>, connection: ConnectionKey) {
+    /// A socket may take bytes again.
+    pub(crate) fn writable(&self, rules: &mut Rules, connection: ConnectionKey) {
         let Some(slot) = rules.connections.get_mut(connection) else { return };
-        let task = spawn_local(write_when_possible(Rc::clone(self), connection, Rc::clone(&slot.writer.0)));
-        rules.connections.block(connection, task.abort_handle());
+        if slot.is_blocked {
+            self.unblock(rules, connection);
+        } else if slot.stream.has_outgoing()
+            && let Err(error) = slot.stream.try_flush()
+            && error.kind() != ErrorKind::WouldBlock
+        {
+            rules.lost(connection, how(&error));
+        }
     }
 
-    /// The socket may take bytes again. Says whether to wait once more.
-    fn unblock(&self, connection: ConnectionKey) -> bool {
-        let mut rules = self.rules.borrow_mut();
+    fn unblock(&self, rules: &mut Rules, connection: ConnectionKey) {
         let flushed = rules.flush(connection);
         self.count_sent(flushed);
         match flushed {
@@ -287,9 +290,6 @@ impl Host {
             Flushed::Blocked(_) | Flushed::Gone => {}
             Flushed::Broken(how) => rules.lost(connection, how),
         }
-        drop(rules);
-        self.end_turn_soon();
-        matches!(flushed, Flushed::Blocked(_))
     }
 
     fn commit(self: &Rc<Self>, rules: &mut RefMut<'_, Rules>) {
@@ -366,30 +366,4 @@ impl Host {
             let _ = sender.try_send(()); // who asked may have given up waiting
         }
     }
-}
-
-/// Ends with the connection: its slot aborts it.
-async fn write_when_possible(host: Rc<Host>, connection: ConnectionKey, stream: Rc<Stream>) {
-    loop {
-        if let Err(error) = stream.writable().await {
-            return host.lost(connection, how(&error));
-        }
-        if !host.unblock(connection) {
-            return;
-        }
-    }
-}
-
-async fn say_goodbye(goodbye: Goodbye) {
-    let Goodbye { writer, mut rest } = goodbye;
-    let stream = &writer.0;
-    let writing = async {
-        while stream.writable().await.is_ok() {
-            match stream.try_finish(&mut rest) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Ok(()) | Err(_) => return,
-            }
-        }
-    };
-    let _ = timeout(GOODBYE_DEADLINE, writing).await; // whoever does not read its goodbye does without
 }

@@ -4,7 +4,7 @@ mod accept;
 mod handshakes;
 mod rate;
 
-pub(crate) use accept::{Acceptor, accept};
+pub(crate) use accept::accept;
 
 use crate::auth::Door;
 use crate::config::{

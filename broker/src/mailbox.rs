@@ -10,7 +10,7 @@
 
 use crate::auth::bans::Banned;
 use crate::handshake::Adoption;
-use crate::listener::{Acceptor, Listener};
+use crate::listener::Listener;
 use crate::metrics::Report;
 use reveille_broker_core::admin::{Done, Wish};
 use reveille_broker_core::io::{Input, ShardNo};
@@ -18,6 +18,7 @@ use reveille_broker_core::message::{Message, MessageKey, SessionKey, Time};
 use reveille_broker_core::shard::Shard;
 use reveille_broker_store::StoreError;
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -44,7 +45,7 @@ pub(crate) enum Command {
     /// Everything is recovered: accept clients.
     Serve {
         /// The shard's own socket of each listener.
-        acceptors: Vec<(Arc<Listener>, Acceptor)>,
+        acceptors: Vec<(Arc<Listener>, OwnedFd)>,
     },
     /// Send the clients away, over a while.
     Drain,

@@ -5,7 +5,6 @@ use crate::bodies::{Read, Reads};
 use crate::connections::{Connections, Reading};
 use crate::mailbox::Command;
 use crate::shared::Shared;
-use crate::transport::Writer;
 use bytes::{Buf, BytesMut};
 use reveille_broker_core::admin::{Done, Wish};
 use reveille_broker_core::io::{
@@ -40,20 +39,10 @@ pub(crate) struct Rules {
     next_wish: u64,
     /// Connections to write to when the turn ends.
     pub(crate) dirty: Vec<ConnectionKey>,
-    /// Goodbyes that a socket did not take at once.
-    pub(crate) goodbyes: Vec<Goodbye>,
     /// What was seen of networks in this turn.
     seen: Vec<Sighting>,
     /// Outputs of the recovery, which wait until every shard has recovered.
     held: Vec<Output>,
-}
-
-/// Bytes for a socket that is closed once it took them.
-pub(crate) struct Goodbye {
-    /// The socket.
-    pub(crate) writer: Writer,
-    /// What it did not take yet.
-    pub(crate) rest: BytesMut,
 }
 
 /// How far a write got.
@@ -83,7 +72,6 @@ impl Rules {
             wishes: HashMap::new(),
             next_wish: 0,
             dirty: Vec::new(),
-            goodbyes: Vec::new(),
             seen: Vec::new(),
             held: Vec::new(),
         }
@@ -129,7 +117,7 @@ impl Rules {
 
     /// A socket ended by itself, or its bytes cannot be written any more.
     pub(crate) fn lost(&mut self, connection: ConnectionKey, how: Loss) {
-        if self.connections.remove(connection).is_some() {
+        if self.connections.remove(connection) {
             self.feed(Input::Lost { connection, how });
         }
     }
@@ -137,13 +125,13 @@ impl Rules {
     fn act(&mut self, output: Output) {
         match output {
             Output::Write(connection) => self.mark_dirty(connection),
-            Output::Close { connection, unsent, reason: _ } => self.close(connection, unsent),
+            Output::Close { connection, unsent, reason: _ } => self.connections.leave(connection, unsent),
             Output::Authenticate { connection, begins, data } => {
                 let outcome = self.authenticate(connection, begins, data.as_deref());
                 self.follow_ups.push_back(Input::Authenticated { connection, outcome });
             }
-            Output::PauseReading(connection) => self.set_reading(connection, Reading::Paused),
-            Output::ResumeReading(connection) => self.set_reading(connection, Reading::Open),
+            Output::PauseReading(connection) => self.connections.set_reading(connection, Reading::Paused),
+            Output::ResumeReading(connection) => self.connections.set_reading(connection, Reading::Open),
             Output::Route { message, ticket, to } => self.route(&message, ticket, to),
             Output::Settle { ticket, part } => {
                 let settled = Input::Settled { ticket: ticket.number, from: self.shared.no, part };
@@ -203,26 +191,9 @@ impl Rules {
 
     fn mark_dirty(&mut self, connection: ConnectionKey) {
         let Some(slot) = self.connections.get_mut(connection) else { return };
-        if !slot.is_dirty && slot.blocked.is_none() {
+        if !slot.is_dirty && !slot.is_blocked {
             slot.is_dirty = true;
             self.dirty.push(connection);
-        }
-    }
-
-    fn set_reading(&mut self, connection: ConnectionKey, reading: Reading) {
-        if let Some(slot) = self.connections.get_mut(connection) {
-            slot.gate.set(reading);
-        }
-    }
-
-    /// Writes what the socket takes now; the rest has a deadline. Dropping the writer says goodbye in TCP.
-    fn close(&mut self, connection: ConnectionKey, mut rest: BytesMut) {
-        let Some(slot) = self.connections.remove(connection) else { return };
-        match slot.writer.0.try_finish(&mut rest) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.goodbyes.push(Goodbye { writer: slot.writer, rest });
-            }
-            Ok(()) | Err(_) => {}
         }
     }
 
@@ -321,19 +292,18 @@ impl Rules {
         let Some(unsent) = self.shard.unsent(connection) else { return Flushed::Gone };
         let mut count = 0;
         while !unsent.is_empty() {
-            match slot.writer.0.try_write(unsent) {
+            match slot.stream.try_write(unsent) {
                 Ok(0) => return Flushed::Broken(Loss::Closed),
                 Ok(taken) => {
                     unsent.advance(taken);
                     count += taken;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Flushed::Blocked(count),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Flushed::Broken(how(&error)),
             }
         }
         *unsent = BytesMut::new();
-        match slot.writer.0.try_flush() {
+        match slot.stream.try_flush() {
             Ok(()) => Flushed::All(count),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Flushed::Blocked(count),
             Err(error) => Flushed::Broken(how(&error)),

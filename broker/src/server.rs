@@ -22,7 +22,7 @@ use crate::health::{Failure, Health};
 use crate::heartbeats::{Heartbeats, Learner};
 use crate::http::{self, Admin, Http};
 use crate::limits::LimitsTable;
-use crate::listener::{Acceptor, Listener};
+use crate::listener::Listener;
 use crate::mailbox::{Command, Inbox, Mailboxes, mailboxes};
 use crate::metrics::Metrics;
 use crate::operator::Operator;
@@ -42,6 +42,7 @@ use reveille_broker_core::router::Router;
 use reveille_broker_core::shard::{Shard, ShardConfig};
 use reveille_broker_store::{Embedded, Options, Store};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, RwLock};
@@ -372,7 +373,7 @@ impl Broker {
     fn listen(&mut self, bound: BoundAll) -> Result<(), StartError> {
         let BoundAll { mqtt, internal, http, further } = bound;
         self.places.all = further.iter().map(BoundListener::describe).collect();
-        let mut of_shards: Vec<Vec<(Arc<Listener>, Acceptor)>> = Vec::new();
+        let mut of_shards: Vec<Vec<(Arc<Listener>, OwnedFd)>> = Vec::new();
         of_shards.resize_with(usize::from(self.mailboxes.count()), Vec::new);
         let mut listeners = Vec::new();
         let all: Vec<BoundListener> = [internal].into_iter().chain(mqtt).chain(further).collect();

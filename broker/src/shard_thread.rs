@@ -3,15 +3,18 @@
 use crate::bodies::Reads;
 use crate::health::ThreadWatch;
 use crate::host::Host;
-use crate::listener::{Acceptor, Listener, accept};
+use crate::listener::{Listener, accept};
 use crate::mailbox::{Command, Inbox};
 use crate::overload::LOOK;
+use crate::poller::Poller;
 use crate::rules::Rules;
 use crate::shared::Shared;
 use crate::watch::watch;
 use reveille_broker_core::change::Recovered;
+use reveille_broker_core::io::Input;
 use reveille_broker_core::shard::{Shard, ShardConfig};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -46,6 +49,10 @@ pub(crate) struct Setup {
 pub(crate) fn start(setup: Setup) -> io::Result<JoinHandle<()>> {
     let name = format!("shard {}", setup.inbox.no().0);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let poller = {
+        let _entered = runtime.enter();
+        Poller::new()?
+    };
     let watch = ThreadWatch::new(Arc::clone(&setup.shared.health), name.clone());
     Builder::new().name(name).spawn(move || {
         let _watch = watch;
@@ -57,7 +64,7 @@ pub(crate) fn start(setup: Setup) -> io::Result<JoinHandle<()>> {
         }
         drop(is_recovered);
         let local = LocalSet::new();
-        let host = Host::new(shared, rules);
+        let host = Host::new(shared, rules, poller);
         // As a task among the others, the loop runs after those that were ready before it: they share one turn.
         let serving = local.spawn_local(serve(host, inbox));
         let _ = runtime.block_on(local.run_until(serving)); // a panic in there reaches the watch as the thread's end
@@ -86,9 +93,10 @@ async fn serve(host: Rc<Host>, mut inbox: Inbox) {
         arm(&mut timer, host.deadline());
         tokio::select! {
             biased;
+            () = &mut timer => host.feed(Input::Tick),
             () = host.turn_due() => {}
             () = inbox.take(&mut commands) => {}
-            () = &mut timer => host.feed(reveille_broker_core::io::Input::Tick),
+            () = host.sockets_due() => {}
         }
         for command in commands.drain(..) {
             match command {
@@ -97,6 +105,7 @@ async fn serve(host: Rc<Host>, mut inbox: Inbox) {
                 command => host.carry_out(command),
             }
         }
+        host.read_sockets();
         host.end_turn();
     }
 }
@@ -127,7 +136,7 @@ async fn watch_load(host: Rc<Host>) {
     }
 }
 
-fn begin(host: &Rc<Host>, acceptors: Vec<(Arc<Listener>, Acceptor)>) {
+fn begin(host: &Rc<Host>, acceptors: Vec<(Arc<Listener>, OwnedFd)>) {
     host.start();
     host.owns_listener(spawn_local(watch_load(Rc::clone(host))).abort_handle());
     host.owns_listener(spawn_local(watch(Rc::clone(host))).abort_handle());

@@ -8,6 +8,7 @@
 //! The layers are state machines that take and make bytes and never wait. So a handshake is nothing but reading: the
 //! deadline of CONNECT is the deadline of everything below it too.
 
+pub(crate) mod awaited;
 pub(crate) mod layers;
 pub(crate) mod proxy_protocol;
 pub(crate) mod socket;
@@ -19,114 +20,118 @@ pub(crate) mod websocket;
 use bytes::{Buf, BytesMut};
 use layers::Layers;
 use rustls::pki_types::CertificateDer;
-use socket::{DetachedSocket, Socket};
-use std::cell::RefCell;
+use socket::Socket;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::task::{Context, Poll, ready};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-/// One network connection's bytes. Reader and writer of a connection share it.
+/// One network connection's bytes. Nothing in here waits.
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: Socket,
-    layers: Option<Box<RefCell<Layers>>>,
+    layers: Option<Box<Layers>>,
 }
 
 /// How one read ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Came {
-    /// Bytes came, perhaps none of MQTT; `true`: as many as fit, so more probably wait.
+    /// Bytes came, perhaps none of MQTT; `true`: another read would probably not wait.
     Bytes(bool),
     /// The peer sends nothing more.
     End,
 }
 
-/// A stream that no runtime knows, on its way to another thread.
-#[derive(Debug)]
-pub(crate) struct Detached {
-    socket: DetachedSocket,
-    layers: Option<Box<RefCell<Layers>>>,
-}
-
 impl Stream {
     /// A socket with what is wrapped around it.
     pub(crate) fn new(socket: Socket, layers: Option<Layers>) -> Self {
-        Self { socket, layers: layers.map(|layers| Box::new(RefCell::new(layers))) }
+        Self { socket, layers: layers.map(Box::new) }
     }
 
     /// Reads once: the socket's bytes go through `scratch`, which must have room for a TLS record, those of MQTT into
-    /// `into`.
+    /// `into`. What a layer has to say to the peer goes first; what the socket does not take of it stays.
     ///
     /// # Errors
-    /// When the socket or a layer is broken; what the peer should hear of it has been sent as far as it takes it.
-    pub(crate) fn poll_read(
-        &self,
-        context: &mut Context<'_>,
-        scratch: &mut [u8],
-        into: &mut BytesMut,
-    ) -> Poll<io::Result<Came>> {
-        if let Some(layers) = &self.layers {
-            return layers.borrow_mut().poll_read(&self.socket, context, scratch, into);
+    /// [`ErrorKind::WouldBlock`]; anything else: the socket or a layer is broken; what the peer should hear of it has been
+    /// sent as far as it takes it.
+    pub(crate) fn read(&mut self, scratch: &mut [u8], into: &mut BytesMut) -> io::Result<Came> {
+        if let Some(layers) = &mut self.layers {
+            return layers.read(&self.socket, scratch, into);
         }
-        let room = scratch.len();
-        let count = ready!(self.socket.poll_read(context, scratch))?;
+        let count = self.socket.read(scratch)?;
         if count == 0 {
-            return Poll::Ready(Ok(Came::End));
+            return Ok(Came::End);
         }
         into.extend_from_slice(scratch.get(..count).unwrap_or_default());
-        Poll::Ready(Ok(Came::Bytes(count == room)))
+        Ok(Came::Bytes(count == scratch.len()))
     }
 
     /// Reads bytes that nobody wants any more. `true` at the end.
-    pub(crate) fn poll_drop(&self, context: &mut Context<'_>, scratch: &mut [u8]) -> Poll<bool> {
-        let result = ready!(self.socket.poll_read(context, scratch));
-        Poll::Ready(result.map_or(true, |count| count == 0))
+    ///
+    /// # Errors
+    /// [`ErrorKind::WouldBlock`] only.
+    pub(crate) fn drop_bytes(&self, scratch: &mut [u8]) -> io::Result<bool> {
+        match self.socket.read(scratch) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Err(error),
+            result => Ok(result.map_or(true, |count| count == 0)),
+        }
     }
 
     /// Takes bytes of MQTT, at most as many as the socket has room for and little more.
     ///
     /// # Errors
     /// [`ErrorKind::WouldBlock`]; anything else: the stream is broken.
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match &self.layers {
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.layers {
             None => self.socket.try_write(bytes),
-            Some(layers) => layers.borrow_mut().try_write(&self.socket, bytes),
+            Some(layers) => layers.try_write(&self.socket, bytes),
         }
     }
 
-    /// Gives the socket what a layer still holds of bytes that [`Self::try_write`] took.
+    /// Gives the socket what a layer still holds: of bytes that [`Self::try_write`] took, or of its own.
     ///
     /// # Errors
     /// As there.
-    pub(crate) fn try_flush(&self) -> io::Result<()> {
-        match &self.layers {
+    pub(crate) fn try_flush(&mut self) -> io::Result<()> {
+        match &mut self.layers {
             None => Ok(()),
-            Some(layers) => layers.borrow_mut().try_flush(&self.socket),
+            Some(layers) => layers.try_flush(&self.socket),
         }
+    }
+
+    /// Whether a layer holds bytes that the socket did not take.
+    pub(crate) fn has_outgoing(&self) -> bool {
+        self.layers.as_ref().is_some_and(|layers| layers.has_outgoing())
+    }
+
+    /// A layer takes no more bytes of the peer.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.layers.as_ref().is_some_and(|layers| layers.is_ended())
+    }
+
+    /// Takes all bytes of MQTT, and gives them to the socket.
+    ///
+    /// # Errors
+    /// As [`Self::try_write`]; after [`ErrorKind::WouldBlock`] it is called again with what is left.
+    pub(crate) fn try_write_all(&mut self, rest: &mut BytesMut) -> io::Result<()> {
+        while !rest.is_empty() {
+            match self.try_write(rest)? {
+                0 => return Err(ErrorKind::WriteZero.into()),
+                taken => rest.advance(taken),
+            }
+        }
+        self.try_flush()
     }
 
     /// Writes the last bytes and says the goodbye of each layer.
     ///
     /// # Errors
-    /// As [`Self::try_write`]; after [`ErrorKind::WouldBlock`] it is called again with what is left.
-    pub(crate) fn try_finish(&self, rest: &mut BytesMut) -> io::Result<()> {
-        while !rest.is_empty() {
-            match self.try_write(rest) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(taken) => rest.advance(taken),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        match &self.layers {
+    /// As [`Self::try_write_all`].
+    pub(crate) fn try_finish(&mut self, rest: &mut BytesMut) -> io::Result<()> {
+        self.try_write_all(rest)?;
+        match &mut self.layers {
             None => Ok(()),
-            Some(layers) => layers.borrow_mut().try_finish(&self.socket),
+            Some(layers) => layers.try_finish(&self.socket),
         }
-    }
-
-    /// Waits until [`Self::try_write`] may have room.
-    pub(crate) async fn writable(&self) -> io::Result<()> {
-        self.socket.writable().await
     }
 
     /// Says that nothing more will be written. The peer reads the end; what it still sends can be read.
@@ -137,8 +142,8 @@ impl Stream {
     /// Every layer's handshake is over: forgets layers that have nothing more to do, and tells what they found out.
     pub(crate) fn settle(&mut self) -> Found {
         let Some(layers) = &mut self.layers else { return Found::default() };
-        let found = layers.get_mut().found();
-        if layers.get_mut().is_transparent() {
+        let found = layers.found();
+        if layers.is_transparent() {
             self.layers = None;
         }
         found
@@ -146,24 +151,24 @@ impl Stream {
 
     /// Which handshake it is in.
     pub(crate) fn stage(&self) -> Stage {
-        self.layers.as_ref().map_or(Stage::Connect, |layers| layers.borrow().stage())
-    }
-
-    /// Takes it away from this thread's runtime.
-    pub(crate) fn detach(self) -> io::Result<Detached> {
-        Ok(Detached { socket: self.socket.detach()?, layers: self.layers })
-    }
-}
-
-impl Detached {
-    /// Gives it to this thread's runtime.
-    pub(crate) fn attach(self) -> io::Result<Stream> {
-        Ok(Stream { socket: self.socket.attach()?, layers: self.layers })
+        self.layers.as_ref().map_or(Stage::Connect, |layers| layers.stage())
     }
 
     /// Bytes that it holds in memory.
     pub(crate) fn weight(&self) -> usize {
-        self.layers.as_ref().map_or(0, |layers| layers.borrow().weight())
+        self.layers.as_ref().map_or(0, |layers| layers.weight())
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 }
 
@@ -187,14 +192,4 @@ pub(crate) enum Stage {
     WebSocket,
     /// CONNECT is awaited.
     Connect,
-}
-
-/// The right to write to a stream. When the last one is gone, the peer reads the end.
-#[derive(Debug)]
-pub(crate) struct Writer(pub(crate) std::rc::Rc<Stream>);
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.0.shut_down();
-    }
 }

@@ -1,4 +1,4 @@
-//! What a shard looks at once a second: who reads too slowly.
+//! What a shard looks at once a second: who reads too slowly, who waits for memory, who had its time to leave.
 
 use crate::host::Host;
 use reveille_broker_core::io::ConnectionKey;
@@ -51,6 +51,7 @@ pub(crate) async fn watch(host: Rc<Host>) {
     let mut looked_at = Instant::now();
     loop {
         sleep(TICK).await;
+        host.tend_sockets();
         let now = Instant::now();
         if let Some(interval) = host.shared.intervals.slow_consumer()
             && now.duration_since(looked_at) >= interval

@@ -5,57 +5,25 @@ use super::{Listener, TurnedAway};
 use crate::auth::Door;
 use crate::handshake::shake_hands;
 use crate::host::Host;
+use crate::transport::awaited::watched;
 use crate::transport::socket::Socket;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::io::Interest;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 /// Pause when the process has no file descriptor left: some connection has to end first.
 const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);
 
-/// A listening socket, known to no runtime yet.
-#[derive(Debug)]
-pub(crate) enum Acceptor {
-    /// For a network.
-    Tcp(std::net::TcpListener),
-    /// For this machine.
-    Unix(std::os::unix::net::UnixListener),
-}
-
-/// A listening socket of this thread.
-enum Accepting {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl Accepting {
-    fn begin(acceptor: Acceptor) -> io::Result<Self> {
-        Ok(match acceptor {
-            Acceptor::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
-            Acceptor::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
-        })
-    }
-
-    async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (socket, address) = listener.accept().await?;
-                Ok((Socket::Tcp(socket), Some(address)))
-            }
-            Self::Unix(listener) => Ok((Socket::Unix(listener.accept().await?.0), None)),
-        }
-    }
-}
-
 /// Accepts until the shard aborts it.
-pub(crate) async fn accept(host: Rc<Host>, listener: Arc<Listener>, acceptor: Acceptor) {
-    let accepting = match Accepting::begin(acceptor) {
+pub(crate) async fn accept(host: Rc<Host>, listener: Arc<Listener>, acceptor: OwnedFd) {
+    let accepting = match watched(acceptor, Interest::READABLE) {
         Ok(accepting) => accepting,
         Err(error) => {
             return tracing::error!(%error, listener = &*listener.name, "a listener could not be served");
@@ -65,7 +33,7 @@ pub(crate) async fn accept(host: Rc<Host>, listener: Arc<Listener>, acceptor: Ac
     let mut is_short = false;
     let overload = &host.shared.health.overload;
     for number in 0.. {
-        match accepting.accept().await {
+        match accepting.async_io(Interest::READABLE, |listener: &OwnedFd| Socket::accept(listener)).await {
             Ok((socket, address)) => {
                 while listener.door != Door::Internal && !overload.accepts() {
                     overload.relief().await; // this one waits here, the others in the kernel's queue

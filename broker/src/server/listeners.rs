@@ -2,12 +2,13 @@
 
 use super::error::StartError;
 use crate::config::{Config, ConfigError, FileMode, ListenerKind};
-use crate::listener::{Acceptor, Listener};
+use crate::listener::Listener;
 use crate::tls::TicketKeys;
 use crate::transport::tcp::{self, Bound};
 use crate::transport::unix::{self, SocketFile, UnixBound};
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -104,20 +105,20 @@ impl BoundListener {
     }
 
     /// Starts to listen: a socket for each shard, until they are all given out.
-    pub(super) fn listen(self, places: &mut Places) -> Result<Vec<(Arc<Listener>, Acceptor)>, StartError> {
+    pub(super) fn listen(self, places: &mut Places) -> Result<Vec<(Arc<Listener>, OwnedFd)>, StartError> {
         let place = self.place();
         let failed = |error| StartError::bind(self.key, place.clone(), error);
-        let acceptors: Vec<Acceptor> = match self.socket {
+        let sockets: Vec<OwnedFd> = match self.socket {
             BoundSocket::Tcp(bound) => {
-                bound.listen().map_err(failed)?.into_iter().map(Acceptor::Tcp).collect()
+                bound.listen().map_err(failed)?.into_iter().map(OwnedFd::from).collect()
             }
             BoundSocket::Unix(_, bound) => {
                 let (listeners, file) = bound.listen(self.shards).map_err(failed)?;
                 places.files.push(file);
-                listeners.into_iter().map(Acceptor::Unix).collect()
+                listeners.into_iter().map(OwnedFd::from).collect()
             }
         };
-        Ok(acceptors.into_iter().map(|acceptor| (Arc::clone(&self.listener), acceptor)).collect())
+        Ok(sockets.into_iter().map(|socket| (Arc::clone(&self.listener), socket)).collect())
     }
 
     /// What its shards will share.

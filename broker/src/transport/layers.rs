@@ -8,7 +8,6 @@ use super::{Came, Found, Stage};
 use bytes::{Buf, BytesMut};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::task::{Context, Poll, ready};
 
 /// Bytes of MQTT that are wrapped in one go: two TLS records or one frame. More would only wait here instead of where the
 /// rules count them.
@@ -48,32 +47,31 @@ impl Layers {
         })
     }
 
-    /// See [`super::Stream::poll_read`].
-    pub(crate) fn poll_read(
+    /// See [`super::Stream::read`].
+    pub(crate) fn read(
         &mut self,
         socket: &Socket,
-        context: &mut Context<'_>,
         scratch: &mut [u8],
         into: &mut BytesMut,
-    ) -> Poll<io::Result<Came>> {
-        self.answer(socket, context)?;
+    ) -> io::Result<Came> {
+        self.answer(socket)?;
         if self.is_ended {
-            return Poll::Ready(Ok(Came::End));
+            return Ok(Came::End);
         }
         let kept = self.incoming.len();
         let Some((front, room)) = scratch.split_at_mut_checked(kept) else {
-            return Poll::Ready(Err(ErrorKind::InvalidData.into())); // no layer keeps so much
+            return Err(ErrorKind::InvalidData.into()); // no layer keeps so much
         };
-        let room_size = room.len();
-        let count = ready!(socket.poll_read(context, room))?;
+        let count = socket.read(room)?;
         if count == 0 {
-            return Poll::Ready(Ok(Came::End));
+            return Ok(Came::End);
         }
+        let is_full = count == room.len();
         front.copy_from_slice(&self.incoming);
         self.incoming = BytesMut::new();
         self.decode(scratch.get_mut(..kept + count).unwrap_or_default(), into);
-        self.answer(socket, context)?;
-        Poll::Ready(Ok(Came::Bytes(count == room_size)))
+        self.answer(socket)?;
+        Ok(Came::Bytes(is_full || self.is_ended))
     }
 
     fn decode(&mut self, bytes: &mut [u8], into: &mut BytesMut) {
@@ -107,18 +105,12 @@ impl Layers {
         self.is_ended |= self.websocket.as_ref().is_some_and(WebSocket::is_ended);
     }
 
-    /// Sends what a layer has to say to the peer. What the socket does not take now wakes the reader's task later, or goes
-    /// with the next write; reading goes on meanwhile, since a peer that must write before it reads would wait for ever.
-    fn answer(&mut self, socket: &Socket, context: &mut Context<'_>) -> io::Result<()> {
-        loop {
-            match self.try_flush(socket) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                done => return done,
-            }
-            match socket.poll_write_ready(context) {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(ready) => ready?,
-            }
+    /// Sends what a layer has to say to the peer. What the socket does not take now goes later, or with the next write;
+    /// reading goes on meanwhile, since a peer that must write before it reads would wait for ever.
+    fn answer(&mut self, socket: &Socket) -> io::Result<()> {
+        match self.try_flush(socket) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            done => done,
         }
     }
 
@@ -166,11 +158,9 @@ impl Layers {
                 self.outgoing = BytesMut::new();
                 return Ok(());
             }
-            match socket.try_write(&self.outgoing) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(taken) => self.outgoing.advance(taken),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            match socket.try_write(&self.outgoing)? {
+                0 => return Err(ErrorKind::WriteZero.into()),
+                taken => self.outgoing.advance(taken),
             }
         }
     }
@@ -205,6 +195,16 @@ impl Layers {
     pub(crate) fn is_transparent(&self) -> bool {
         let is_bare = self.tls.is_none() && self.websocket.is_none();
         is_bare && self.incoming.is_empty() && self.outgoing.is_empty() && !self.is_ended
+    }
+
+    /// Whether bytes wait for the socket.
+    pub(crate) fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// See [`super::Stream::is_ended`].
+    pub(crate) fn is_ended(&self) -> bool {
+        self.is_ended
     }
 
     /// The handshake that is awaited.
