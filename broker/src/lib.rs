@@ -26,7 +26,7 @@ mod metrics;
 mod operator;
 mod overload;
 mod poller;
-mod reader;
+mod reading;
 mod reload;
 mod review;
 mod rules;

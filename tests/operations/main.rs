@@ -10,6 +10,7 @@
 mod ctl;
 mod draining;
 mod logs;
+mod memory;
 mod metrics;
 mod reloading;
 mod tls;
