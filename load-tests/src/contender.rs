@@ -180,6 +180,12 @@ impl Running {
         process::disk(self.directory.path())
     }
 
+    /// How long the disk below its files takes to sync what many messages need, in the median. For comparison: not a
+    /// number where it cannot be found out.
+    pub fn sync_ms(&self) -> f64 {
+        process::sync_ms(self.directory.path()).unwrap_or(f64::NAN)
+    }
+
     /// Resident bytes; not a number for one that we did not start.
     pub fn rss(&self) -> f64 {
         self.child.as_ref().map_or(f64::NAN, |child| process::rss(child.id()) as f64)

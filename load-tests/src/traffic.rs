@@ -60,6 +60,10 @@ struct Run<'a> {
     is_timed: bool,
 }
 
+/// How often a load with a rate looks what is due and what came. Often enough for latencies of a tenth of a millisecond,
+/// and seldom enough to leave both cores to the broker.
+const PACE: Duration = Duration::from_micros(20);
+
 /// What a load led to.
 pub struct Outcome {
     /// From the first PUBLISH to the last message received, or acknowledged where nobody receives.
@@ -104,8 +108,11 @@ impl Traffic {
                 Some(rate) => run.publish_due(generator, rate, origin),
                 None => wake.drain(..).for_each(|publisher| run.publish(generator, publisher)),
             }
-            let wait = Duration::from_millis(if self.rate.is_some() { 1 } else { 100 });
+            let wait = if self.rate.is_some() { Duration::ZERO } else { Duration::from_millis(100) };
             generator.turn(wait, |arrival, _| run.frame(&arrival, &mut wake))?;
+            if self.rate.is_some() {
+                std::thread::sleep(PACE); // a wait of the poll is a millisecond at least, ten times what a broker takes
+            }
             progress.at(run.received.max(run.acknowledged));
         }
         let (elapsed, cpu) = (started.elapsed(), broker.cpu() - cpu);

@@ -35,6 +35,7 @@ pub fn offline(arguments: &Arguments, broker: &Running) -> Result<Figures, LoadE
     let enqueued = traffic.play(&mut generator, broker)?;
     let memory = (broker.rss() - rss) / arguments.messages as f64;
     let disk = broker.disk_bytes() as f64 / arguments.messages as f64;
+    let sync_ms = broker.sync_ms();
     let (seconds, cpu) = drain(&mut generator, arguments, broker)?;
     let count = arguments.messages as f64;
     Ok(vec![
@@ -42,6 +43,7 @@ pub fn offline(arguments: &Arguments, broker: &Running) -> Result<Figures, LoadE
         ("enqueue, PUBACKs per broker CPU second", count / enqueued.cpu.max(0.01)),
         ("PUBACK p50 ms", percentile_ms(&enqueued.acknowledgement, 0.5)),
         ("PUBACK p99 ms", percentile_ms(&enqueued.acknowledgement, 0.99)),
+        ("PUBACK p99 in syncs of this disk", percentile_ms(&enqueued.acknowledgement, 0.99) / sync_ms),
         ("drain, messages/s", count / seconds),
         ("drain, messages per broker CPU second", count / cpu.max(0.01)),
         ("RSS bytes per queued message", memory),
