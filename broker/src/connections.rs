@@ -42,8 +42,8 @@ pub(crate) struct Slot {
     pub(crate) packet_size_max: u32,
     /// Its bytes.
     pub(crate) stream: Stream,
-    /// Bytes that came and are no whole packet yet, or wait until the rules want them. At most one packet and one read.
-    #[expect(clippy::box_collection, reason = "most connections have none, and this is 24 bytes smaller")]
+    /// Bytes that came and are no whole packet yet, or wait until the rules want them. At most one packet and one read. In a
+    /// box, because most connections have none.
     unread: Option<Box<BytesMut>>,
     /// How its client proves who it is, when it uses an authentication method.
     pub(crate) enhanced: Option<Box<Enhanced>>,
