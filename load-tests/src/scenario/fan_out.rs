@@ -9,7 +9,8 @@ use crate::report::Figures;
 use crate::sources::bounded;
 use crate::traffic::Traffic;
 
-const TOPIC: &str = "广播";
+/// In ASCII: rumqttd 0.20 ends when a topic begins with another letter.
+const TOPIC: &str = "broadcast";
 
 /// Messages received a second by all subscribers, and per second of the broker's processor time.
 pub fn fan_out(arguments: &Arguments, broker: &Running) -> Result<Figures, LoadError> {
