@@ -62,6 +62,10 @@ pub(crate) struct Operation {
     /// Why it failed, as an error answer says it.
     #[schema(required, value_type = Option<Object>)]
     pub problem: Option<Value>,
+    /// What it waits for while it is running, as an error answer says it. It is tried again and again.
+    #[serde(default)]
+    #[schema(required, value_type = Option<Object>)]
+    pub held_up_by: Option<Value>,
 }
 
 /// A new id of an operation.
@@ -100,6 +104,7 @@ pub(crate) fn begin_as(
         ended_at_ms: None,
         result: None,
         problem: None,
+        held_up_by: None,
     };
     save(tx, &operation)?;
     Ok(operation)
@@ -122,6 +127,13 @@ impl Operation {
         save(tx, self)
     }
 
+    /// Notes what it waits for.
+    pub fn hold_up(mut self, tx: &mut Tx<'_>, problem: Value) -> Result<(), StoreError> {
+        self.held_up_by = Some(problem);
+        self.updated_at_ms = tx.now_ms();
+        save(tx, &self)
+    }
+
     /// Ends it well.
     pub fn finish(self, tx: &mut Tx<'_>, result: Option<Value>) -> Result<(), StoreError> {
         Self { state: State::Done, result, ..self }.end(tx)
@@ -135,6 +147,7 @@ impl Operation {
     fn end(mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         self.updated_at_ms = tx.now_ms();
         self.ended_at_ms = Some(tx.now_ms());
+        self.held_up_by = None;
         save(tx, &self)?;
         let forget_at_ms = tx.now_ms().saturating_add(KEPT_MS);
         queues::check_at(tx, forget_at_ms, &Check::ForgetOperation { id: self.id })

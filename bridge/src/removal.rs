@@ -1,9 +1,10 @@
 //! Removing an app with all that belongs to it: a chunk at a time, again from the beginning after a crash, until a look
-//! at everything finds nothing.
+//! at everything finds nothing. Apps do not wait for each other; what holds one up stands in its operation.
 //!
 //! From the first moment on nobody finds the app and its keys open nothing. Messages go first: whatever else would still
 //! write something about a message (a call under way, a moment that comes) does nothing when the message is gone.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +12,14 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use reveille_proto::ids::AppId;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use crate::apps::{self, App};
 use crate::beside::{self, NotAsked};
 use crate::credentials;
 use crate::devices;
+use crate::http::problem::Problem;
 use crate::imports;
 use crate::index::Change;
 use crate::operations::{self, Kind, Operation};
@@ -27,13 +31,15 @@ use crate::webhooks;
 const CHUNK: usize = 500;
 /// Records of all apps that one look passes in search of those of one.
 const LOOK: usize = 10_000;
+/// Apps that are worked on at once; and for which the broker is asked at once.
+const AT_ONCE: usize = 8;
 /// Sessions at the broker that are ended one after the other before the list is read anew.
 const SESSIONS: usize = 1000;
-/// Pause after the store failed.
+/// Pause after the list of apps could not be read.
 const FAULT_PAUSE: Duration = Duration::from_secs(1);
-/// Pauses before a broker that cannot be reached is asked again; each is twice as long as the one before.
-const BROKER_PAUSE_MIN: Duration = Duration::from_secs(1);
-const BROKER_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Pauses before a removal that is held up is tried again; each is twice as long as the one before.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Begins to remove an app; the operation, and the ids of the keys that open nothing any more.
 pub(crate) fn begin(
@@ -47,59 +53,139 @@ pub(crate) fn begin(
     Ok((operation, apps::remove_keys_of(tx, app)?))
 }
 
-/// Removes what waits for it, one app after the other, for ever.
+/// An app that goes, and the operation that removes it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Removal {
+    app: AppId,
+    operation: String,
+}
+
+/// Why a removal does not go on for now.
+#[derive(Debug, thiserror::Error)]
+enum HeldUp {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The broker is away or refuses the bridge; what it said.
+    #[error("{}", words(.0))]
+    Broker(Value),
+}
+
+/// What keeps many removals from taking all of the store, or of the broker.
+struct Turns {
+    store: Semaphore,
+    broker: Semaphore,
+}
+
+/// Removes what waits for it, each app by a task of its own, for ever: one that is held up holds up no other.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut broker_pause = BROKER_PAUSE_MIN;
+    let turns = Arc::new(Turns { store: Semaphore::new(AT_ONCE), broker: Semaphore::new(AT_ONCE) });
+    let (mut under_way, mut tasks) = (BTreeSet::new(), JoinSet::new());
     loop {
-        match next(&shared).await {
-            Ok(Some((app, operation))) => match remove(&shared, &app, operation).await {
-                Ok(true) => broker_pause = BROKER_PAUSE_MIN,
-                Ok(false) => {
-                    tracing::warn!(%app, "the broker cannot be asked to end the app's sessions; it is asked again");
-                    tokio::time::sleep(broker_pause).await;
-                    broker_pause = (broker_pause * 2).min(BROKER_PAUSE_MAX);
+        match shared.store.read(leaving).await {
+            Ok(leaving) => {
+                for removal in leaving.into_iter().filter(|removal| under_way.insert(removal.clone())) {
+                    tasks.spawn(carry_out(Arc::clone(&shared), Arc::clone(&turns), removal));
                 }
-                Err(error) => {
-                    tracing::error!(%app, %error, "an app cannot be removed");
-                    tokio::time::sleep(FAULT_PAUSE).await;
-                }
-            },
-            Ok(None) => shared.store.wakes().removals.notified().await,
+            }
             Err(error) => {
                 tracing::error!(%error, "the bridge cannot use its store");
                 tokio::time::sleep(FAULT_PAUSE).await;
+                continue;
+            }
+        }
+        tokio::select! {
+            () = shared.store.wakes().removals.notified() => {}
+            Some(Ok(removal)) = tasks.join_next() => {
+                under_way.remove(&removal);
             }
         }
     }
 }
 
-async fn next(shared: &Shared) -> Result<Option<(AppId, String)>, StoreError> {
-    let apps = shared.store.read(apps::records).await?;
-    let leaving = |app: App| Some((AppId::parse(&app.id).ok()?, app.removal?));
-    Ok(apps.into_iter().find_map(leaving))
+fn leaving(tx: &Tx<'_>) -> Result<Vec<Removal>, StoreError> {
+    let leaving = |app: App| Some(Removal { app: AppId::parse(&app.id).ok()?, operation: app.removal? });
+    Ok(apps::records(tx)?.into_iter().filter_map(leaving).collect())
 }
 
-/// `false`: the broker is away, and until it is back the app stays one that is being removed: nobody else would end its sessions.
-async fn remove(shared: &Shared, app: &AppId, operation: String) -> Result<bool, StoreError> {
+/// Tries until the app is gone.
+async fn carry_out(shared: Arc<Shared>, turns: Arc<Turns>, removal: Removal) -> Removal {
+    let (mut pause, mut told) = (PAUSE_MIN, String::new());
+    while let Err(held_up) = remove(&shared, &turns, &removal).await {
+        let words = held_up.to_string();
+        if words != told {
+            tell(&shared, &removal, held_up).await;
+            told = words;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+    removal
+}
+
+/// Says once what holds up a removal, in the log and in its operation.
+async fn tell(shared: &Shared, removal: &Removal, held_up: HeldUp) {
+    let app = &removal.app;
+    let problem = match held_up {
+        HeldUp::Broker(problem) => {
+            let why = words(&problem);
+            tracing::warn!(%app, why, "the removal of an app waits for the broker, which is asked again: see that it runs, that bridge.broker_http is its HTTP listener, and that bridge.broker_key is one of its keys with the role admin");
+            problem
+        }
+        HeldUp::Store(error) => {
+            tracing::error!(%app, %error, "an app cannot be removed, which is tried again");
+            Problem::from(error).in_a_list()
+        }
+    };
+    let id = removal.operation.clone();
+    let note = move |tx: &mut Tx<'_>| match operations::load(tx, &id)? {
+        Some(operation) => operation.hold_up(tx, problem),
+        None => Ok(()),
+    };
+    if let Err(error) = shared.store.write(note).await {
+        tracing::error!(%app, %error, "what holds up a removal cannot be written down");
+    }
+}
+
+/// What a problem says, in one line.
+pub(crate) fn words(problem: &Value) -> String {
+    let parts = ["title", "detail"].into_iter().filter_map(|name| problem.get(name)?.as_str());
+    parts.collect::<Vec<_>>().join(": ")
+}
+
+/// Removes all that belongs to an app. Where the broker is away, the app stays one that is being removed: nobody else would
+/// end its sessions.
+async fn remove(shared: &Shared, turns: &Turns, removal: &Removal) -> Result<(), HeldUp> {
+    let Removal { app, operation } = removal;
     let of = app.clone();
     for (_, kept) in shared.store.read(move |tx| credentials::list(tx, &of)).await? {
         shared.sender.forget(&kept.credential);
     }
-    let mut files = imports::files_of(shared, app).await?;
-    remove_records(shared, app, &operation).await?;
-    let broker = remove_at_broker(shared, app).await;
-    if matches!(&broker, Err(NotAsked::Refused(status, _)) if status.is_server_error()) {
-        return Ok(false);
-    }
-    files.extend(imports::files_of(shared, app).await?);
-    remove_records(shared, app, &operation).await?; // what came while the broker was asked
+    clear(shared, turns, removal).await?;
+    let broker = {
+        let _turn = turns.broker.acquire().await.map_err(|_| StoreError::Closed)?;
+        remove_at_broker(shared, app).await
+    };
+    let broker = match broker {
+        Err(NotAsked::Refused(status, problem)) if status.is_server_error() => {
+            return Err(HeldUp::Broker(problem));
+        }
+        broker => broker,
+    };
+    clear(shared, turns, removal).await?; // what came while the broker was asked
+    let (app, operation) = (app.clone(), operation.clone());
+    Ok(shared.store.write(move |tx| end(tx, &app, &operation, broker)).await?)
+}
+
+/// Removes what the bridge itself has of an app.
+async fn clear(shared: &Shared, turns: &Turns, removal: &Removal) -> Result<(), StoreError> {
+    let _turn = turns.store.acquire().await.map_err(|_| StoreError::Closed)?;
+    let files = imports::files_of(shared, &removal.app).await?;
+    remove_records(shared, &removal.app, &removal.operation).await?;
     // What stays, because it is gone or because of a crash here, goes at the next start.
     let _ =
         tokio::task::spawn_blocking(move || files.iter().for_each(|file| drop(fs::remove_file(file)))).await;
-    shared.sender.forget_recorded(app);
-    let app = app.clone();
-    shared.store.write(move |tx| end(tx, &app, &operation, broker)).await?;
-    Ok(true)
+    shared.sender.forget_recorded(&removal.app);
+    Ok(())
 }
 
 async fn remove_records(shared: &Shared, app: &AppId, operation: &str) -> Result<(), StoreError> {
@@ -259,170 +345,4 @@ fn end(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-    use crate::credentials::KeptCredential;
-    use crate::devices::Device;
-    use crate::jobs::{self, Task};
-    use crate::lane::{CredentialName, Registered};
-    use crate::messages::{Content, Message, Notification, new_id};
-    use crate::operations::State;
-    use crate::queues;
-    use crate::segments::{self, Segment};
-    use crate::store::Store;
-    use crate::tokens;
-    use crate::vendor::{DeviceToken, Secret, VendorName};
-    use crate::webhooks::Webhook;
-    use std::net::{Ipv4Addr, SocketAddr};
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    const ID: &str = "leaving";
-
-    fn fill(tx: &mut Tx<'_>, rules: &crate::rules::Rules) -> Result<(), StoreError> {
-        let app = AppId::parse(ID).unwrap();
-        apps::save(tx, &app, &App::new(&app, String::new(), 1))?;
-        let credential = serde_json::from_value(json!({"vendor": "record"})).unwrap();
-        credentials::save(tx, &app, &CredentialName::default(), &KeptCredential::new(credential, 1))?;
-        let expr = crate::audience::Expression::parse("tag:vip").unwrap();
-        let segment = Segment {
-            name: "s".to_owned(),
-            expr,
-            description: String::new(),
-            created_at_ms: 1,
-            updated_at_ms: 1,
-        };
-        segments::save(tx, &app, &segment)?;
-        let hook = Webhook {
-            id: "w".to_owned(),
-            url: "https://127.0.0.1:1/".to_owned(),
-            secret: Secret::new("0123456789abcdef"),
-            events: vec![serde_json::from_value(json!("*")).unwrap()],
-            ca_pem: None,
-            is_operators: true,
-            updated_at_ms: 1,
-        };
-        webhooks::save(tx, &app, &hook)?;
-        for n in 0..3 {
-            let mut device = Device { id: format!("d{n}"), created_at_ms: 1, ..Device::default() };
-            device.tags.insert("vip".to_owned());
-            let token = DeviceToken::parse(&format!("token-{n}")).unwrap();
-            let home = Registered::default().check().unwrap();
-            tokens::register(tx, &app, &mut device, VendorName::Record, token, home)?;
-            devices::save(tx, &app, &device)?;
-        }
-        let notification = Some(Notification { title: Some("t".to_owned()), ..Notification::default() });
-        let audience = crate::audience::Audience {
-            devices: (0..3).map(|n| format!("d{n}")).collect(),
-            ..crate::audience::Audience::default()
-        };
-        let message = Message {
-            content: Some(Content { notification, ..Content::default() }),
-            audience,
-            is_expanded: false,
-            expires_at_ms: Some(u64::MAX / 2),
-            ..Message::unknown(&app, new_id(), tx.now_ms())
-        };
-        crate::facts::keep_new(tx, rules, &message, true)?;
-        jobs::begin(tx, &app, message.id, Task::Expand(Default::default()))?;
-        jobs::step(tx, rules, &app, message.id)?;
-        let key = keys::idempotency(&app, "k", "order-7");
-        tx.put(Space::Messages, key.clone(), Vec::new());
-        queues::check_at(tx, u64::MAX / 4, &queues::Check::ForgetAnswer { key })
-    }
-
-    /// Every record that has the app's name in its key or its value.
-    fn left(tx: &Tx<'_>) -> Result<Vec<String>, StoreError> {
-        let has = |bytes: &[u8]| bytes.windows(ID.len()).any(|window| window == ID.as_bytes());
-        let mut found = Vec::new();
-        for (space, _) in Space::ALL {
-            let all = tx.scan(space, &[], None, Order::Forward, usize::MAX)?;
-            let theirs = all.into_iter().filter(|(key, value)| has(key) || has(value));
-            found.extend(theirs.map(|(key, _)| format!("{space:?} {}", String::from_utf8_lossy(&key))));
-        }
-        Ok(found)
-    }
-
-    /// A broker elsewhere that is away when it is first asked for sessions, and how often it was asked for them.
-    async fn broker_that_comes_back() -> (SocketAddr, Arc<AtomicUsize>) {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&asked);
-        let answer = move |uri: axum::http::Uri| async move {
-            let is_first = uri.path().ends_with("/sessions") && counted.fetch_add(1, Ordering::SeqCst) == 0;
-            match is_first {
-                true => (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({}))),
-                false => (StatusCode::OK, axum::Json(json!({"items": [], "more": false}))),
-            }
-        };
-        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(axum::serve(listener, axum::Router::new().fallback(answer)).into_future());
-        (address, asked)
-    }
-
-    #[tokio::test]
-    async fn a_broker_that_is_away_is_asked_again_before_an_app_is_gone() {
-        let dir = tempfile::tempdir().unwrap();
-        let (broker_http, asked) = broker_that_comes_back().await;
-        let localhost = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let config = Config {
-            http: localhost(0),
-            mqtt: localhost(1),
-            broker_http: Some(broker_http),
-            broker_key: Secret::new("key"),
-            ..Config::default()
-        };
-        let bridge = crate::start(config, dir.path(), None).await.unwrap();
-        let store = bridge.store();
-        let begin_it = |tx: &mut Tx<'_>| {
-            let app = AppId::parse(ID).unwrap();
-            begin(tx, &app, App::new(&app, String::new(), 1))
-        };
-        let (operation, _) = store.write(begin_it).await.unwrap();
-        let ended =
-            tokio::time::timeout(Duration::from_secs(20), ended(&store, &operation.id)).await.unwrap();
-        assert_eq!((ended.state, asked.load(Ordering::SeqCst)), (State::Done, 2), "{ended:?}");
-        drop(store);
-        bridge.stop().await;
-    }
-
-    async fn ended(store: &Store, id: &str) -> Operation {
-        loop {
-            let id = id.to_owned();
-            let now = store.read(move |tx| operations::load(tx, &id)).await.unwrap().unwrap();
-            if now.state != State::Running {
-                return now;
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
-    #[tokio::test]
-    async fn a_removed_app_leaves_nothing_but_the_operation_that_removed_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let closed = SocketAddr::from((Ipv4Addr::LOCALHOST, 1)); // no broker: what is for it stays in the outbox
-        let config =
-            Config { http: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), mqtt: closed, ..Config::default() };
-        let rules = config.rules();
-        let bridge = crate::start(config, dir.path(), None).await.unwrap();
-        let store = bridge.store();
-        store.write(move |tx| fill(tx, &rules)).await.unwrap();
-        let full = store.read(left).await.unwrap();
-        assert!(full.len() > 20, "{full:#?}");
-        let app = AppId::parse(ID).unwrap();
-        let of = app.clone();
-        let begin_it = move |tx: &mut Tx<'_>| {
-            let record = apps::load(tx, &of)?.unwrap();
-            begin(tx, &of, record)
-        };
-        let (operation, _) = store.write(begin_it).await.unwrap();
-        assert_eq!(store.read(move |tx| apps::load(tx, &app)).await.unwrap(), None, "it is still found");
-        let ended =
-            tokio::time::timeout(Duration::from_secs(20), ended(&store, &operation.id)).await.unwrap();
-        assert_eq!((ended.state, ended.done > 10), (State::Done, true), "{ended:?}");
-        let rest = store.read(left).await.unwrap();
-        assert_eq!(rest.len(), 1, "{rest:#?}");
-        drop(store);
-        bridge.stop().await;
-    }
-}
+mod tests;

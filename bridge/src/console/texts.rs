@@ -637,6 +637,11 @@ texts! {
     app_name_hint: "For people.", "便于识别的名称。";
     apps_empty: "No apps", "没有应用";
     apps_empty_lead: "Your key opens no app.", "您的密钥没有可用的应用。";
+    apps_going: "Being removed", "正在删除";
+    going_since: "Since", "开始时间";
+    going_done: "Records removed", "已删除记录";
+    held_up_by: "Waits for", "等待原因";
+    operation: "Operation", "操作";
     create_app: "Create an app", "创建应用";
 
     people_empty: "Nobody has a password yet", "还没有人设置密码";

@@ -113,7 +113,7 @@ impl Problem {
     }
 
     /// The same as one of many results.
-    pub(super) fn in_a_list(&self) -> Value {
+    pub(crate) fn in_a_list(&self) -> Value {
         self.to_json(&uuid::Uuid::now_v7().to_string())
     }
 

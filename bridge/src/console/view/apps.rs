@@ -8,9 +8,16 @@ use super::parts::{Confirm, Tone, badge, card, confirm, csrf, dash, empty, or_da
 use crate::apps::{Access, App, KeyView};
 use crate::console::texts::Texts;
 use crate::console::words::number;
+use crate::operations::Operation;
+use crate::removal;
 
-/// Apps with their devices; the operator can make one.
-pub(in crate::console) fn list(context: &Context<'_>, rows: &[(App, u64)], filled: &Filled) -> Markup {
+/// Apps with their devices; the operator can make one, and sees those that are being removed.
+pub(in crate::console) fn list(
+    context: &Context<'_>,
+    rows: &[(App, u64)],
+    going: &[Operation],
+    filled: &Filled,
+) -> Markup {
     let texts = context.texts;
     let body = html! {
         @for (app, devices) in rows {
@@ -25,6 +32,7 @@ pub(in crate::console) fn list(context: &Context<'_>, rows: &[(App, u64)], fille
     html! {
         @if rows.is_empty() { (empty(texts.apps_empty, texts.apps_empty_lead, None)) }
         @else { (table(texts.apps, &[texts.name, texts.app_id, texts.devices, texts.created_at], body)) }
+        @if !going.is_empty() { (card(texts.apps_going, going_table(texts, going))) }
         @if context.caller.is_operator() {
             (card(texts.create_app, html! {
                 form.stack method="post" action="/console/apps" {
@@ -39,6 +47,22 @@ pub(in crate::console) fn list(context: &Context<'_>, rows: &[(App, u64)], fille
             }))
         }
     }
+}
+
+fn going_table(texts: &Texts, going: &[Operation]) -> Markup {
+    let rows = html! {
+        @for operation in going {
+            tr {
+                th scope="row" { code { (operation.app) } }
+                td { (time(operation.created_at_ms)) }
+                td.number { (number(operation.done)) }
+                td.wide { (or_dash(operation.held_up_by.as_ref().map(removal::words).as_deref())) }
+                td { code { "/v1/operations/" (operation.id) } }
+            }
+        }
+    };
+    let heads = [texts.app_id, texts.going_since, texts.going_done, texts.held_up_by, texts.operation];
+    table(texts.apps_going, &heads, rows)
 }
 
 /// What a key may do, as badges.
