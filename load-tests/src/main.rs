@@ -25,6 +25,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use traffic::Traffic;
 
+/// The broker's: one scenario runs its rules in this process.
+#[cfg(unix)]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Times the same load on several brokers.
 #[derive(Debug, Parser)]
 struct Arguments {

@@ -5,6 +5,7 @@ use super::filter;
 use crate::Arguments;
 use crate::client::LoadError;
 use crate::process;
+use reveille_broker_core::admin::Wish;
 use reveille_broker_core::io::{
     Committed, ConnectionKey, Identity, Input, Loss, Opening, Output, ShardNo, Ticket,
 };
@@ -15,7 +16,7 @@ use reveille_broker_core::shard::{Shard, ShardConfig};
 use reveille_proto::ids::{AppId, ClientId, PacketId};
 use reveille_proto::mqtt::{
     Connect, ConnectProperties, Packet, Publish, PublishProperties, QoS, Subscribe, SubscriptionOptions,
-    Version,
+    Unsubscribe, Version,
 };
 use reveille_proto::topic::TopicName;
 use std::collections::VecDeque;
@@ -25,8 +26,18 @@ use std::time::Instant;
 /// Sizes, as far as `--connections` allows.
 const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
-/// Operations that are timed at each size.
-const TIMED: usize = 20_000;
+/// Operations in a row that are timed: on as many sessions as there are at the smallest size, each once.
+const TIMED: usize = 1_000;
+
+/// How often. The median of the rounds is printed: a moment that another program takes is in few of them.
+const ROUNDS: usize = 21;
+
+/// As many messages as a shard keeps the bodies of, and more: each publish makes one of them go, as in a broker that has
+/// run for a while.
+const FILLING: usize = 80_000;
+
+/// Where those messages go.
+const FILLER: &str = "filler";
 
 /// The rules of one shard, with a disk that takes everything at once.
 struct World {
@@ -39,9 +50,16 @@ struct World {
 }
 
 /// Prints what each operation costs at each size, in nanoseconds, and how many times what it cost at the first.
+///
+/// Every operation finds the same at every size: a session that is away with one message, whose body is not in memory any more;
+/// a publisher with the same number of filters; a shard that keeps as many bodies as it may. What was changed is undone before
+/// the next round, untimed. So only the number of the others differs.
 pub fn growth(arguments: &Arguments) -> Result<(), LoadError> {
     let mut world = World::new();
     let publisher = world.connect("publisher", false)?;
+    let filler = world.connect("filler", true)?;
+    world.subscribe(filler, FILLER)?;
+    world.feed(Input::Lost { connection: filler, how: Loss::Closed });
     let mut first: Option<[f64; 3]> = None;
     let mut sessions = 0;
     println!(
@@ -49,18 +67,12 @@ pub fn growth(arguments: &Arguments) -> Result<(), LoadError> {
     );
     println!("|---|---|---|---|---|---|");
     for size in SIZES.into_iter().filter(|size| *size <= arguments.connections) {
-        let fresh = sessions;
         while sessions < size {
             world.park(publisher, sessions)?;
             sessions += 1;
         }
-        // Those that came last: their queues are as they were left.
-        let some = |at: usize| fresh + at * 7919 % (size - fresh);
-        let costs = [
-            time(|| (0..TIMED).try_for_each(|at| world.come_and_go(some(at))))?,
-            time(|| (0..TIMED).try_for_each(|at| world.subscribe(publisher, &filter("more", size + at))))?,
-            time(|| (0..TIMED).try_for_each(|at| world.publish(publisher, some(at))))?,
-        ];
+        world.fill(publisher, FILLING)?;
+        let costs = world.costs(publisher, size)?;
         let base = *first.get_or_insert(costs);
         let ratios = costs.iter().zip(base).map(|(cost, base)| format!("{:.2}", cost / base));
         let [connect, subscribe, publish] = costs;
@@ -71,6 +83,12 @@ pub fn growth(arguments: &Arguments) -> Result<(), LoadError> {
         );
     }
     Ok(())
+}
+
+/// The median of what [`ROUNDS`] rounds cost.
+fn median(mut costs: Vec<f64>) -> f64 {
+    costs.sort_by(f64::total_cmp);
+    costs.get(costs.len() / 2).copied().unwrap_or_default()
 }
 
 fn client_id(number: usize) -> String {
@@ -92,7 +110,8 @@ impl World {
     fn new() -> Self {
         let mut limits = Limits::default();
         let mut connection = ConnectionLimits::clone(&limits.connection);
-        connection.subscriptions_max = usize::MAX; // one client makes those that are timed
+        connection.queue_messages_max = usize::MAX; // the filler's
+        connection.queue_bytes_max = u64::MAX;
         limits.connection = Arc::new(connection);
         let (limits, connection) = (Arc::new(limits.clone()), limits.connection);
         let mut router = Router::new(1);
@@ -109,6 +128,37 @@ impl World {
         };
         let shard = Shard::new(config);
         Self { shard, router, inputs: VecDeque::new(), limits: connection, now: Time(1_000_000), next: 0 }
+    }
+
+    /// What a connect, a subscribe and a publish cost, each on a session of its own.
+    fn costs(&mut self, publisher: ConnectionKey, size: usize) -> Result<[f64; 3], LoadError> {
+        let mut costs = [const { Vec::new() }; 3];
+        for round in 0..ROUNDS {
+            // A prime steps over all of them in no order that a processor guesses.
+            let some = |at: usize| (round * TIMED + at) * 7919 % size;
+            let [connects, subscribes, publishes] = &mut costs;
+            connects.push(time(|| (0..TIMED).try_for_each(|at| self.come_and_go(some(at))))?);
+            let others: Vec<String> = (0..TIMED).map(|at| filter("more", some(at))).collect();
+            subscribes.push(time(|| others.iter().try_for_each(|other| self.subscribe(publisher, other)))?);
+            others.iter().try_for_each(|other| self.unsubscribe(publisher, other))?;
+            publishes.push(time(|| (0..TIMED).try_for_each(|at| self.publish(publisher, some(at))))?);
+            (0..TIMED).try_for_each(|at| self.purge(some(at)))?;
+            self.fill(publisher, TIMED)?;
+        }
+        Ok(costs.map(median))
+    }
+
+    /// Messages for somebody else.
+    fn fill(&mut self, publisher: ConnectionKey, count: usize) -> Result<(), LoadError> {
+        (0..count).try_for_each(|_| self.publish_to(publisher, FILLER.to_owned()))
+    }
+
+    /// Of two messages the older goes.
+    fn purge(&mut self, number: usize) -> Result<(), LoadError> {
+        let client_id = ClientId::parse(&client_id(number)).map_err(broken)?;
+        let wish = Wish::Purge { app: AppId::default(), client_id, limit: 1 };
+        self.feed(Input::Wish { number: 0, wish });
+        Ok(())
     }
 
     /// A session with a subscription and a message, whose client is away.
@@ -171,12 +221,24 @@ impl World {
         Ok(())
     }
 
+    fn unsubscribe(&mut self, key: ConnectionKey, filter: &str) -> Result<(), LoadError> {
+        let packet_id = PacketId::new(1).ok_or_else(|| broken("no packet identifier"))?;
+        let filters = vec![filter.into()];
+        let unsubscribe = Unsubscribe { packet_id, user_properties: Vec::new(), filters };
+        self.feed(Input::Packet { connection: key, packet: Packet::Unsubscribe(Box::new(unsubscribe)) });
+        Ok(())
+    }
+
     fn publish(&mut self, key: ConnectionKey, number: usize) -> Result<(), LoadError> {
+        self.publish_to(key, filter("grown", number))
+    }
+
+    fn publish_to(&mut self, key: ConnectionKey, topic: String) -> Result<(), LoadError> {
         let publish = Publish {
             dup: false,
             qos: QoS::AtLeastOnce,
             retain: false,
-            topic: Some(TopicName::parse(filter("grown", number)).map_err(broken)?),
+            topic: Some(TopicName::parse(topic).map_err(broken)?),
             packet_id: PacketId::new(1),
             properties: PublishProperties::default(),
             payload: vec![0; 200].into(),
@@ -218,6 +280,10 @@ impl World {
                 self.inputs.push_back(Input::Settled { ticket: ticket.number, from: ShardNo(0), part });
             }
             Output::Index(change) => self.router.apply(ShardNo(0), &change),
+            Output::ReadRetained { session, filter, .. } => {
+                let messages = Vec::new();
+                self.inputs.push_back(Input::Retained { session, filter, messages, after: None });
+            }
             _ => {}
         }
     }
