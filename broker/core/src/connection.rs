@@ -3,6 +3,7 @@
 use crate::acl::{Acl, LastAllowed};
 use crate::aliases::{AliasesOut, Choice};
 use crate::control::Heartbeats;
+use crate::deadlines::Armed;
 use crate::explain::explained;
 use crate::io::{Identity, Opening};
 use crate::limits::ConnectionLimits;
@@ -145,6 +146,7 @@ pub(crate) struct Connection {
     pub throttle: Option<Box<Throttle>>,
     /// It published faster than it may: nothing is read from it before this time.
     pub throttled_until: Option<Time>,
+    pub armed: Armed,
     pub unsent: BytesMut,
     pub is_dirty: bool,
     /// CONNACK was written.
@@ -191,6 +193,7 @@ impl Connection {
             wants_problem_information: properties.request_problem_information.unwrap_or(true),
             throttle: Throttle::new(limits.rate, now),
             throttled_until: None,
+            armed: Armed::NOT,
             unsent: BytesMut::new(),
             is_dirty: false,
             is_open: false,

@@ -1,13 +1,13 @@
 //! A timing wheel: whose time came? Constant cost to arm, to cancel and to fire, whatever the number of keys.
 
 use crate::collections::index;
-use hashbrown::HashTable;
-use std::hash::{BuildHasher, Hash, RandomState};
 
 /// Deadlines are rounded up to this many milliseconds: none fires early, and none fires later than this.
 pub const RESOLUTION_MS: u64 = 100;
 
 const NONE: u32 = u32::MAX;
+/// Nothing is armed for the tick at which time begins.
+const UNUSED: u64 = 0;
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 /// Enough for every number of 64 bits: no deadline is too far away.
@@ -21,7 +21,7 @@ const LEVELS: usize = 11;
 /// level 2   64 slots of  6.8 min the next   7.3 h      away is touched four times in all
 /// ...
 /// ```
-/// A key costs itself, 16 bytes, and about 8 bytes in a table.
+/// A key costs itself, 16 bytes, and 8 bytes with its owner, who keeps where it stands: nothing is looked for.
 #[derive(Debug)]
 pub struct Deadlines<K> {
     /// The tick up to which everything fired.
@@ -29,14 +29,32 @@ pub struct Deadlines<K> {
     nodes: Vec<Node<K>>,
     /// The first unused node; the others follow by `next`.
     free: u32,
-    places: HashTable<u32>,
+    len: usize,
     levels: [Level; LEVELS],
-    hasher: RandomState,
+}
+
+/// What the owner of a key keeps: where its deadline stands, and for when. It becomes [`Armed::NOT`] when the key fires,
+/// before it is armed again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Armed {
+    node: u32,
+    /// By then it will have fired; so an owner that asks for later is answered without a look at the node.
+    until_s: u32,
+}
+
+impl Armed {
+    /// There is no deadline.
+    pub const NOT: Self = Self { node: NONE, until_s: u32::MAX };
+
+    fn is_by(self, at_ms: u64) -> bool {
+        self.until_s < u32::MAX && u64::from(self.until_s) <= at_ms / 1000
+    }
 }
 
 #[derive(Debug)]
 struct Node<K> {
     key: K,
+    /// [`UNUSED`] while it is free.
     tick: u64,
     next: u32,
     previous: u32,
@@ -55,31 +73,33 @@ impl<K> Default for Deadlines<K> {
             elapsed: 0,
             nodes: Vec::new(),
             free: NONE,
-            places: HashTable::new(),
+            len: 0,
             levels: [Level { occupied: 0, heads: [NONE; SLOTS] }; LEVELS],
-            hasher: RandomState::new(),
         }
     }
 }
 
-impl<K: Copy + Eq + Hash> Deadlines<K> {
+impl<K: Copy + Eq> Deadlines<K> {
     /// How many keys are armed.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.len
     }
 
     /// Whether no key is armed.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.len == 0
     }
 
     /// Lets `key` fire once, no later than `at_ms` asks for (at the next tick when that is over).
     ///
     /// A key that is armed for an earlier time stays so: its owner looks when it fires, and arms it again. So a packet
     /// that postpones a deadline costs nothing here.
-    pub fn arm(&mut self, key: K, at_ms: u64) {
+    pub fn arm(&mut self, armed: &mut Armed, key: K, at_ms: u64) {
+        if armed.is_by(at_ms) {
+            return;
+        }
         let tick = at_ms.div_ceil(RESOLUTION_MS).max(self.elapsed + 1);
-        let at = match self.place(&key) {
+        let at = match self.place(*armed, key) {
             Some(at) if self.tick(at).is_some_and(|known| known <= tick) => return,
             Some(at) => {
                 self.unlink(at);
@@ -88,11 +108,14 @@ impl<K: Copy + Eq + Hash> Deadlines<K> {
             None => self.add(key),
         };
         self.link(at, tick);
+        let until_s = tick.saturating_mul(RESOLUTION_MS).div_ceil(1000);
+        *armed = Armed { node: at, until_s: u32::try_from(until_s).unwrap_or(u32::MAX) };
     }
 
     /// Forgets the deadline of `key`; whether it had one.
-    pub fn cancel(&mut self, key: K) -> bool {
-        let Some(at) = self.place(&key) else { return false };
+    pub fn cancel(&mut self, armed: &mut Armed, key: K) -> bool {
+        let armed = std::mem::replace(armed, Armed::NOT);
+        let Some(at) = self.place(armed, key) else { return false };
         self.unlink(at);
         self.release(at);
         true
@@ -199,14 +222,16 @@ impl<K: Copy + Eq + Hash> Deadlines<K> {
         self.nodes.get(at as usize).map(|node| node.tick)
     }
 
-    fn place(&self, key: &K) -> Option<u32> {
-        let is_same = |at: &u32| self.nodes.get(*at as usize).is_some_and(|node| node.key == *key);
-        self.places.find(self.hasher.hash_one(key), is_same).copied()
+    /// An owner that was not told that its key fired holds a node that is unused, or somebody else's.
+    fn place(&self, armed: Armed, key: K) -> Option<u32> {
+        let node = self.nodes.get(armed.node as usize)?;
+        (node.key == key && node.tick != UNUSED).then_some(armed.node)
     }
 
     fn add(&mut self, key: K) -> u32 {
-        let node = Node { key, tick: 0, next: NONE, previous: NONE };
-        let at = match self.nodes.get_mut(self.free as usize) {
+        self.len += 1;
+        let node = Node { key, tick: UNUSED, next: NONE, previous: NONE };
+        match self.nodes.get_mut(self.free as usize) {
             Some(unused) => {
                 let at = self.free;
                 self.free = unused.next;
@@ -217,20 +242,14 @@ impl<K: Copy + Eq + Hash> Deadlines<K> {
                 self.nodes.push(node);
                 index(self.nodes.len() - 1)
             }
-        };
-        let (nodes, hasher) = (&self.nodes, &self.hasher);
-        let hash_of = |at: &u32| nodes.get(*at as usize).map_or(0, |node| hasher.hash_one(node.key));
-        self.places.insert_unique(hasher.hash_one(key), at, hash_of);
-        at
+        }
     }
 
     fn release(&mut self, at: u32) {
         let Some(node) = self.nodes.get_mut(at as usize) else { return };
-        if let Ok(found) = self.places.find_entry(self.hasher.hash_one(node.key), |known| *known == at) {
-            found.remove();
-        }
-        node.next = self.free;
+        (node.tick, node.next) = (UNUSED, self.free);
         self.free = at;
+        self.len -= 1;
     }
 }
 
@@ -242,13 +261,35 @@ fn shift_of(level: usize) -> u32 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+    /// A wheel with its owners.
+    #[derive(Default)]
+    struct Wheel {
+        wheel: Deadlines<u32>,
+        owners: HashMap<u32, Armed>,
+    }
+
+    impl Wheel {
+        fn arm(&mut self, key: u32, at_ms: u64) {
+            self.wheel.arm(self.owners.entry(key).or_insert(Armed::NOT), key, at_ms);
+        }
+
+        fn cancel(&mut self, key: u32) -> bool {
+            self.wheel.cancel(self.owners.entry(key).or_insert(Armed::NOT), key)
+        }
+
+        fn next_deadline(&self) -> Option<u64> {
+            self.wheel.next_deadline()
+        }
+    }
 
     const WEEK_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
-    fn fired(wheel: &mut Deadlines<u32>, now_ms: u64) -> BTreeSet<u32> {
+    fn fired(wheel: &mut Wheel, now_ms: u64) -> BTreeSet<u32> {
         let mut keys = BTreeSet::new();
-        wheel.advance(now_ms, &mut |key| assert!(keys.insert(key), "{key} fired twice"));
+        wheel.wheel.advance(now_ms, &mut |key| assert!(keys.insert(key), "{key} fired twice"));
+        wheel.owners.retain(|key, _| !keys.contains(key));
         keys
     }
 
@@ -261,7 +302,7 @@ mod tests {
     #[test]
     fn a_far_deadline_is_looked_at_a_handful_of_times() {
         let start = 1_790_000_000_000;
-        let mut wheel = Deadlines::default();
+        let mut wheel = Wheel::default();
         fired(&mut wheel, start);
         wheel.arm(1, start + WEEK_MS);
         let mut looks = 0;
@@ -275,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_deadline_in_the_past_fires_at_the_next_tick() {
-        let mut wheel = Deadlines::default();
+        let mut wheel = Wheel::default();
         fired(&mut wheel, 10_000);
         wheel.arm(1, 5);
         assert_eq!(wheel.next_deadline(), Some(10_100));
@@ -286,26 +327,40 @@ mod tests {
 
     #[test]
     fn no_deadline_is_too_far() {
-        let mut wheel = Deadlines::default();
+        let mut wheel = Wheel::default();
         wheel.arm(1, u64::MAX);
         wheel.arm(2, 100);
         assert_eq!(fired(&mut wheel, WEEK_MS * 100_000), [2].into());
         assert!(wheel.next_deadline().is_some());
         assert!(wheel.cancel(1));
         assert!(!wheel.cancel(1));
-        assert_eq!((wheel.next_deadline(), wheel.len()), (None, 0));
+        assert_eq!((wheel.next_deadline(), wheel.wheel.len()), (None, 0));
     }
 
     #[test]
     fn memory_is_used_again() {
-        let mut wheel = Deadlines::default();
+        let mut wheel = Wheel::default();
         for round in 0..1_000_u64 {
             for key in 0..10 {
                 wheel.arm(key, round * 1_000 + u64::from(key) * 50_000);
             }
             fired(&mut wheel, round * 1_000);
         }
-        assert!(wheel.nodes.len() <= 10);
+        assert!(wheel.wheel.nodes.len() <= 10);
+    }
+
+    #[test]
+    fn an_owner_that_was_not_told_gets_no_deadline_of_another() {
+        let mut wheel = Deadlines::default();
+        let (mut late, mut other) = (Armed::NOT, Armed::NOT);
+        wheel.arm(&mut late, 1, 100);
+        wheel.advance(100, &mut |_| {});
+        assert!(!wheel.cancel(&mut late.clone(), 1), "it has fired");
+        wheel.arm(&mut other, 2, 9_000);
+        assert_eq!(other.node, late.node, "memory is used again");
+        assert!(!wheel.cancel(&mut late, 1));
+        assert!(wheel.cancel(&mut other, 2));
+        assert!(wheel.is_empty());
     }
 
     #[derive(Clone, Debug)]
@@ -332,7 +387,7 @@ mod tests {
             start in prop_oneof![Just(0), Just(1_790_000_000_000_u64)],
             calls in prop::collection::vec(call(), 1..200),
         ) {
-            let mut wheel = Deadlines::default();
+            let mut wheel = Wheel::default();
             fired(&mut wheel, start); // the model's time begins here, and so must the wheel's
             let (mut now, mut model) = (start, BTreeMap::new());
             for call in calls {
@@ -360,7 +415,7 @@ mod tests {
                 if let (Some(next), Some(earliest)) = (wheel.next_deadline(), earliest) {
                     prop_assert!(next < earliest + RESOLUTION_MS, "{} {}", next, earliest);
                 }
-                prop_assert_eq!(wheel.len(), model.len());
+                prop_assert_eq!(wheel.wheel.len(), model.len());
             }
         }
     }

@@ -4,6 +4,7 @@
 //! its own, and a release that does not know it publishes it in time all the same.
 
 use crate::change::{Change, SessionRecord, StoredWill};
+use crate::deadlines::Armed;
 use crate::message::{Message, Seq, SessionKey, Time};
 use reveille_proto::ids::{AppId, ClientId, Epoch};
 use reveille_proto::topic::TopicName;
@@ -26,6 +27,7 @@ pub(crate) struct Delayed {
     /// How long it waits.
     pub seconds: u32,
     pub state: State,
+    pub armed: Armed,
 }
 
 /// ```text
@@ -100,6 +102,7 @@ impl Delayed {
             since: record.offline_since?,
             seconds: delay_interval,
             state: State::Waiting,
+            armed: Armed::NOT,
         })
     }
 }

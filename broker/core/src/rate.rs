@@ -8,6 +8,7 @@
 //!         every bucket is full again: the client stayed below its rate for a while
 //! ```
 
+use crate::deadlines::Armed;
 use crate::limits::PublishRate;
 use crate::message::Time;
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub struct Throttle {
     bytes: Option<Bucket>,
     patience: Duration,
     pressing_since: Option<Time>,
+    /// When the connection is read again.
+    pub armed: Armed,
 }
 
 impl Bucket {
@@ -86,7 +89,15 @@ impl Throttle {
         let bucket = |per_second: u64| (per_second > 0).then(|| Bucket::new(per_second, now));
         let (messages, bytes) = (bucket(rate.messages_per_s.into()), bucket(rate.bytes_per_s));
         let is_bounded = messages.is_some() || bytes.is_some();
-        is_bounded.then(|| Box::new(Self { messages, bytes, patience: rate.patience, pressing_since: None }))
+        is_bounded.then(|| {
+            Box::new(Self {
+                messages,
+                bytes,
+                patience: rate.patience,
+                pressing_since: None,
+                armed: Armed::NOT,
+            })
+        })
     }
 
     /// A message of that many bytes came.

@@ -10,6 +10,7 @@
 //! ```
 
 use crate::change::{Granted, SessionRecord, StoredWill};
+use crate::deadlines::Armed;
 use crate::io::ConnectionKey;
 use crate::limits::ConnectionLimits;
 use crate::message::{MessageKey, Seq, SessionKey, Time};
@@ -68,6 +69,66 @@ impl Rare {
     }
 }
 
+/// The subscriptions of a session that have no group. A million have one, which needs no memory elsewhere.
+#[derive(Debug)]
+#[expect(clippy::box_collection, reason = "a list has no room beside what tells it from one")]
+enum Own {
+    None,
+    One([(TopicFilter, Granted); 1]),
+    /// Two or more.
+    Many(Box<Vec<(TopicFilter, Granted)>>),
+}
+
+const _: () = assert!(size_of::<Own>() == size_of::<(TopicFilter, Granted)>());
+
+impl Own {
+    /// In their order.
+    fn list(&self) -> &[(TopicFilter, Granted)] {
+        match self {
+            Self::None => &[],
+            Self::One(one) => one,
+            Self::Many(many) => many,
+        }
+    }
+
+    /// Whether it is new.
+    fn put(&mut self, filter: TopicFilter, granted: Granted) -> bool {
+        match self {
+            Self::None => {
+                *self = Self::One([(filter, granted)]);
+                true
+            }
+            Self::One([(only, known)]) if *only == filter => {
+                *known = granted;
+                false
+            }
+            Self::One(_) => {
+                let Self::One([one]) = std::mem::replace(self, Self::None) else { return false };
+                let mut many = vec![one];
+                put(&mut many, filter, granted);
+                *self = Self::Many(Box::new(many));
+                true
+            }
+            Self::Many(many) => put(many, filter, granted),
+        }
+    }
+
+    /// Whether it existed.
+    fn remove(&mut self, filter: &TopicFilter) -> bool {
+        let Ok(at) = self.list().binary_search_by(|(known, _)| known.cmp(filter)) else { return false };
+        match self {
+            Self::None | Self::One(_) => *self = Self::None,
+            Self::Many(many) => {
+                many.remove(at);
+                if many.len() == 1 {
+                    *self = many.pop().map_or(Self::None, |one| Self::One([one]));
+                }
+            }
+        }
+        true
+    }
+}
+
 /// One session. A million of them are parked at a time: what most have not costs one pointer.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -90,11 +151,14 @@ pub(crate) struct Session {
     /// Retained messages were asked for.
     pub is_reading: bool,
     /// Its subscriptions without a group, ordered for binary search: few for a phone, up to the limit for a service.
-    own: Vec<(TopicFilter, Granted)>,
+    own: Own,
     pub queue: Option<Box<Queue>>,
     pub next_seq: u64,
+    pub armed: Armed,
     pub rare: Option<Box<Rare>>,
 }
+
+const _: () = assert!(size_of::<Session>() <= 144);
 
 impl Session {
     pub fn new(key: SessionKey, app: AppId, client_id: ClientId, limits: Arc<ConnectionLimits>) -> Self {
@@ -112,9 +176,10 @@ impl Session {
             is_durable: false,
             is_loading: false,
             is_reading: false,
-            own: Vec::new(),
+            own: Own::None,
             queue: None,
             next_seq: 0,
+            armed: Armed::NOT,
             rare: None,
         }
     }
@@ -156,10 +221,10 @@ impl Session {
         after: Option<&Subscription>,
     ) -> impl Iterator<Item = (Subscription, Granted)> {
         let own = match after {
-            None => self.own.as_slice(),
+            None => self.own.list(),
             Some(Subscription { group: None, filter }) => {
-                let start = self.own.partition_point(|(known, _)| known <= filter);
-                self.own.get(start..).unwrap_or_default()
+                let start = self.own.list().partition_point(|(known, _)| known <= filter);
+                self.own.list().get(start..).unwrap_or_default()
             }
             Some(Subscription { group: Some(_), .. }) => &[],
         };
@@ -172,7 +237,7 @@ impl Session {
     }
 
     pub fn subscriptions_len(&self) -> usize {
-        self.own.len() + self.in_groups().len()
+        self.own.list().len() + self.in_groups().len()
     }
 
     pub fn in_groups(&self) -> &[(Subscription, Granted)] {
@@ -184,14 +249,14 @@ impl Session {
             let at = self.in_groups().binary_search_by(|(known, _)| known.cmp(subscription)).ok()?;
             return self.in_groups().get(at).map(|(_, granted)| *granted);
         }
-        let at = self.own.binary_search_by(|(known, _)| known.cmp(&subscription.filter)).ok()?;
-        self.own.get(at).map(|(_, granted)| *granted)
+        let at = self.own.list().binary_search_by(|(known, _)| known.cmp(&subscription.filter)).ok()?;
+        self.own.list().get(at).map(|(_, granted)| *granted)
     }
 
     /// Whether it is new.
     pub fn subscribe(&mut self, subscription: Subscription, granted: Granted) -> bool {
         match subscription.group {
-            None => put(&mut self.own, subscription.filter, granted),
+            None => self.own.put(subscription.filter, granted),
             Some(_) => put(self.rare_mut().in_groups.get_or_insert_default(), subscription, granted),
         }
     }
@@ -199,8 +264,7 @@ impl Session {
     /// Whether it existed.
     pub fn unsubscribe(&mut self, subscription: &Subscription) -> bool {
         if subscription.group.is_none() {
-            let at = self.own.binary_search_by(|(known, _)| known.cmp(&subscription.filter));
-            return at.map(|at| self.own.remove(at)).is_ok();
+            return self.own.remove(&subscription.filter);
         }
         let in_groups = self.rare.as_mut().and_then(|rare| rare.in_groups.as_mut());
         let existed = in_groups.is_some_and(|known| {

@@ -27,6 +27,22 @@ impl ExactFilter {
         Self(hash << REST_BITS | u64::from(CROWDED) << 8)
     }
 
+    /// As the table keeps it. Never 0: either the count or the shard is not.
+    pub fn word(self) -> u64 {
+        self.0
+    }
+
+    /// What the table keeps.
+    pub fn of(word: u64) -> Self {
+        Self(word)
+    }
+
+    /// What the table knows a hash by: the half of the word above.
+    #[expect(clippy::cast_possible_truncation, reason = "the upper 32 of 48 bits")]
+    pub fn table_hash(hash: u64) -> u32 {
+        (hash >> (32 - REST_BITS)) as u32
+    }
+
     /// The hash, of 48 bits.
     pub fn hash(self) -> u64 {
         self.0 >> REST_BITS
@@ -37,9 +53,4 @@ impl ExactFilter {
         let [count, shard, ..] = self.0.to_le_bytes();
         (shard != CROWDED).then_some((ShardNo(shard.into()), count))
     }
-}
-
-/// A table takes its place from the low bits and a check from the seven highest, so the highest of the hash go there.
-pub(super) fn place(hash: u64) -> u64 {
-    hash | hash >> 41 << 57
 }

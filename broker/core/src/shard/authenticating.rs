@@ -7,7 +7,7 @@
 //!                            +-- refused: DISCONNECT
 //! ```
 
-use super::{Due, Shard};
+use super::Shard;
 use crate::connection::Permission;
 use crate::io::{Authenticated, ConnectionKey, Identity, Output};
 use crate::message::Time;
@@ -62,10 +62,7 @@ impl Shard {
     fn known_again(&mut self, key: ConnectionKey, identity: &Identity, data: Option<Bytes>, now: Time) {
         let Some(connection) = self.connection_mut(key) else { return };
         connection.permission = Permission::of(identity);
-        let due = connection.look_at();
-        if let Some(due) = due {
-            self.deadlines.arm(Due::Connection(key), due.0);
-        }
+        self.arm_connection(key);
         self.say_auth(key, ReasonCode::SUCCESS, data, now);
         self.revoke_subscriptions(key);
     }

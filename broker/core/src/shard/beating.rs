@@ -150,9 +150,7 @@ impl Shard {
         let Some(connection) = self.connection_mut(key) else { return };
         let agreed = connection.pulse.agreed.get_or_insert_with(|| Box::new(Agreed::on(None)));
         agreed.announced = (next > Gap(0)).then_some(length);
-        if let Some(due) = connection.look_at() {
-            self.deadlines.arm(super::Due::Connection(key), due.0);
-        }
+        self.arm_connection(key);
     }
 
     /// Tells a client what changed about its network, on the topic that it did not have to subscribe to.

@@ -4,6 +4,7 @@
 use super::publishing::{Kind, Publishing};
 use super::{Due, Shard};
 use crate::change::Change;
+use crate::deadlines::Armed;
 use crate::delayed::{Delayed, State};
 use crate::io::{ConnectionKey, Output, RouteTo};
 use crate::message::{Message, MessageKey, SessionKey, Time};
@@ -34,7 +35,8 @@ impl Shard {
         }
         let (message_key, is_kept) = (message.key, message.qos > QoS::AtMostOnce);
         let state = if is_kept { State::Writing(false) } else { State::Waiting };
-        let delayed = Delayed { message: Arc::new(message), since: now, seconds, state };
+        let armed = Armed::NOT;
+        let delayed = Delayed { message: Arc::new(message), since: now, seconds, state, armed };
         let session = SessionKey(self.number());
         let change = delayed.stored(session).filter(|_| is_kept);
         self.insert_delayed(session, delayed);
@@ -60,8 +62,9 @@ impl Shard {
         fits
     }
 
-    fn insert_delayed(&mut self, key: SessionKey, delayed: Delayed) {
-        self.deadlines.arm(Due::Delayed(key), delayed.due().0);
+    fn insert_delayed(&mut self, key: SessionKey, mut delayed: Delayed) {
+        let due = delayed.due();
+        self.deadlines.arm(&mut delayed.armed, Due::Delayed(key), due.0);
         self.counters.delayed_messages += 1;
         self.counters.delayed_bytes += u64::from(delayed.message.size());
         self.delayed.insert(key, delayed);
@@ -103,12 +106,13 @@ impl Shard {
     /// Its time came.
     pub(super) fn delayed_due(&mut self, key: SessionKey, now: Time) {
         let Some(delayed) = self.delayed.get_mut(&key) else { return };
+        delayed.armed = Armed::NOT;
         match delayed.state {
             State::Writing(_) => return delayed.state = State::Writing(true),
             State::Leaving => return,
             State::Waiting if delayed.due() > now => {
                 let due = delayed.due();
-                return self.deadlines.arm(Due::Delayed(key), due.0);
+                return self.deadlines.arm(&mut delayed.armed, Due::Delayed(key), due.0);
             }
             State::Waiting => delayed.state = State::Leaving,
         }
@@ -131,7 +135,7 @@ impl Shard {
             // With QoS 2 its end was a fact of the batch that failed, which is tried again: this one comes after it.
             let change = delayed.stored(key).filter(|_| delayed.message.qos == QoS::ExactlyOnce);
             change.into_iter().for_each(|change| self.commits.add(change));
-            return self.deadlines.arm(Due::Delayed(key), (now + RETRY).0);
+            return self.deadlines.arm(&mut delayed.armed, Due::Delayed(key), (now + RETRY).0);
         }
         let Some(delayed) = self.remove_delayed(key) else { return };
         if delayed.message.qos > QoS::AtMostOnce {

@@ -77,10 +77,12 @@ impl Shard {
 
     fn close(&mut self, key: ConnectionKey, reason: ReasonCode) {
         let Some(place) = self.connections.get_mut(key.index as usize) else { return };
-        let Some(connection) = place.take() else { return };
+        let Some(mut connection) = place.take() else { return };
         // Else each connection that lived for a second leaves its deadline for as long as its keep alive.
-        self.deadlines.cancel(Due::Connection(key));
-        self.deadlines.cancel(Due::Reading(key));
+        self.deadlines.cancel(&mut connection.armed, Due::Connection(key));
+        if let Some(throttle) = &mut connection.throttle {
+            self.deadlines.cancel(&mut throttle.armed, Due::Reading(key));
+        }
         self.trace(connection.session, None, || Traced::Disconnected { reason });
         self.counters.sessions_online = self.counters.sessions_online.saturating_sub(1);
         if let Some(session) = self.session(connection.session) {
@@ -126,7 +128,7 @@ impl Shard {
     }
 
     pub(super) fn arm_session(&mut self, at: u32) {
-        let Some(session) = self.session(at) else { return };
+        let Some(session) = self.sessions.get_mut(at as usize) else { return };
         let queue = session.queue.as_ref();
         let due = match session.connection {
             Some(_) => queue.and_then(|queue| queue.next_due()),
@@ -136,7 +138,7 @@ impl Shard {
                 .min(),
         };
         if let Some(due) = due {
-            self.deadlines.arm(Due::Session(session.key), due.0);
+            self.deadlines.arm(&mut session.armed, Due::Session(session.key), due.0);
         }
     }
 
@@ -145,8 +147,8 @@ impl Shard {
         if let Some(will) = self.session_mut(at).and_then(|session| session.take_will(|_| true)) {
             self.publish_will(at, *will, now);
         }
-        let Some(session) = self.directory.remove(&mut self.sessions, at) else { return };
-        self.deadlines.cancel(Due::Session(session.key));
+        let Some(mut session) = self.directory.remove(&mut self.sessions, at) else { return };
+        self.deadlines.cancel(&mut session.armed, Due::Session(session.key));
         debug_assert!(session.connection.is_none(), "a session with a connection does not end");
         self.counters.sessions = self.counters.sessions.saturating_sub(1);
         self.leave_indexes(at, &session);

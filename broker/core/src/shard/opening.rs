@@ -1,6 +1,6 @@
 //! CONNECT becomes a connection of a session: clean or resumed, new or taken over.
 
-use super::{Due, Shard};
+use super::Shard;
 use crate::change::{Change, StoredWill};
 use crate::commits::Wait;
 use crate::connection::{Connection, server_keep_alive};
@@ -156,12 +156,10 @@ impl Shard {
         if self.connections.len() <= index {
             self.connections.resize_with(index + 1, || None);
         }
-        if let Some(due) = connection.look_at() {
-            self.deadlines.arm(Due::Connection(key), due.0);
-        }
         if let Some(place) = self.connections.get_mut(index) {
             *place = Some(connection);
         }
+        self.arm_connection(key);
     }
 
     /// CONNACK may leave: the session is as durable as it has to be.

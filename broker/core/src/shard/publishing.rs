@@ -1,9 +1,9 @@
 //! PUBLISH from a client: its rules, its way to the receivers, and its acknowledgement, never too early and in order.
 
+use super::Shard;
 use super::beating::is_about_itself;
 use super::controlling::Destination;
 use super::opening::{forwarded, own_topic};
-use super::{Due, Shard};
 use crate::change::Change;
 use crate::collections::mix;
 use crate::commits::Wait;
@@ -164,7 +164,7 @@ impl Shard {
             Pace::Pause(until) => {
                 connection.throttled_until = Some(until);
                 self.counters.throttled += 1;
-                self.deadlines.arm(Due::Reading(key), until.0);
+                self.arm_reading(key, until);
                 self.update_reading(key);
                 true
             }

@@ -1,6 +1,7 @@
 //! What happens because nothing happened: silence, expiry, wills that are due, pushes nobody acknowledged.
 
 use super::{Due, Shard};
+use crate::deadlines::Armed;
 use crate::io::ConnectionKey;
 use crate::message::{SessionKey, Time};
 use reveille_proto::reason::ReasonCode;
@@ -29,27 +30,48 @@ impl Shard {
         }
     }
 
+    /// Somebody looks at a connection when it may have been silent for too long, or its credential ends.
+    pub(super) fn arm_connection(&mut self, key: ConnectionKey) {
+        let place = self.connections.get_mut(key.index as usize).and_then(Option::as_mut);
+        let Some(connection) = place.filter(|known| known.generation == key.generation) else { return };
+        if let Some(due) = connection.look_at() {
+            self.deadlines.arm(&mut connection.armed, Due::Connection(key), due.0);
+        }
+    }
+
     /// A packet only wrote down when it came; here is looked whether that was too long ago.
     fn look_at_connection(&mut self, key: ConnectionKey, now: Time) {
-        let Some(connection) = self.connection(key) else { return };
+        let Some(connection) = self.connection_mut(key) else { return };
+        connection.armed = Armed::NOT;
         if connection.expires_at().is_some_and(|end| end <= now) {
             return self.expire(key, now);
         }
         let Some(end) = connection.look_at() else { return };
         if end > now {
-            self.deadlines.arm(Due::Connection(key), end.0);
-            return;
+            return self.arm_connection(key);
         }
         self.counters.keep_alive_timeouts += 1;
         self.say_goodbye(key, ReasonCode::KEEP_ALIVE_TIMEOUT);
         self.end_connection(key, ReasonCode::KEEP_ALIVE_TIMEOUT, true, now);
     }
 
+    /// A client published too fast: nothing is read from it for a while.
+    pub(super) fn arm_reading(&mut self, key: ConnectionKey, until: Time) {
+        let place = self.connections.get_mut(key.index as usize).and_then(Option::as_mut);
+        let connection = place.filter(|known| known.generation == key.generation);
+        if let Some(throttle) = connection.and_then(|connection| connection.throttle.as_mut()) {
+            self.deadlines.arm(&mut throttle.armed, Due::Reading(key), until.0);
+        }
+    }
+
     /// A client that published too fast has waited for long enough.
     fn read_again(&mut self, key: ConnectionKey, now: Time) {
         let Some(connection) = self.connection_mut(key) else { return };
+        if let Some(throttle) = &mut connection.throttle {
+            throttle.armed = Armed::NOT;
+        }
         match connection.throttled_until {
-            Some(until) if until > now => self.deadlines.arm(Due::Reading(key), until.0),
+            Some(until) if until > now => self.arm_reading(key, until),
             Some(_) => {
                 connection.throttled_until = None;
                 connection.last_seen = now;
@@ -61,7 +83,8 @@ impl Shard {
 
     fn look_at_session(&mut self, key: SessionKey, now: Time) {
         let Some(at) = self.at_key(key) else { return };
-        let Some(session) = self.session(at) else { return };
+        let Some(session) = self.session_mut(at) else { return };
+        session.armed = Armed::NOT;
         if session.connection.is_some() {
             self.announce_due(at, now);
             return self.arm_session(at);
