@@ -412,8 +412,8 @@ pub(crate) fn list(tx: &Tx<'_>) -> Result<Vec<App>, StoreError> {
 
 /// The same, with those that are being removed.
 pub(crate) fn records(tx: &Tx<'_>) -> Result<Vec<App>, StoreError> {
-    let found = tx.scan(Space::Apps, &keys::apps(), None, Order::Forward, APPS_MAX)?;
-    found.iter().map(|(_, value)| decode(value)).collect()
+    let found = tx.records(Space::Apps, &keys::apps(), None, Order::Forward, APPS_MAX)?;
+    Ok(found.into_iter().map(|(_, app)| app).collect())
 }
 
 /// Whether another app fits.

@@ -35,7 +35,13 @@ pub(crate) fn all(tx: &Tx<'_>) -> Result<Vec<Owned>, StoreError> {
     let mut all = Vec::with_capacity(found.len());
     for (key, sealed) in found {
         let Some((app, vendor, name)) = keys::credential_owner(&key) else { continue };
-        let kept = tx.unseal(&key, sealed)?;
+        let kept = match tx.unseal(&key, sealed.clone()) {
+            Ok(kept) => kept,
+            Err(error) => {
+                tx.note_damaged(Space::Apps, key, sealed, &error);
+                continue;
+            }
+        };
         all.push(Owned { key, app, vendor, name, kept });
     }
     Ok(all)

@@ -24,7 +24,7 @@ use crate::operations::{self, Operation};
 use crate::queues::{self, Check};
 use crate::resting::Resting;
 use crate::shared::Shared;
-use crate::store::{Order, Space, StoreError, Tx, decode, keys};
+use crate::store::{Order, Space, StoreError, Tx, keys};
 use crate::tokens;
 
 /// Exports of an app that are kept, at most.
@@ -148,11 +148,13 @@ enum Fault {
     File(#[from] io::Error),
 }
 
+/// Every export of every app.
+pub(crate) fn all(tx: &Tx<'_>) -> Result<Vec<Export>, StoreError> {
+    let found = tx.records(Space::Queues, &keys::exports(), None, Order::Forward, usize::MAX)?;
+    Ok(found.into_iter().map(|(_, export)| export).collect())
+}
+
 async fn one_turn(shared: &Arc<Shared>, resting: &mut Resting) -> Result<bool, Fault> {
-    let all = |tx: &Tx<'_>| {
-        let found = tx.scan(Space::Queues, &keys::exports(), None, Order::Forward, usize::MAX)?;
-        found.iter().map(|(_, value)| decode::<Export>(value)).collect::<Result<Vec<_>, StoreError>>()
-    };
     let exports = shared.store.read(all).await?;
     let known = exports.iter().map(|export| export.id.clone()).collect();
     let mut open: Vec<_> = exports.into_iter().filter(|export| export.expires_at_ms.is_none()).collect();

@@ -35,6 +35,8 @@ pub(crate) enum Found {
     Moved,
     /// It is not.
     Wrong,
+    /// A record that belongs to it cannot be decoded, so nothing can be said.
+    Unreadable,
 }
 
 impl Found {
@@ -44,6 +46,7 @@ impl Found {
             Self::Large => "large",
             Self::Moved => "moved",
             Self::Wrong => "wrong",
+            Self::Unreadable => "unreadable",
         }
     }
 }
@@ -113,10 +116,9 @@ async fn one_round(shared: &Arc<Shared>) -> Result<(), StoreError> {
         let mut before = None;
         loop {
             let of = app.clone();
-            let next = shared.store.read(move |tx| messages::list(tx, &of, before, 1)).await?;
-            let Some(message) = next.first() else { break };
-            before = Some(message.id);
-            check(shared, &app, message.id).await?;
+            before = shared.store.read(move |tx| messages::older(tx, &of, before)).await?;
+            let Some(message) = before else { break };
+            check(shared, &app, message).await?;
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -126,7 +128,10 @@ async fn one_round(shared: &Arc<Shared>) -> Result<(), StoreError> {
 async fn check(shared: &Arc<Shared>, app: &AppId, id: MessageId) -> Result<(), StoreError> {
     let read = || {
         let app = app.clone();
-        shared.store.read(move |tx| look(tx, &app, id))
+        shared.store.read(move |tx| match look(tx, &app, id) {
+            Err(error) if error.is_of_one_write() => Ok(Found::Unreadable),
+            found => found,
+        })
     };
     let mut found = read().await?;
     if found == Found::Wrong {

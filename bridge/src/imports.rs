@@ -219,8 +219,10 @@ pub(crate) async fn tidy(shared: &Arc<Shared>) {
 }
 
 async fn remove_unknown(shared: &Arc<Shared>) -> Result<(), Fault> {
-    let known = shared.store.read(|tx| open(tx, usize::MAX)).await?;
-    let (files, known) = (directory(&shared.files), known.into_iter().map(|import| import.id));
+    // The marks alone: also an upload that cannot be decoded keeps its file.
+    let marks = |tx: &Tx<'_>| tx.scan(Space::Queues, &keys::open_imports(), None, Order::Forward, usize::MAX);
+    let (files, marks) = (directory(&shared.files), shared.store.read(marks).await?);
+    let known = marks.iter().filter_map(|(key, _)| Some(keys::parse_open_import(key)?.1));
     let known: std::collections::BTreeSet<String> = known.collect();
     let tidied = tokio::task::spawn_blocking(move || {
         fs::create_dir_all(&files)?;
@@ -237,10 +239,23 @@ async fn remove_unknown(shared: &Arc<Shared>) -> Result<(), Fault> {
 }
 
 /// Uploads that are not over, of all apps.
-fn open(tx: &Tx<'_>, limit: usize) -> Result<Vec<Import>, StoreError> {
-    let found = tx.scan(Space::Queues, &keys::open_imports(), None, Order::Forward, limit)?;
-    let places = found.iter().filter_map(|(key, _)| keys::parse_open_import(key));
-    places.filter_map(|(app, id)| load(tx, &app, &id).transpose()).collect()
+pub(crate) fn open(tx: &Tx<'_>, limit: usize) -> Result<Vec<Import>, StoreError> {
+    let mut all = Vec::new();
+    for (key, mark) in tx.scan(Space::Queues, &keys::open_imports(), None, Order::Forward, limit)? {
+        let Some((app, id)) = keys::parse_open_import(&key) else { continue };
+        let place = keys::import(&app, &id);
+        match load(tx, &app, &id) {
+            Ok(import) => all.extend(import),
+            Err(error) if error.is_of_one_write() => {
+                // With its mark, which would take the place of another one here.
+                let value = tx.get(Space::Queues, &place)?.unwrap_or_default();
+                tx.note_damaged(Space::Queues, place, value, &error);
+                tx.note_damaged(Space::Queues, key, mark, &error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
 }
 
 async fn one_turn(shared: &Arc<Shared>, resting: &mut Resting) -> Result<bool, Fault> {

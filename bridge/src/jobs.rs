@@ -20,7 +20,7 @@ use crate::receipts;
 use crate::rules::Rules;
 use crate::sending;
 use crate::starts::{Start, Wave};
-use crate::store::{Order, Space, StoreError, Tx, decode, keys};
+use crate::store::{Order, Space, StoreError, Tx, keys};
 use crate::webhooks;
 
 /// Deliveries in one transaction at most, so that others get their turn.
@@ -179,8 +179,8 @@ pub(crate) fn is_being_forgotten(tx: &Tx<'_>, app: &AppId, message: MessageId) -
 
 /// The first jobs, of all apps.
 pub(crate) fn list(tx: &Tx<'_>, limit: usize) -> Result<Vec<Job>, StoreError> {
-    let found = tx.scan(Space::Queues, &keys::jobs(), None, Order::Forward, limit)?;
-    found.iter().map(|(_, value)| decode(value)).collect()
+    let found = tx.records(Space::Queues, &keys::jobs(), None, Order::Forward, limit)?;
+    Ok(found.into_iter().map(|(_, job)| job).collect())
 }
 
 /// Does the next chunk of a message's job. `false` when there is none, or no more.

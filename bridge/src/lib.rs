@@ -20,6 +20,7 @@ mod compat;
 pub mod config;
 mod console;
 mod credentials;
+mod damaged;
 pub mod deliveries;
 pub mod devices;
 mod elsewhere;

@@ -581,6 +581,18 @@ pub(crate) fn list(
     page(tx, app, before, Order::Backward, limit)
 }
 
+/// The newest message that is older than this one, or the newest of all. It is not decoded.
+pub(crate) fn older(
+    tx: &Tx<'_>,
+    app: &AppId,
+    than: Option<MessageId>,
+) -> Result<Option<MessageId>, StoreError> {
+    let (all, from) = (keys::messages(app), than.map(|id| keys::message(app, id)));
+    let found = tx.scan(Space::Messages, &all, from.as_deref(), Order::Backward, 1)?;
+    let id = |(key, _): &(Vec<u8>, Vec<u8>)| MessageId::from_bytes(key.strip_prefix(all.as_slice())?).ok();
+    Ok(found.first().and_then(id))
+}
+
 /// An app's messages from a given one on: backward means older.
 pub(crate) fn page(
     tx: &Tx<'_>,

@@ -47,6 +47,8 @@ pub(crate) struct Metrics {
     webhooks: Counters,
     /// Funnels that were counted anew, by what was found.
     funnels: Counters,
+    /// Records that cannot be decoded, by space.
+    damaged: Counters,
     /// HTTP answers by status.
     answers: Counters,
     /// Packets that the broker refused.
@@ -86,7 +88,7 @@ impl Default for Metrics {
             expiries.clone(),
         );
         let (feed_connected, messages) = (Gauge::default(), Counter::default());
-        let recalls = Counters::default();
+        let (recalls, damaged) = (Counters::default(), Counters::default());
         for (name, help, counters) in [
             ("facts", "Facts that the broker told, by kind", &facts),
             ("facts_ignored", "Facts that say nothing the bridge can use, by reason", &ignored),
@@ -101,6 +103,7 @@ impl Default for Metrics {
             ),
             ("webhook_attempts", "Calls of webhooks, by what became of the event", &webhooks),
             ("funnel_checks", "Funnels that were counted anew, by what was found", &funnels),
+            ("damaged_records", "Records that cannot be decoded, by where they stand", &damaged),
             ("http_answers", "HTTP answers by status", &answers),
             ("broker_refusals", "Packets that the broker refused, by reason", &refused),
         ] {
@@ -108,6 +111,7 @@ impl Default for Metrics {
             registry.register(name, help, counters.clone());
         }
         funnels.get_or_create(&label("found", "wrong")).inc_by(0); // an alarm needs it before it happens
+        damaged.get_or_create(&label("space", "queues")).inc_by(0);
         registry.register("push_seconds", "From the call of a vendor to its answer", push_seconds.clone());
         registry.register(
             "feed_connected",
@@ -131,6 +135,7 @@ impl Default for Metrics {
             feeds,
             webhooks,
             funnels,
+            damaged,
             answers,
             refused,
             feed_connected,
@@ -224,6 +229,11 @@ impl Metrics {
     /// Counts a look at a funnel.
     pub fn funnel(&self, found: &str) {
         self.funnels.get_or_create(&label("found", found)).inc();
+    }
+
+    /// Counts a record that cannot be decoded.
+    pub fn damaged(&self, space: &str) {
+        self.damaged.get_or_create(&label("space", space)).inc();
     }
 
     /// Counts a vendor's verdict on one push.

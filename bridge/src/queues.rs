@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::inbox::device::Note;
 use crate::lane::Lane;
 use crate::messages::{app_text, id_text, strategy_text};
-use crate::store::{Order, Space, StoreError, Tx, decode, keys};
+use crate::store::{Order, Space, StoreError, Tx, keys};
 
 /// Deliveries that one check looks at, at most.
 pub(crate) const LOOK_MAX: usize = 1000;
@@ -196,10 +196,8 @@ pub(crate) fn tell_broker(tx: &mut Tx<'_>, out: &Out) -> Result<(), StoreError> 
 /// The outbox after a number, in order.
 pub(crate) fn outbox_after(tx: &Tx<'_>, after: u64, limit: usize) -> Result<Vec<(u64, Out)>, StoreError> {
     let after = keys::outbox_entry(after);
-    let found = tx.scan(Space::Queues, &keys::outbox(), Some(&after), Order::Forward, limit)?;
-    let entry =
-        |(key, value): (Vec<u8>, Vec<u8>)| Ok((keys::number_at(&key, 1).unwrap_or(0), decode(&value)?));
-    found.into_iter().map(entry).collect()
+    let found = tx.records(Space::Queues, &keys::outbox(), Some(&after), Order::Forward, limit)?;
+    Ok(found.into_iter().map(|(key, out)| (keys::number_at(&key, 1).unwrap_or(0), out)).collect())
 }
 
 /// Looks at something when its moment comes.
@@ -223,11 +221,10 @@ pub(crate) fn checks(
     weight_max: usize,
 ) -> Result<Vec<(u64, Vec<u8>, Check)>, StoreError> {
     let (mut checks, mut weight) = (Vec::new(), 0);
-    for (key, value) in tx.scan(Space::Queues, &keys::checks(), None, Order::Forward, limit)? {
+    for (key, check) in tx.records::<Check>(Space::Queues, &keys::checks(), None, Order::Forward, limit)? {
         if weight >= weight_max {
             break;
         }
-        let check: Check = decode(&value)?;
         weight += check.weight();
         checks.push((keys::number_at(&key, 1).unwrap_or(0), key, check));
     }
@@ -301,6 +298,20 @@ pub(crate) fn remove_push(tx: &mut Tx<'_>, lane: &Lane, waiting: &Waiting) {
     tx.remove(Space::Queues, waiting.key(lane));
 }
 
+/// Notes that a push cannot be worked on.
+pub(crate) fn note_damaged(
+    tx: &Tx<'_>,
+    lane: &Lane,
+    waiting: &Waiting,
+    why: &StoreError,
+) -> Result<(), StoreError> {
+    let key = waiting.key(lane);
+    if let Some(value) = tx.get(Space::Queues, &key)? {
+        tx.note_damaged(Space::Queues, key, value, why);
+    }
+    Ok(())
+}
+
 /// The pushes of one of a lane's queues from a moment on, earliest first, without those of paused messages.
 pub(crate) fn pushes_from(
     tx: &Tx<'_>,
@@ -351,10 +362,15 @@ pub(crate) fn lanes(tx: &Tx<'_>) -> Result<BTreeSet<Lane>, StoreError> {
     for size in Size::ALL {
         let mut from = keys::pushes(size);
         let end = Bound::Excluded(from.iter().map(|kind| kind.saturating_add(1)).collect::<Vec<_>>());
-        while let Some((key, _)) =
-            tx.range(Space::Queues, Bound::Included(from.clone()), end.clone(), Order::Forward, 1)?.first()
+        while let Some((key, value)) =
+            tx.range(Space::Queues, Bound::Included(from.clone()), end.clone(), Order::Forward, 1)?.pop()
         {
-            let Some(lane) = keys::parse_lane(key) else { break };
+            let Some(lane) = keys::parse_lane(&key) else {
+                from = [key.as_slice(), &[0]].concat(); // the next one
+                let why = StoreError::Corrupt("a push in a lane of no such name".to_owned());
+                tx.note_damaged(Space::Queues, key, value, &why);
+                continue;
+            };
             from = keys::lane(&lane, size);
             from.extend((PAUSED_MS + 1).to_be_bytes()); // above every moment of this lane
             found.insert(lane);

@@ -259,7 +259,7 @@ fn remove_all(tx: &mut Tx<'_>, space: Space, found: Vec<Pair>) -> usize {
 
 /// Removes what waits for the broker or for a moment: those records have all apps in one order, and say whose they are.
 async fn remove_waiting(shared: &Shared, app: &AppId) -> Result<(), StoreError> {
-    for all in [keys::outbox(), keys::checks()] {
+    for all in [keys::outbox(), keys::checks(), keys::all_set_aside()] {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let (all, from) = (all.clone(), after.take());
@@ -267,7 +267,7 @@ async fn remove_waiting(shared: &Shared, app: &AppId) -> Result<(), StoreError> 
             let found = shared.store.read(look).await?;
             after = found.last().map(|(key, _)| key.clone());
             let is_last = found.len() < LOOK;
-            let theirs = found.into_iter().filter(|(_, value)| is_of(value, app)).collect::<Vec<_>>();
+            let theirs = found.into_iter().filter(|pair| is_of(pair, app)).collect::<Vec<_>>();
             for some in theirs.chunks(CHUNK) {
                 let some = some.to_vec();
                 let write = move |tx: &mut Tx<'_>| Ok::<_, StoreError>(remove_all(tx, Space::Queues, some));
@@ -281,8 +281,13 @@ async fn remove_waiting(shared: &Shared, app: &AppId) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Whether a record says that it is an app's: by its field, or by the key of the answer that it is about.
-fn is_of(value: &[u8], app: &AppId) -> bool {
+/// Whether a record says that it is an app's: by its field, by the key of the answer that it is about, or, where it could not be
+/// decoded, by the place where it stood.
+fn is_of((key, value): &Pair, app: &AppId) -> bool {
+    let stood = keys::parse_set_aside(key).and_then(|key| keys::app_at(key.get(1..)?));
+    if stood.as_ref() == Some(app) {
+        return true;
+    }
     let Ok(value) = serde_json::from_slice::<Value>(value) else { return false };
     let kept = value.get("key").and_then(Value::as_array).into_iter().flatten();
     let kept: Vec<u8> = kept.filter_map(|byte| u8::try_from(byte.as_u64()?).ok()).collect();

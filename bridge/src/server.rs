@@ -23,7 +23,7 @@ use crate::shared::{Beside, Shared};
 use crate::store::{OpenError, Store, StoreError};
 use crate::webhooks::postman;
 use crate::{
-    audit, chores, elsewhere, expiry, exports, funnels, http, imports, inbox, removal, statistics,
+    audit, chores, damaged, elsewhere, expiry, exports, funnels, http, imports, inbox, removal, statistics,
     token_feed, worker,
 };
 
@@ -114,6 +114,7 @@ pub async fn start(config: Config, data_dir: &Path, beside: Option<Beside>) -> R
     let mut others = JoinSet::new();
     others.spawn(chores::run_jobs(Arc::clone(&shared)));
     others.spawn(chores::run_checks(Arc::clone(&shared)));
+    others.spawn(damaged::run(Arc::clone(&shared)));
     others.spawn(removal::run(Arc::clone(&shared)));
     others.spawn(imports::run(Arc::clone(&shared)));
     others.spawn(exports::run(Arc::clone(&shared)));

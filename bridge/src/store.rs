@@ -3,6 +3,7 @@
 //! A write is a closure that runs on the store's own thread, one after the other, and sees all earlier writes. All
 //! that gathered while the last sync ran becomes durable with one sync; only then does the caller's future end.
 
+mod damaged;
 pub(crate) mod keys;
 mod tx;
 mod writer;
@@ -19,6 +20,7 @@ use std::thread::JoinHandle;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use damaged::{Damaged, Found};
 pub(crate) use tx::{Order, Pair, Tx, decode};
 pub(crate) use writer::{Wakes, write_at_open};
 
@@ -70,6 +72,11 @@ impl Space {
         (Self::Statistics, "statistics"),
         (Self::Audit, "audit"),
     ];
+
+    /// The name on disk.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(space, _)| *space == self).map_or("", |(_, name)| name)
+    }
 }
 
 /// Why the store did not do it.
@@ -150,9 +157,15 @@ pub(crate) struct Engine {
     vault: Vault,
     index: Index,
     events: Arc<Events>,
+    damaged: Damaged,
 }
 
 impl Engine {
+    /// Records that cannot be decoded.
+    pub fn damaged(&self) -> &Damaged {
+        &self.damaged
+    }
+
     /// What happens, told live.
     pub fn events(&self) -> &Arc<Events> {
         &self.events
@@ -221,6 +234,7 @@ impl Store {
         let engine = open_engine(&path, Vault::open(key_file.unwrap_or(&beside))?)?;
         check_key(&engine).map_err(|error| error.into_open(&path))?;
         let failed = |source| OpenError::Engine { path: path.clone(), source };
+        damaged::put_back(&engine, (clock)()).map_err(&failed)?;
         index::rebuild(&engine, (clock)()).map_err(failed)?;
         let engine = Arc::new(engine);
         let (jobs, inbox) = mpsc::channel(WAITING_MAX);
@@ -288,6 +302,11 @@ impl Store {
     /// What happens, told live.
     pub fn events(&self) -> &Arc<Events> {
         self.engine.events()
+    }
+
+    /// Records that cannot be decoded.
+    pub fn damaged(&self) -> &Damaged {
+        self.engine.damaged()
     }
 
     /// What becomes due when something was written.
@@ -390,7 +409,14 @@ fn open_engine(path: &Path, vault: Vault) -> Result<Engine, OpenError> {
     let open = |name: &str| db.keyspace(name, KeyspaceCreateOptions::default).map_err(failed);
     let [apps, devices, messages, queues, statistics, audit] = Space::ALL.map(|(_, name)| open(name));
     let spaces = [apps?, devices?, messages?, queues?, statistics?, audit?];
-    Ok(Engine { db, spaces, vault, index: Index::default(), events: Arc::default() })
+    Ok(Engine {
+        db,
+        spaces,
+        vault,
+        index: Index::default(),
+        events: Arc::default(),
+        damaged: Damaged::default(),
+    })
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use utoipa::ToSchema;
 use crate::events::{self, News};
 use crate::messages::new_id;
 use crate::retry::{Next, RetryPolicy, next_attempt};
-use crate::store::{Order, Space, StoreError, Tx, decode, keys};
+use crate::store::{Order, Space, StoreError, Tx, keys};
 use crate::vendor::{Secret, TOKEN_SHOWN, Verdict};
 
 /// Webhooks of one app.
@@ -261,10 +261,15 @@ pub(crate) fn hooks_with_records(tx: &Tx<'_>) -> Result<Vec<Hook>, StoreError> {
     let mut found = Vec::new();
     let mut from = keys::all_hook_records();
     let end = Bound::Excluded(vec![from.first().copied().unwrap_or(0).saturating_add(1)]);
-    while let Some((key, _)) =
-        tx.range(Space::Queues, Bound::Included(from.clone()), end.clone(), Order::Forward, 1)?.first()
+    while let Some((key, value)) =
+        tx.range(Space::Queues, Bound::Included(from.clone()), end.clone(), Order::Forward, 1)?.pop()
     {
-        let Some((app, id)) = keys::parse_hook(key) else { break };
+        let Some((app, id)) = keys::parse_hook(&key) else {
+            from = [key.as_slice(), &[0]].concat(); // the next one
+            let why = StoreError::Corrupt("a letter of no such webhook".to_owned());
+            tx.note_damaged(Space::Queues, key, value, &why);
+            continue;
+        };
         from = keys::hook_records(&app, &id);
         from.push(u8::MAX); // above every record of this one
         found.push((app, id));
@@ -393,11 +398,11 @@ fn numbered<T: serde::de::DeserializeOwned>(
     order: Order,
     limit: usize,
 ) -> Result<Vec<(u64, T)>, StoreError> {
-    let found = tx.scan(Space::Queues, all, after, order, limit)?;
-    let entry = |(key, value): &(Vec<u8>, Vec<u8>)| {
-        Ok((keys::number_at(key, all.len()).unwrap_or(0), decode(value)?))
-    };
-    found.iter().map(entry).collect()
+    let found = tx.records(Space::Queues, all, after, order, limit)?;
+    Ok(found
+        .into_iter()
+        .map(|(key, record)| (keys::number_at(&key, all.len()).unwrap_or(0), record))
+        .collect())
 }
 
 /// What a webhook answered.

@@ -392,7 +392,14 @@ async fn unless_it_breaks_off<T>(call: impl Future<Output = Result<T, StoreError
 async fn call(shared: &Arc<Shared>, lane: &Lane, batch: Vec<Waiting>) -> Result<CallEnd, StoreError> {
     let Some(message) = batch.first().map(|waiting| waiting.message) else { return Ok(CallEnd::default()) };
     let (rules, its_lane) = (shared.rules, lane.clone());
-    let begun = shared.store.write(move |tx| pushes::begin(tx, &rules, &its_lane, &batch)).await?;
+    let again = batch.clone();
+    let begun = match shared.store.write(move |tx| pushes::begin(tx, &rules, &its_lane, &batch)).await {
+        Err(error) if error.is_of_one_write() => {
+            set_aside(&shared.store, rules, lane, again).await?;
+            return Ok(CallEnd::default()); // the others have their turn again
+        }
+        begun => begun?,
+    };
     let Some(Call { credential, draft, devices }) = begun else { return Ok(CallEnd::default()) };
     let push = draft.finish();
     let vendor = lane.vendor;
@@ -419,6 +426,39 @@ async fn call(shared: &Arc<Shared>, lane: &Lane, batch: Vec<Waiting>) -> Result<
     let answered = Answered { lane: lane.clone(), message, is_recall, pushes };
     write_down(&shared.store, rules, answered).await?;
     Ok(end)
+}
+
+/// Whether one push can be begun, of which nothing is written.
+enum Tried {
+    Well,
+    Not(StoreError),
+}
+
+impl From<StoreError> for Tried {
+    fn from(error: StoreError) -> Self {
+        Self::Not(error)
+    }
+}
+
+/// Of pushes that cannot be begun together, sets aside those that cannot be alone either: the record of a delivery, a message or a
+/// device cannot be decoded.
+async fn set_aside(store: &Store, rules: Rules, lane: &Lane, batch: Vec<Waiting>) -> Result<(), StoreError> {
+    for waiting in batch {
+        let (its_lane, alone) = (lane.clone(), waiting.clone());
+        let attempt = move |tx: &mut Tx<'_>| {
+            pushes::begin(tx, &rules, &its_lane, &[alone])?;
+            Err::<(), _>(Tried::Well) // which undoes it
+        };
+        match store.write(attempt).await {
+            Err(Tried::Not(error)) if error.is_of_one_write() => {
+                let lane = lane.clone();
+                store.read(move |tx| queues::note_damaged(tx, &lane, &waiting, &error)).await?;
+            }
+            Err(Tried::Not(error)) => return Err(error),
+            Ok(()) | Err(Tried::Well) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Writes down what the vendor answered. Where one push of many cannot be written, the others are all the same: else the
@@ -551,6 +591,43 @@ mod tests {
         assert!(write_down(&store, rules, answered).await.is_err(), "the broken ones");
         let well = store.read(move |tx| tx.load::<serde_json::Value>(Space::Messages, &delivery("well")));
         assert_eq!(well.await.unwrap().unwrap()["facts"]["push"], json!({"accepted": "oppo"}));
+    }
+
+    #[tokio::test]
+    async fn one_push_that_cannot_be_begun_is_set_aside_and_holds_up_none_of_its_call() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Arc::new(|| 1_000)).unwrap();
+        let (lane, rules) = (lane(VendorName::Oppo), crate::config::Config::default().rules());
+        let message = Message::unknown(&AppId::default(), MessageId([7; 16]), 1_000);
+        let queued = json!({
+            "facts": {"broker": "untold", "push": {"queued": "oppo"}, "due_since_ms": null, "ended": null},
+            "strategy": "vendor_only", "state": "targeted", "bucket": "in_flight", "attempts": 0,
+            "first_attempt_at_ms": 0, "is_unknown": false, "due_ms": 1, "timeline": [],
+        });
+        let (its_lane, all) = (lane.clone(), vec![waiting(7, 0), waiting(7, 1), waiting(7, 2)]);
+        let pushes = all.clone();
+        let write = move |tx: &mut Tx<'_>| {
+            messages::save(tx, &message)?;
+            let funnel = json!({"targeted": 3, "in_flight": 3});
+            tx.save(Space::Messages, keys::funnel(&AppId::default(), message.id), &funnel)?;
+            for (at, push) in pushes.iter().enumerate() {
+                let delivery = keys::delivery(&AppId::default(), message.id, &push.device);
+                match at {
+                    1 => tx.put(Space::Messages, delivery, b"?".to_vec()),
+                    _ => tx.save(Space::Messages, delivery, &queued)?,
+                }
+                queues::push_at(tx, &its_lane, push);
+            }
+            Ok::<_, StoreError>(())
+        };
+        store.write(write).await.unwrap();
+        set_aside(&store, rules, &lane, all).await.unwrap();
+        for found in store.damaged().take() {
+            crate::damaged::tell(&store, found).await.unwrap();
+        }
+        let left = store.read(move |tx| queues::pushes_from(tx, &lane, Size::Bulk, 0, 10)).await.unwrap();
+        let devices: Vec<_> = left.iter().map(|push| push.device.as_str()).collect();
+        assert_eq!(devices, ["d0", "d2"]);
     }
 
     #[test]

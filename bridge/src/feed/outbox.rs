@@ -58,7 +58,20 @@ pub(super) async fn send(shared: &Arc<Shared>, link: &Link) -> Result<(), Ended>
 
 fn packets(tx: &Tx<'_>, after: u64) -> Result<Vec<Packet>, StoreError> {
     let entries = queues::outbox_after(tx, after, WINDOW)?;
-    entries.into_iter().map(|(number, out)| packet(tx, number, out)).collect()
+    let mut packets = Vec::with_capacity(entries.len());
+    for (number, out) in entries {
+        match packet(tx, number, out) {
+            Ok(packet) => packets.push(packet),
+            // What it needs cannot be decoded: it holds up nothing behind it.
+            Err(error) if error.is_of_one_write() => {
+                let key = keys::outbox_entry(number);
+                let value = tx.get(Space::Queues, &key)?.unwrap_or_default();
+                tx.note_damaged(Space::Queues, key, value, &error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(packets)
 }
 
 fn packet(tx: &Tx<'_>, number: u64, out: Out) -> Result<Packet, StoreError> {

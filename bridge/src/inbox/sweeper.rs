@@ -7,7 +7,7 @@ use reveille_proto::ids::AppId;
 
 use super::{Inbox, Ledger, Shown, ledger};
 use crate::shared::Shared;
-use crate::store::{Order, Pair, Space, Store, StoreError, Tx, decode, keys};
+use crate::store::{Order, Pair, Space, Store, StoreError, Tx, keys};
 
 /// How often all inboxes are passed.
 const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
@@ -31,8 +31,7 @@ pub(super) async fn sweep(store: &Store) -> Result<(), StoreError> {
     let mut after = None;
     while let Some((due, last)) = look(store, keys::inbox_ledgers(), after, due).await? {
         for inboxes in due.chunks(CLEANED_AT_ONCE) {
-            let inboxes = inboxes.to_vec();
-            store.write(move |tx| clean(tx, &inboxes)).await?;
+            clean_some(store, inboxes.to_vec()).await?;
         }
         after = Some(last);
     }
@@ -50,8 +49,27 @@ pub(super) async fn sweep(store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Cleans inboxes together, or one by one where one of them cannot be.
+async fn clean_some(store: &Store, inboxes: Vec<(AppId, String)>) -> Result<(), StoreError> {
+    let all = inboxes.clone();
+    match store.write(move |tx| clean(tx, &all)).await {
+        Err(error) if error.is_of_one_write() => {}
+        cleaned => return cleaned,
+    }
+    for inbox in inboxes {
+        let (app, user) = inbox.clone();
+        match store.write(move |tx| clean(tx, &[inbox])).await {
+            Err(error) if error.is_of_one_write() => {
+                tracing::warn!(%app, user, %error, "an inbox cannot be swept");
+            }
+            cleaned => cleaned?,
+        }
+    }
+    Ok(())
+}
+
 /// What a look picks of one record.
-type Pick<T> = fn(&Tx<'_>, &Pair) -> Result<Option<T>, StoreError>;
+type Pick<T> = fn(&Tx<'_>, Pair) -> Option<T>;
 
 /// What is picked of the next records, and the key of the last one; `None` at the end.
 async fn look<T: Send + 'static>(
@@ -63,20 +81,20 @@ async fn look<T: Send + 'static>(
     let read = move |tx: &Tx<'_>| {
         let found = tx.scan(Space::Messages, &prefix, after.as_deref(), Order::Forward, AT_ONCE)?;
         let Some((last, _)) = found.last() else { return Ok(None) };
-        let picked = found.iter().filter_map(|pair| pick(tx, pair).transpose());
-        Ok(Some((picked.collect::<Result<Vec<T>, StoreError>>()?, last.clone())))
+        let last = last.clone();
+        Ok(Some((found.into_iter().filter_map(|pair| pick(tx, pair)).collect(), last)))
     };
     store.read(read).await
 }
 
-fn due(tx: &Tx<'_>, (key, record): &Pair) -> Result<Option<(AppId, String)>, StoreError> {
-    let ledger: Ledger = decode(record)?;
-    Ok(keys::inbox_owner(key).filter(|_| ledger.next_end_ms <= tx.now_ms() || ledger.is_spent(tx.now_ms())))
+fn due(tx: &Tx<'_>, (key, record): Pair) -> Option<(AppId, String)> {
+    let ledger: Ledger = tx.decoded(Space::Messages, key.clone(), record)?;
+    keys::inbox_owner(&key).filter(|_| ledger.next_end_ms <= tx.now_ms() || ledger.is_spent(tx.now_ms()))
 }
 
-fn over(tx: &Tx<'_>, (key, record): &Pair) -> Result<Option<Vec<u8>>, StoreError> {
-    let shown: Shown = decode(record)?;
-    Ok(shown.inbox_until_ms.is_none_or(|until_ms| until_ms <= tx.now_ms()).then(|| key.clone()))
+fn over(tx: &Tx<'_>, (key, record): Pair) -> Option<Vec<u8>> {
+    let shown: Shown = tx.decoded(Space::Messages, key.clone(), record)?;
+    shown.inbox_until_ms.is_none_or(|until_ms| until_ms <= tx.now_ms()).then_some(key)
 }
 
 fn clean(tx: &mut Tx<'_>, inboxes: &[(AppId, String)]) -> Result<(), StoreError> {

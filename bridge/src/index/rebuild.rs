@@ -8,7 +8,7 @@ use reveille_proto::ids::AppId;
 
 use super::Change;
 use crate::devices::{self, BrokerStarts, Device, Presence};
-use crate::store::{Engine, Order, Pair, Space, StoreError, Tx, decode, keys, write_at_open};
+use crate::store::{Engine, Order, Pair, Space, StoreError, Tx, keys, write_at_open};
 
 /// Records read at once.
 const PAGE: usize = 4096;
@@ -16,7 +16,7 @@ const PAGE: usize = 4096;
 /// Fills the engine's index. Devices that an older release kept get their numbers, and its indexes on disk go.
 ///
 /// # Errors
-/// [`StoreError`] when the store fails or a record cannot be read.
+/// [`StoreError`] when the store fails. A device that cannot be decoded is left out.
 pub(crate) fn rebuild(engine: &Engine, now_ms: u64) -> Result<(), StoreError> {
     let began = Instant::now();
     drop_old_indexes(engine, now_ms)?;
@@ -28,8 +28,12 @@ pub(crate) fn rebuild(engine: &Engine, now_ms: u64) -> Result<(), StoreError> {
     while let Some((place, record)) = devices.next()? {
         let Some(app) = keys::app_at(&place) else { continue };
         let presence = presences.at(&place)?;
-        let presence = presence.map(|record| decode::<Presence>(&record)).transpose()?;
-        waiting.push((app, decode::<Device>(&record)?, presence));
+        let under = |prefix: Vec<u8>| [prefix.as_slice(), &place].concat();
+        let presence =
+            presence.and_then(|record| tx.decoded(Space::Devices, under(keys::all_presences()), record));
+        let device = tx.decoded(Space::Devices, under(keys::all_devices()), record);
+        let Some(device) = device else { continue };
+        waiting.push((app, device, presence));
         count += 1;
         if waiting.len() == PAGE {
             take(engine, now_ms, &starts, std::mem::take(&mut waiting))?;

@@ -133,7 +133,10 @@ fn load(tx: &Tx<'_>, key: &[u8]) -> Result<Row, StoreError> {
 
 /// The minute of an app that is not folded yet; `None`: nothing was counted ever.
 pub(super) fn open_minute(tx: &Tx<'_>, app: &AppId) -> Result<Option<u64>, StoreError> {
-    tx.load(Space::Statistics, &keys::statistics_open(app))
+    let key = keys::statistics_open(app);
+    let kept = tx.get(Space::Statistics, &key)?;
+    // One that cannot be read must not hold up the facts that are written with it.
+    Ok(kept.and_then(|kept| tx.decoded(Space::Statistics, key, kept)))
 }
 
 /// Folds the minutes before this one into hours and days, unless they were. The minute that is open from then on.

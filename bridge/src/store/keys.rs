@@ -550,6 +550,21 @@ pub fn check(due_ms: u64, number: u64) -> Vec<u8> {
     key
 }
 
+/// `queues`: a record of this space that could not be decoded, with its own key behind. No app's name is empty.
+pub fn set_aside(key: &[u8]) -> Vec<u8> {
+    [all_set_aside().as_slice(), key].concat()
+}
+
+/// `queues`: every one of them.
+pub fn all_set_aside() -> Vec<u8> {
+    key(b'!', &[""])
+}
+
+/// Where a record under a key of [`set_aside`] stood.
+pub fn parse_set_aside(key: &[u8]) -> Option<&[u8]> {
+    key.strip_prefix(b"!\0")
+}
+
 /// `queues`: the last number given.
 pub fn last_number() -> Vec<u8> {
     vec![b'n']

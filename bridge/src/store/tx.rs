@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::writer::Touched;
-use super::{Engine, Space, StoreError};
+use super::{Engine, Found, Space, StoreError};
 use crate::index::Index;
 
 /// What was written and is not in the engine yet; `None` stands for removed.
@@ -162,6 +162,30 @@ impl<'a> Tx<'a> {
     ) -> Result<Vec<Pair>, StoreError> {
         let (from, to) = bounds(prefix, after, order);
         self.range(space, from, to, order, limit)
+    }
+
+    /// The same, decoded. One that cannot be decoded is left out, and noted as [`Tx::note_damaged`] does.
+    pub fn records<T: DeserializeOwned>(
+        &self,
+        space: Space,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+        let found = self.scan(space, prefix, after, order, limit)?.into_iter();
+        Ok(found.filter_map(|(key, value)| Some((key.clone(), self.decoded(space, key, value)?))).collect())
+    }
+
+    /// What was found under a key, decoded; `None`, and noted, where it cannot be.
+    pub fn decoded<T: DeserializeOwned>(&self, space: Space, key: Vec<u8>, value: Vec<u8>) -> Option<T> {
+        let record = decode(&value);
+        record.inspect_err(|error| self.note_damaged(space, key, value, error)).ok()
+    }
+
+    /// Notes that what was found under a key cannot be worked on: it is told of, and set aside if it is work.
+    pub fn note_damaged(&self, space: Space, key: Vec<u8>, value: Vec<u8>, why: &StoreError) {
+        self.engine.damaged().note(Found { space, key, value, why: why.to_string() });
     }
 
     /// How many keys begin with `prefix`, counted up to `max`. No record is decoded.
