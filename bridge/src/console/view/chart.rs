@@ -5,6 +5,8 @@ use maud::{Markup, html};
 /// Width of a curve in its own units.
 const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 120.0;
+/// Half of the width of a dot.
+const DOT: f64 = 4.0;
 /// Points of a curve at most; more would be closer than a pixel.
 const POINTS_MAX: usize = 400;
 
@@ -38,7 +40,8 @@ pub(in crate::console) fn curves(title: &str, lines: &[Line<'_>], number: impl F
                     line.grid x1="0" x2=(WIDTH) y1=(HEIGHT / 4.0 * f64::from(quarter)) y2=(HEIGHT / 4.0 * f64::from(quarter)) {}
                 }
                 @for line in lines {
-                    polyline.(line.class) points=(points(&line.points, from, to, top)) {}
+                    @let (drawn, is_dot) = (points(&line.points, from, to, top), line.points.len() == 1);
+                    polyline.(line.class).dot[is_dot] points=(drawn) {}
                 }
             }
             div.axis aria-hidden="true" { span { "0 – " (number(top)) } }
@@ -61,11 +64,20 @@ fn describe(title: &str, lines: &[Line<'_>], number: &impl Fn(f64) -> String) ->
 fn points(points: &[(u64, f64)], from: u64, to: u64, top: f64) -> String {
     let (span, top) = (to.saturating_sub(from).max(1) as f64, if top > 0.0 { top } else { 1.0 });
     let every = points.len().div_ceil(POINTS_MAX).max(1);
+    let y = |value: &f64| HEIGHT - value / top * (HEIGHT - 4.0) - 2.0;
     let place = |(at, value): &(u64, f64)| {
         let x = at.saturating_sub(from) as f64 / span * WIDTH;
-        let y = HEIGHT - value / top * (HEIGHT - 4.0) - 2.0;
-        format!("{x:.1},{y:.1}")
+        format!("{x:.1},{:.1}", y(value))
     };
+    if let [(at, value)] = points {
+        // A line of no length is not drawn, and half of a dot at the edge would be cut off.
+        let x = match to > from {
+            true => (at.saturating_sub(from) as f64 / span * WIDTH).clamp(DOT, WIDTH - DOT),
+            false => WIDTH / 2.0,
+        };
+        let y = y(value);
+        return format!("{:.1},{y:.1} {:.1},{y:.1}", x - 0.5, x + 0.5);
+    }
     points.iter().step_by(every).map(place).collect::<Vec<_>>().join(" ")
 }
 
@@ -129,6 +141,17 @@ mod tests {
         assert!(made.contains("Online. &lt;online&gt;: 0 – 10"), "{made}");
         let none = curves("Online", &[Line { name: "x", class: "a", points: vec![] }], |v| v.to_string());
         assert!(none.into_string().contains("points=\"\""));
+    }
+
+    #[test]
+    fn one_point_is_a_dot_in_the_middle_or_where_it_lies_among_others() {
+        let line = |points| Line { name: "x", class: "a", points };
+        let draw = |lines: &[Line<'_>]| curves("Online", lines, |value| value.to_string()).into_string();
+        let alone = draw(&[line(vec![(1_000, 5.0)])]);
+        assert!(alone.contains("class=\"a dot\" points=\"299.5,2.0 300.5,2.0\""), "{alone}");
+        let among = draw(&[line(vec![(1_000, 0.0), (2_000, 10.0)]), line(vec![(2_000, 0.0)])]);
+        assert!(among.contains("class=\"a dot\" points=\"595.5,118.0 596.5,118.0\""), "{among}");
+        assert_eq!(among.matches("dot").count(), 1, "{among}");
     }
 
     #[test]
