@@ -228,17 +228,33 @@ impl Turn<'_> {
     ) -> Result<Option<DeviceToken>, StoreError> {
         let vendor = self.lane.vendor;
         let token = case.token(vendor).map(|token| token.token.clone()).filter(|_| has_credential);
-        let Some(token) = token else {
-            let words =
-                "cannot be taken back: the credential or the device token that it was sent with is gone";
-            let gone = Recalled { next: Next::GiveUp(GiveUp::Config), words: words.to_owned() };
-            case.end_recall(tx, vendor, &gone)?;
-            return Ok(None);
+        let calls = case.delivery.recall.as_ref().map_or(0, |recall| recall.calls);
+        let end = match token {
+            // The end of each was lost, else the last one would have ended it.
+            Some(_) if calls >= policy(self.rules, vendor).attempts_max => {
+                (GiveUp::Exhausted, "not known to be taken back: interrupted at every attempt")
+            }
+            Some(token) => return self.call_back(tx, case, token).map(Some),
+            None => (
+                GiveUp::Config,
+                "cannot be taken back: the credential or the device token that it was sent with is gone",
+            ),
         };
+        let end = Recalled { next: Next::GiveUp(end.0), words: end.1.to_owned() };
+        case.end_recall(tx, vendor, &end)?;
+        Ok(None)
+    }
+
+    fn call_back(
+        &mut self,
+        tx: &mut Tx<'_>,
+        case: &mut Case<'_>,
+        token: DeviceToken,
+    ) -> Result<DeviceToken, StoreError> {
         self.is_recall = true;
         case.ask_back();
         case.write(tx)?;
-        Ok(Some(token))
+        Ok(token)
     }
 
     /// A delivery that is still marked as being called was interrupted: nobody knows whether the vendor has it.

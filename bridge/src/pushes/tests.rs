@@ -253,6 +253,34 @@ async fn a_push_whose_calls_are_all_interrupted_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_recall_whose_calls_are_all_interrupted_is_given_up() {
+    in_a_store(|tx| {
+        send(tx, &message("WORK"))?;
+        let lane = queues::lanes(tx)?.pop_first().unwrap();
+        let token = turn(tx)?.unwrap().draft.token;
+        let sent = Sent::answered(Verdict::Accepted { vendor_id: None });
+        let called = Called { device: "d1".to_owned(), token, sent, random: 1 };
+        let answered = Answered { lane, message: MessageId(ID), is_recall: false, pushes: vec![called] };
+        finish(tx, &rules(), &answered, &answered.pushes)?;
+        let (recalled_at_ms, recalled) = (Some(NOW_MS), crate::messages::Extent::All);
+        messages::save(tx, &Message { recalled_at_ms, recalled, is_expanded: true, ..message("WORK") })?;
+        jobs::begin(tx, &AppId::default(), MessageId(ID), Task::End(None))?;
+        while jobs::step(tx, &rules(), &AppId::default(), MessageId(ID))? {}
+        let attempts_max = policy(&rules(), VendorName::Record).attempts_max;
+        for attempt in 1..=attempts_max {
+            assert!(turn(tx)?.is_some_and(|call| call.draft.is_recall), "attempt {attempt}");
+        }
+        assert!(turn(tx)?.is_none());
+        let delivery = deliveries::load(tx, &AppId::default(), MessageId(ID), "d1")?.unwrap();
+        let recall = delivery.recall.unwrap();
+        assert_eq!((recall.calls, recall.outcome), (attempts_max, Outcome::Failed));
+        assert_eq!(waiting(tx)?, []);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_push_waits_with_others_that_show_the_same_number() {
     in_a_store(|tx| {
         let app = AppId::default();
