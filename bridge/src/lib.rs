@@ -74,6 +74,6 @@ pub mod zones;
 
 pub use audit::exported::{NotWhole, Whole, verify_export};
 pub use config::{Config, ConfigError};
-pub use http::tls::{CertificateError, Certificates};
+pub use http::tls::{CertificateError, Certificates, Renewed};
 pub use server::{Bridge, StartError, start};
 pub use shared::{Beside, ExtraMetrics, IsReady};

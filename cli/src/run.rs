@@ -42,7 +42,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let runtime = runtime()?;
     let stop = signals::listen(&runtime).map_err(Failure::System)?;
     let broker = Arc::new(start_broker(file.broker, &data_dir)?);
-    let shared_password = password.clone();
+    let (shared_password, certificates) = (password.clone(), serving.certificates());
     serving.follow(&broker, move |config| {
         config.listen = args.mqtt.or(config.listen);
         config.internal_password.get_or_insert_with(|| shared_password.clone());
@@ -58,8 +58,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         operations: broker.operations(),
     };
     let bridge = runtime.block_on(start_bridge(file.bridge, &data_dir, Some(beside)))?;
-    if let Some(certificates) = bridge.certificates() {
-        signals::renew(runtime.handle(), certificates).map_err(Failure::System)?;
+    if let Some(of_bridge) = bridge.certificates() {
+        let _ = certificates.set(of_bridge); // nobody else sets it
     }
     tell_listeners(&broker);
     tell(&bridge, &data_dir);

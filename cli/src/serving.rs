@@ -3,8 +3,10 @@
 use crate::config::{Common, ConfigError, File};
 use crate::failure::Failure;
 use crate::logging::{self, Log, LogFormat};
+use reveille_bridge::Certificates;
 use reveille_broker::{Broker, LogFilterError, Operator, Program, ReloadError, ReloadReport};
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 /// What decided how the program runs, and what of it may be decided anew.
 pub struct Serving {
@@ -13,6 +15,7 @@ pub struct Serving {
     data_dir: PathBuf,
     log_format: LogFormat,
     bridge: reveille_bridge::Config,
+    certificates: Arc<OnceLock<Certificates>>,
 }
 
 /// Reads the file and starts the log.
@@ -24,13 +27,19 @@ pub fn start(common: Common) -> Result<(Serving, File), Failure> {
     let log_format = common.log_format.or(file.log_format).unwrap_or_default();
     let log = logging::start(common.log.as_deref().or(file.log.as_deref()), log_format)?;
     let data_dir = file.data_dir(common.data_dir.clone());
-    Ok((Serving { common, log, data_dir, log_format, bridge: file.bridge.clone() }, file))
+    let (bridge, certificates) = (file.bridge.clone(), Arc::default());
+    Ok((Serving { common, log, data_dir, log_format, bridge, certificates }, file))
 }
 
 impl Serving {
     /// Where everything is kept.
     pub fn data_dir(&self) -> PathBuf {
         self.data_dir.clone()
+    }
+
+    /// Where the certificates of the bridge's HTTP are put once it runs, so that a reload finds them.
+    pub fn certificates(&self) -> Arc<OnceLock<Certificates>> {
+        Arc::clone(&self.certificates)
     }
 
     /// Reads the certificate of the bridge's HTTP listener before anything starts; for programs with a bridge.
@@ -67,6 +76,10 @@ impl Serving {
         }
         let mut file = File::load(self.common.config.as_deref())
             .map_err(|error: ConfigError| ReloadError::File(error.to_string()))?;
+        let renewed = match self.certificates.get() {
+            Some(certificates) => certificates.read_again().map_err(refused)?,
+            None => None,
+        };
         complete(&mut file.broker);
         let filter = self.common.log.as_deref().or(file.log.as_deref());
         let before = self.log.filter();
@@ -78,6 +91,10 @@ impl Serving {
                 return Err(error);
             }
         };
+        if let Some(renewed) = renewed {
+            renewed.put_in_force();
+            report.changed.push("bridge.certificate");
+        }
         if self.log.filter() != before {
             report.changed.push("log");
         }
@@ -91,6 +108,10 @@ impl Serving {
         report.fixed("log_format", log_format == self.log_format);
         report.fixed("bridge", file.bridge == self.bridge);
     }
+}
+
+fn refused(error: reveille_bridge::CertificateError) -> ReloadError {
+    ReloadError::File(format!("bridge.{error}"))
 }
 
 fn unreadable(failure: Failure) -> LogFilterError {

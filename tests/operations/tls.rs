@@ -84,6 +84,32 @@ fn http_is_served_over_tls_and_a_hangup_puts_new_certificates_in_force() {
 }
 
 #[test]
+fn a_reload_puts_new_certificates_of_http_in_force_and_says_what_came_of_it() {
+    let (files, later) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (first, second) = (Certificates::generate(files.path()), Certificates::generate(later.path()));
+    let authority = later.path().join("both.pem");
+    let both = [&first.authority, &second.authority].map(|path| fs::read_to_string(path).unwrap());
+    fs::write(&authority, both.concat()).unwrap();
+    let reveille = Reveille::start_with(&config(&first));
+    let reload = || {
+        let url = format!("https://localhost:{}", reveille.http().port());
+        let args = ["ctl", "--http", &url, "--admin-key", reveille.admin_key(), "--ca-file"];
+        let ended = run_to_end(&[&args[..], &[authority.to_str().unwrap(), "reload"]].concat());
+        let said = [ended.stdout, ended.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        (ended.status.success(), said)
+    };
+    let (is_well, said) = reload();
+    assert!(is_well && !said.contains("bridge.certificate"), "nothing is new: {said}");
+    fs::copy(&second.certificate, &first.certificate).unwrap();
+    let (is_well, said) = reload();
+    assert!(!is_well && said.contains("is not the key of the certificate"), "{said}");
+    fs::copy(&second.key, &first.key).unwrap();
+    let (is_well, said) = reload();
+    assert!(is_well && said.contains("bridge.certificate"), "{said}");
+    assert!(ask(reveille.http(), &second.authority).is_ok(), "they are in force when it was answered");
+}
+
+#[test]
 fn files_that_cannot_be_used_are_named_in_one_line_before_anything_starts() {
     let (files, later) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (own, other) = (Certificates::generate(files.path()), Certificates::generate(later.path()));

@@ -105,15 +105,22 @@ impl Certificates {
         Arc::clone(&lock(&self.0.in_force).server)
     }
 
-    /// Reads the files again and logs what came of it. What cannot be used changes nothing, nor do files with the same content;
-    /// connections that are open keep what they have.
+    /// Reads the files again; `None` where they hold what is in force.
+    ///
+    /// # Errors
+    /// [`CertificateError`] names the file.
+    pub fn read_again(&self) -> Result<Option<Renewed>, CertificateError> {
+        let new = InForce::read(&self.0.certificate, &self.0.key)?;
+        let is_new = new.bytes != lock(&self.0.in_force).bytes;
+        Ok(is_new.then(|| Renewed { files: Arc::clone(&self.0), new }))
+    }
+
+    /// Reads the files again and logs what came of it. What cannot be used changes nothing, nor do files with the same content.
     pub fn reload(&self) {
-        match InForce::read(&self.0.certificate, &self.0.key) {
-            Ok(new) => {
-                let mut in_force = lock(&self.0.in_force);
-                if new.bytes != in_force.bytes {
-                    *in_force = new;
-                    tracing::info!("new certificates are in force for HTTP");
+        match self.read_again() {
+            Ok(renewed) => {
+                if let Some(renewed) = renewed {
+                    renewed.put_in_force();
                 }
             }
             Err(error) => {
@@ -133,6 +140,26 @@ impl Certificates {
             let this = self.clone();
             let _ = tokio::task::spawn_blocking(move || this.reload()).await; // it cannot panic
         }
+    }
+}
+
+/// A certificate and its key that can be put in force.
+pub struct Renewed {
+    files: Arc<Files>,
+    new: InForce,
+}
+
+impl fmt::Debug for Renewed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewed").field("certificate", &self.files.certificate).finish_non_exhaustive()
+    }
+}
+
+impl Renewed {
+    /// The next handshake uses them; connections that are open keep what they have.
+    pub fn put_in_force(self) {
+        *lock(&self.files.in_force) = self.new;
+        tracing::info!("new certificates are in force for HTTP");
     }
 }
 
