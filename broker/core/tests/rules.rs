@@ -404,6 +404,24 @@ fn expiry_is_counted_down_and_expired_messages_do_not_come() {
 }
 
 #[test]
+fn a_session_whose_deadline_fired_has_the_next_one() {
+    let mut bench = Bench::new(Limits::default());
+    let mut short = durable("d");
+    short.properties.session_expiry_interval = Some(100);
+    let sleeper = bench.online(short);
+    bench.subscribe(sleeper, "a", 1);
+    bench.lose(sleeper);
+    let publisher = bench.online(connect("p", Version::V5));
+    let mut expiring = publish("a", "x", 1, 1);
+    expiring.properties.message_expiry_interval = Some(5);
+    bench.publish(publisher, expiring);
+    bench.wait(6_000);
+    assert_eq!(bench.shard.counters().dropped_expired, 1);
+    bench.wait(100_000);
+    assert_eq!((bench.shard.counters().sessions_expired, bench.shard.session_count()), (1, 1));
+}
+
+#[test]
 fn a_queued_message_too_large_for_the_client_is_skipped_and_stalls_nothing() {
     let mut bench = Bench::new(Limits::default());
     let sleeper = bench.online(durable("d"));
