@@ -17,6 +17,7 @@ mod publisher;
 mod schedules;
 mod subscriber;
 mod vendors;
+mod webhooks;
 
 use ledger::Ledger;
 use publisher::Publisher;
