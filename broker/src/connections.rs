@@ -19,8 +19,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// connection, and the reset overtakes the goodbye that says why.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Reads whose bytes are thrown away meanwhile.
-const LINGER_READS: u8 = 16;
+/// Bytes that are thrown away meanwhile.
+const LINGER_BYTES: usize = 1 << 20;
 
 /// Whether a connection is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -140,33 +140,47 @@ struct Leaving {
     stream: Stream,
     rest: BytesMut,
     is_told: bool,
-    reads_left: u8,
+    bytes_left: usize,
     until: Instant,
     _seat: Seat,
 }
 
 impl Leaving {
-    /// Goes on as far as the socket lets it. `true`: it is over.
-    fn step(&mut self, scratch: &mut [u8]) -> bool {
+    /// Goes on as far as the socket lets it, with one read.
+    fn step(&mut self, scratch: &mut [u8]) -> Step {
         if !self.is_told {
             match self.stream.try_finish(&mut self.rest) {
                 Ok(()) => {
                     self.stream.shut_down();
                     (self.is_told, self.until) = (true, Instant::now() + LINGER);
+                    self.bytes_left = LINGER_BYTES;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => return true,
+                Err(_) => return Step::Over,
             }
         }
-        while self.reads_left > 0 {
-            match self.stream.drop_bytes(scratch) {
-                Ok(true) => return true,
-                Ok(false) => self.reads_left -= 1,
-                Err(_) => return false,
-            }
+        if self.bytes_left == 0 {
+            return if self.is_told { Step::Over } else { Step::Waits };
         }
-        self.is_told
+        match self.stream.drop_bytes(scratch) {
+            Ok(0) => Step::Over,
+            Ok(count) => {
+                self.bytes_left = self.bytes_left.saturating_sub(count);
+                Step::Dropped(count)
+            }
+            Err(_) => Step::Waits,
+        }
     }
+}
+
+/// How a step of one that leaves ended.
+enum Step {
+    /// The socket can go.
+    Over,
+    /// The poller tells when there is more to do.
+    Waits,
+    /// So many bytes were thrown away; more may be there.
+    Dropped(usize),
 }
 
 /// All sockets of a shard. Bounded by the number of connections that the listeners admit.
@@ -208,11 +222,13 @@ impl Connections {
         }
     }
 
-    /// Bytes came behind its CONNECT: they are taken as if they had waited for the rules.
+    /// What came behind its CONNECT is taken as if it had waited for the rules: bytes, or the end that a layer was told.
     pub(crate) fn came_early(&mut self, key: ConnectionKey, bytes: BytesMut) {
-        if let Some(slot) = self.get_mut(key).filter(|_| !bytes.is_empty()) {
-            slot.unread = Some(Box::new(bytes));
-            slot.is_held_up = true;
+        let Some(slot) = self.get_mut(key) else { return };
+        slot.is_readable = slot.stream.is_ended();
+        slot.is_held_up = !bytes.is_empty();
+        slot.unread = slot.is_held_up.then(|| Box::new(bytes));
+        if slot.is_readable || slot.is_held_up {
             self.queue(key);
         }
     }
@@ -323,17 +339,25 @@ impl Connections {
             stream.shut_down();
         }
         let until = Instant::now() + if is_told { LINGER } else { GOODBYE };
-        let leaving = Leaving { stream, rest, is_told, reads_left: LINGER_READS, until, _seat: seat };
+        let leaving = Leaving { stream, rest, is_told, bytes_left: LINGER_BYTES, until, _seat: seat };
         self.leaving.insert(key, leaving);
         if is_readable {
             self.queue(key); // nobody tells again what was told already
         }
     }
 
-    /// The socket of one that leaves may go on.
-    pub(crate) fn step(&mut self, key: ConnectionKey, scratch: &mut [u8]) {
-        if self.leaving.get_mut(&key).is_some_and(|leaving| leaving.step(scratch)) {
-            self.leaving.remove(&key);
+    /// The socket of one that leaves may go on. Says how many bytes were thrown away.
+    pub(crate) fn step(&mut self, key: ConnectionKey, scratch: &mut [u8]) -> usize {
+        match self.leaving.get_mut(&key).map(|leaving| leaving.step(scratch)) {
+            Some(Step::Over) => {
+                self.leaving.remove(&key);
+                0
+            }
+            Some(Step::Dropped(count)) => {
+                self.queue(key);
+                count
+            }
+            Some(Step::Waits) | None => 0,
         }
     }
 
@@ -361,6 +385,12 @@ mod tests {
 
     fn readable(connection: ConnectionKey) -> Event {
         Event { connection, is_readable: true, is_writable: true, is_ending: false }
+    }
+
+    fn run(connections: &mut Connections) {
+        while let Some(key) = connections.next_ready() {
+            connections.step(key, &mut [0; 64 << 10]);
+        }
     }
 
     #[test]
@@ -444,17 +474,37 @@ mod tests {
         connections.leave(key, BytesMut::from("goodbye"));
         assert!(connections.get_mut(key).is_none());
         assert_eq!(health.connections(), 1, "its socket is still there");
-        while let Some(key) = connections.next_ready() {
-            connections.step(key, &mut [0; 64]);
-        }
+        run(&mut connections);
         let mut said = String::new();
         peer.read_to_string(&mut said).unwrap();
         assert_eq!(said, "goodbye");
         drop(peer);
         connections.came(readable(key));
-        let key = connections.next_ready().unwrap();
-        connections.step(key, &mut [0; 64]);
+        run(&mut connections);
         assert_eq!(health.connections(), 0);
+    }
+
+    #[test]
+    fn a_peer_that_talked_while_its_goodbye_waited_still_gets_the_time_to_read_it() {
+        let (mut connections, health) = (Connections::default(), Arc::default());
+        let (of_peer, mut peer) = slot(&health);
+        let key = connections.insert(of_peer);
+        let goodbye = vec![0; 4 << 20]; // more than a socket takes
+        connections.leave(key, BytesMut::from(&goodbye[..]));
+        let piece = [0; 64 << 10];
+        for _ in 0..LINGER_BYTES / piece.len() {
+            peer.write_all(&piece).unwrap();
+            connections.came(readable(key));
+            run(&mut connections);
+        }
+        peer.set_nonblocking(true).unwrap();
+        let mut taken = 0;
+        while taken < goodbye.len() {
+            taken += peer.read(&mut vec![0; goodbye.len()]).unwrap_or(0);
+            connections.came(readable(key));
+            run(&mut connections);
+        }
+        assert_eq!(health.connections(), 1);
     }
 
     #[test]

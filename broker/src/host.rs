@@ -238,6 +238,9 @@ impl Host {
         }
         rules.send_outgoing();
         self.commit(&mut rules);
+        if rules.connections.ready_count() > 0 {
+            self.is_more_to_read.set(true); // a write made room, and the rules want to read on: nobody else tells it
+        }
         let is_more_to_write = !rules.dirty.is_empty();
         drop(rules);
         if is_more_to_write {

@@ -4,8 +4,8 @@
 //! that waited for room in each other's mailbox would wait for ever. Instead, every byte that sits in a mailbox is
 //! counted, and while any mailbox holds more than [`WAITING_BYTES_MAX`], no shard reads from any client and no
 //! handshake hands a socket over ([`Mailboxes::room`]). A shard empties its mailbox without waiting for anything, so
-//! room always comes back. What a mailbox can hold is therefore the bound, plus what follows from the one read that
-//! each shard had begun: 64 KiB of packets, each shared by reference, not copied, between the shards that get it.
+//! room always comes back. What a mailbox can hold is therefore the bound, plus what follows from the one turn that
+//! each shard had begun: 1 MiB of packets, each shared by reference, not copied, between the shards that get it.
 //! The other inhabitants (parts done, confirmations) answer deliveries one to one.
 
 use crate::auth::bans::Banned;

@@ -16,7 +16,6 @@ use bytes::BytesMut;
 use reveille_broker_core::io::{ConnectionKey, Input, Loss};
 use reveille_proto::mqtt::{self, Packet};
 use std::io::ErrorKind;
-use tokio::task::yield_now;
 
 /// Bytes that one turn reads; the next one goes on. Enough for thousands of messages that share a commit, and little
 /// enough for another shard to be handed in one go.
@@ -26,9 +25,8 @@ impl Host {
     /// Waits until a socket has something for [`Self::read_sockets`].
     pub(crate) async fn sockets_due(&self) {
         self.shared.mailboxes.room().await; // nobody is read while a mailbox is full
-        match self.is_more_to_read.get() {
-            true => yield_now().await, // after the other tasks of this thread
-            false => self.poller.ready().await,
+        if !self.is_more_to_read.get() {
+            self.poller.ready().await;
         }
     }
 
@@ -52,14 +50,12 @@ impl Host {
             count += self.read_socket(&mut rules, connection);
         }
         self.is_more_to_read.set(is_more_there || rules.connections.ready_count() > 0);
-        self.count(|counters| counters.bytes_received += count as u64);
     }
 
-    /// Says how many bytes of MQTT came.
+    /// Says how many bytes came: of MQTT, or of one that leaves.
     fn read_socket(&self, rules: &mut Rules, connection: ConnectionKey) -> usize {
         let Some(slot) = rules.connections.get_mut(connection) else {
-            rules.connections.step(connection, &mut self.scratch.borrow_mut());
-            return 0;
+            return rules.connections.step(connection, &mut self.scratch.borrow_mut());
         };
         if slot.reading() != Reading::Open {
             return 0; // it is queued again when the rules open it
@@ -89,6 +85,7 @@ impl Host {
                     rules.connections.queue(connection);
                 }
                 let count = unread.len().saturating_sub(before);
+                self.count(|counters| counters.bytes_received += count as u64);
                 take_packets(rules, connection, unread);
                 count
             }

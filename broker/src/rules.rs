@@ -98,12 +98,14 @@ impl Rules {
 
     /// Something happened: handles it, does what follows from it, and what follows from that on this shard.
     pub(crate) fn feed(&mut self, input: Input) {
-        self.follow_ups.push_back(input);
-        while let Some(input) = self.follow_ups.pop_front() {
-            self.shard.handle(input, self.shared.clock.now());
+        let now = self.shared.clock.now(); // what follows from it happens at the same time
+        let mut next = Some(input);
+        while let Some(input) = next {
+            self.shard.handle(input, now);
             while let Some(output) = self.shard.next_output() {
                 self.act(output);
             }
+            next = self.follow_ups.pop_front();
         }
     }
 

@@ -20,11 +20,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::{Sleep, sleep, timeout};
 
 /// How long the thread waits at its end for commits that are on their way.
 const LAST_COMMITS: Duration = Duration::from_secs(5);
+
+/// Turns after which the other tasks of the thread come (handshakes, commits that ended), however much mail there is.
+const TURNS_IN_A_ROW: u32 = 8;
 
 /// A timer that nobody set.
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -88,6 +91,7 @@ fn recover(shared: &Shared, rules: &mut Rules, recovered: &Receiver<Recovered>) 
 
 async fn serve(host: Rc<Host>, mut inbox: Inbox) {
     let mut commands = Vec::new();
+    let mut turns = 0;
     let mut timer = std::pin::pin!(sleep(NEVER));
     loop {
         arm(&mut timer, host.deadline());
@@ -107,6 +111,11 @@ async fn serve(host: Rc<Host>, mut inbox: Inbox) {
         }
         host.read_sockets();
         host.end_turn();
+        turns += 1;
+        if turns >= TURNS_IN_A_ROW || host.is_more_to_read.get() {
+            turns = 0;
+            yield_now().await; // and the runtime looks at its sockets
+        }
     }
 }
 

@@ -65,14 +65,14 @@ impl Stream {
         Ok(Came::Bytes(count == scratch.len()))
     }
 
-    /// Reads bytes that nobody wants any more. `true` at the end.
+    /// Reads bytes that nobody wants any more. 0 at the end, however it came.
     ///
     /// # Errors
     /// [`ErrorKind::WouldBlock`] only.
-    pub(crate) fn drop_bytes(&self, scratch: &mut [u8]) -> io::Result<bool> {
+    pub(crate) fn drop_bytes(&self, scratch: &mut [u8]) -> io::Result<usize> {
         match self.socket.read(scratch) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Err(error),
-            result => Ok(result.map_or(true, |count| count == 0)),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Ok(0),
+            result => result,
         }
     }
 

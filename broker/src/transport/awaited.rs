@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::coop::consume_budget;
 
 /// See the module.
 #[derive(Debug)]
@@ -95,9 +96,10 @@ impl Awaited {
         loop {
             let Ok(mut guard) = self.0.readable_mut().await else { return };
             let dropped = guard.try_io(|fd| fd.get_mut().drop_bytes(&mut scratch.borrow_mut()));
-            if let Ok(Ok(true) | Err(_)) = dropped {
+            if let Ok(Ok(0) | Err(_)) = dropped {
                 return;
             }
+            consume_budget().await; // one that sends without a pause must not keep the thread from the others
         }
     }
 

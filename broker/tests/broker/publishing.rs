@@ -119,3 +119,23 @@ fn retained_messages_come_to_whoever_subscribes_later_all_of_them() {
         topics.insert(got.topic.unwrap().as_str().to_owned());
     }
 }
+
+#[test]
+fn a_client_that_was_paused_within_one_turn_is_read_on_when_its_bytes_are_written() {
+    let broker = broker("[limits]\nunsent_max_bytes = 4096");
+    let mut client = Client::connect(broker.mqtt_addr(), connect(Version::V5, "talks", true));
+    client.subscribe("t", QoS::AtMostOnce);
+    let large = publish("t", &[0; 8 << 10], QoS::AtMostOnce, 0);
+    for _ in 0..20 {
+        // The message fills the bound, so the first ping pauses reading, and the others wait although they came.
+        client.send_all(&[large.clone(), Packet::PingReq, Packet::PingReq, Packet::PingReq]);
+        let mut answers = 0;
+        while answers < 3 {
+            match client.receive() {
+                Packet::PingResp => answers += 1,
+                Packet::Publish(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

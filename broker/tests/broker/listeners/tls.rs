@@ -6,7 +6,7 @@ use crate::client::{Client, connect};
 use crate::http::{Http, KEY, with_keys};
 use crate::{broker, config};
 use reveille_broker::Broker;
-use reveille_proto::mqtt::Version;
+use reveille_proto::mqtt::{Packet, Version};
 use reveille_proto::reason::ReasonCode;
 use rustls::pki_types::CertificateDer;
 use rustls::version::{TLS12, TLS13};
@@ -295,4 +295,29 @@ fn a_client_that_is_cut_off_by_the_deadline_is_not_said_goodbye_to() {
         });
     assert!(is_end, "{error:?}");
     wait_for_counter(&broker, "handshakes_timed_out", 1);
+}
+
+#[test]
+fn a_client_that_says_goodbye_to_tls_behind_its_connect_is_gone_though_its_socket_stays() {
+    let authority = Authority::new();
+    let broker = serving(&authority, "tls", "");
+    for no in 0..4 {
+        let mut stream = open(&broker, &authority.trusting(&TLS13, None));
+        stream.conn.complete_io(&mut stream.sock).unwrap();
+        let mut hello = connect(Version::V5, &format!("short-{no}"), true);
+        hello.keep_alive = 0; // nothing else ends it
+        let mut bytes = bytes::BytesMut::new();
+        Packet::Connect(Box::new(hello)).write(Version::V5, &mut bytes).unwrap();
+        stream.conn.writer().write_all(&bytes).unwrap();
+        stream.conn.send_close_notify();
+        let mut sealed = Vec::new();
+        while stream.conn.wants_write() {
+            stream.conn.write_tls(&mut sealed).unwrap();
+        }
+        stream.sock.write_all(&sealed).unwrap();
+        let mut rest = Vec::new();
+        let ended = stream.read_to_end(&mut rest);
+        let is_end = ended.as_ref().map_or_else(|error| error.kind() == ErrorKind::UnexpectedEof, |_| true);
+        assert!(is_end, "{ended:?}");
+    }
 }
