@@ -122,9 +122,9 @@ fn retained_messages_come_to_whoever_subscribes_later_all_of_them() {
 
 #[test]
 fn a_client_that_was_paused_within_one_turn_is_read_on_when_its_bytes_are_written() {
-    let broker = broker("[limits]\nunsent_max_bytes = 4096");
+    let broker = broker("sys_interval_s = 0\n[limits]\nunsent_max_bytes = 4096");
     let mut hello = connect(Version::V5, "talks", true);
-    hello.keep_alive = 0; // no deadline wakes the shard in place of its bytes
+    hello.keep_alive = 0; // neither a deadline nor $SYS wakes the shard in place of its bytes
     let mut client = Client::connect(broker.mqtt_addr(), hello);
     client.subscribe("t", QoS::AtMostOnce);
     let large = publish("t", &[0; 8 << 10], QoS::AtMostOnce, 0);
