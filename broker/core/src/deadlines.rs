@@ -363,6 +363,21 @@ mod tests {
         assert!(wheel.is_empty());
     }
 
+    #[test]
+    fn a_deadline_that_was_armed_between_firing_and_its_owners_look_is_taken_back() {
+        let (mut wheel, mut armed) = (Deadlines::default(), Armed::NOT);
+        wheel.arm(&mut armed, 1, 100);
+        let mut due = Vec::new();
+        wheel.advance(100, &mut |key| due.push(key));
+        wheel.arm(&mut armed, 1, 5_000);
+        for key in due {
+            wheel.cancel(&mut armed, key);
+        }
+        assert!(wheel.is_empty());
+        wheel.arm(&mut armed, 1, 9_000);
+        assert_eq!(wheel.len(), 1);
+    }
+
     #[derive(Clone, Debug)]
     enum Call {
         Arm(u32, u64),

@@ -194,6 +194,10 @@ impl Queue {
             let sending = self.sending.get_or_insert_default();
             sending.to_resend.push_back(seq); // recovered: PUBREL goes before any PUBLISH that was never sent
         }
+        if slot.is_resent {
+            let sending = self.sending.get_or_insert_default(); // recovered: so it is after the next restart too
+            sending.sent_before = sending.sent_before.max(Seq(seq.0 + 1));
+        }
         self.places.push(slot);
     }
 
@@ -365,7 +369,9 @@ impl Queue {
         }
         order.extend(sending.to_resend.drain(..).filter(|seq| self.places.contains(*seq)));
         sending.to_resend = order;
-        self.sending = Some(sending).filter(|sending| !sending.to_resend.is_empty());
+        let first = self.places.ends().map(|(first, _)| first);
+        let is_known = |sending: &Sending| first.is_some_and(|first| first < sending.sent_before);
+        self.sending = Some(sending).filter(|sending| !sending.to_resend.is_empty() || is_known(sending));
     }
 
     /// Bodies leave memory; they are read again when they are needed. For durable sessions only. What is not confirmed

@@ -13,8 +13,9 @@ const FEW: usize = 4;
 ///          v
 /// ( ) ( ) [7] [8] ( ) [10] [11]
 /// ```
-/// Neither the first nor the last is a hole, and there are never more holes than places: then the list is written anew. So a walk
-/// costs by the places, and a removal, wherever it is, a constant in the long run.
+/// Neither the first nor the last is a hole, and there are never more holes than places: then the list is written anew. A hole knows
+/// how far its neighbours are holes too, the first and the last of a run exactly. So a walk costs by the places that it passes, and a
+/// removal, wherever it is, a constant in the long run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Places {
     list: Vec<Place>,
@@ -25,7 +26,12 @@ pub(super) struct Places {
 #[derive(Clone, Debug)]
 enum Place {
     Taken(Slot),
-    Hole(Seq),
+    /// From here on at least so many are holes, in each direction, itself among them.
+    Hole {
+        seq: Seq,
+        ahead: u32,
+        behind: u32,
+    },
 }
 
 const _: () = assert!(size_of::<Place>() == size_of::<Slot>());
@@ -34,21 +40,21 @@ impl Place {
     fn seq(&self) -> Seq {
         match self {
             Self::Taken(slot) => slot.entry.seq,
-            Self::Hole(seq) => *seq,
+            Self::Hole { seq, .. } => *seq,
         }
     }
 
     fn slot(&self) -> Option<&Slot> {
         match self {
             Self::Taken(slot) => Some(slot),
-            Self::Hole(_) => None,
+            Self::Hole { .. } => None,
         }
     }
 
     fn slot_mut(&mut self) -> Option<&mut Slot> {
         match self {
             Self::Taken(slot) => Some(slot),
-            Self::Hole(_) => None,
+            Self::Hole { .. } => None,
         }
     }
 }
@@ -82,8 +88,18 @@ impl Places {
 
     /// All from a number on, in order.
     pub fn from(&self, seq: Seq) -> impl Iterator<Item = &Slot> {
-        let (Ok(from) | Err(from)) = self.find(seq);
-        self.list.get(from..).unwrap_or_default().iter().filter_map(Place::slot)
+        let (Ok(mut at) | Err(mut at)) = self.find(seq);
+        std::iter::from_fn(move || {
+            loop {
+                match self.list.get(at)? {
+                    Place::Taken(slot) => {
+                        at += 1;
+                        return Some(slot);
+                    }
+                    Place::Hole { ahead, .. } => at += *ahead as usize,
+                }
+            }
+        })
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Slot> {
@@ -106,11 +122,34 @@ impl Places {
 
     pub fn remove(&mut self, seq: Seq) -> Option<Slot> {
         let at = self.find(seq).ok()?;
+        let (before, after) = (self.holes_at(at.wrapping_sub(1)).1, self.holes_at(at + 1).0);
         let place = self.list.get_mut(at)?;
-        let Place::Taken(slot) = std::mem::replace(place, Place::Hole(seq)) else { return None };
+        place.slot()?;
+        let hole = Place::Hole { seq, ahead: after + 1, behind: before + 1 };
+        let Place::Taken(slot) = std::mem::replace(place, hole) else { return None };
+        self.joined(at - before as usize, at + after as usize);
         self.taken -= 1;
         self.tidy();
         Some(slot)
+    }
+
+    /// How many holes begin at a place, and how many end there.
+    fn holes_at(&self, at: usize) -> (u32, u32) {
+        match self.list.get(at) {
+            Some(Place::Hole { ahead, behind, .. }) => (*ahead, *behind),
+            Some(Place::Taken(_)) | None => (0, 0),
+        }
+    }
+
+    /// A run of holes is so long now: its ends know it.
+    fn joined(&mut self, start: usize, end: usize) {
+        let count = u32::try_from(end - start + 1).unwrap_or(u32::MAX); // as `taken`: memory ends far earlier
+        if let Some(Place::Hole { ahead, .. }) = self.list.get_mut(start) {
+            *ahead = count;
+        }
+        if let Some(Place::Hole { behind, .. }) = self.list.get_mut(end) {
+            *behind = count;
+        }
     }
 
     /// Where a number or its hole stands, or would stand. Where none is missing, as far from the first as their difference.
@@ -186,6 +225,33 @@ mod tests {
             + (places.first as usize).saturating_sub(first)
             + if is_rewritten { length } else { 0 }
             + if is_moved { places.list.len() } else { 0 }
+    }
+
+    /// Places and runs of holes that a walk to the second place passes.
+    fn steps_to_second(places: &Places) -> usize {
+        let (mut at, mut found, mut steps) = (places.first as usize, 0, 0);
+        while found < 2 {
+            steps += 1;
+            let (ahead, _) = places.holes_at(at);
+            found += usize::from(ahead == 0);
+            at += ahead.max(1) as usize;
+        }
+        steps
+    }
+
+    #[test]
+    fn the_oldest_behind_a_place_that_stays_is_found_at_once_however_many_went() {
+        const COUNT: u64 = 100_000;
+        let mut places = Places::default();
+        (0..COUNT).for_each(|seq| places.push(plain(seq)));
+        let mut most = 0;
+        for next in COUNT..COUNT * 3 {
+            let oldest = places.iter().nth(1).map(|slot| slot.entry.seq).unwrap();
+            places.remove(oldest);
+            places.push(plain(next));
+            most = most.max(steps_to_second(&places));
+        }
+        assert!(most <= 3, "{most}");
     }
 
     fn check(places: &Places, model: &BTreeMap<Seq, ()>) {

@@ -351,3 +351,21 @@ fn a_message_whose_time_ended_in_flight_expires_when_its_connection_is_gone() {
     queue.connection_lost();
     assert_eq!(queue.expired(Time(10), 9), [Seq(0)]);
 }
+
+#[test]
+fn what_was_sent_before_a_restart_is_known_after_the_next_one() {
+    let mut queue = Queue::default();
+    for seq in 0..5 {
+        queue.place(Slot::recovered(plain(seq).entry, seq < 3, Time(0)));
+    }
+    assert_eq!(queue.sent_before(), Seq(3));
+    let first = queue.first().unwrap();
+    queue.sent(first); // its client takes one at a time
+    queue.connection_lost();
+    assert_eq!(queue.sent_before(), Seq(3));
+    for seq in 0..3 {
+        queue.remove(Seq(seq));
+    }
+    queue.connection_lost();
+    assert!(queue.sending.is_none(), "nothing is left that was sent");
+}

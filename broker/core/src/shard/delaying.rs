@@ -106,7 +106,6 @@ impl Shard {
     /// Its time came.
     pub(super) fn delayed_due(&mut self, key: SessionKey, now: Time) {
         let Some(delayed) = self.delayed.get_mut(&key) else { return };
-        delayed.armed = Armed::NOT;
         match delayed.state {
             State::Writing(_) => return delayed.state = State::Writing(true),
             State::Leaving => return,

@@ -21,12 +21,32 @@ impl Shard {
         let mut due = Vec::new();
         self.deadlines.advance(now.0, &mut |who| due.push(who));
         for who in due {
+            self.disarm(who); // what came before it in this tick may have armed it anew
             match who {
                 Due::Connection(key) => self.look_at_connection(key, now),
                 Due::Session(key) => self.look_at_session(key, now),
                 Due::Delayed(key) => self.delayed_due(key, now),
                 Due::Reading(key) => self.read_again(key, now),
             }
+        }
+    }
+
+    /// Whoever looks at it arms it again.
+    fn disarm(&mut self, who: Due) {
+        let armed = match who {
+            Due::Connection(key) => self.connection_mut(key).map(|connection| &mut connection.armed),
+            Due::Session(key) => {
+                let at = self.at_key(key);
+                at.and_then(|at| self.session_mut(at)).map(|session| &mut session.armed)
+            }
+            Due::Delayed(key) => self.delayed.get_mut(&key).map(|delayed| &mut delayed.armed),
+            Due::Reading(key) => {
+                let throttle = self.connection_mut(key).and_then(|connection| connection.throttle.as_mut());
+                throttle.map(|throttle| &mut throttle.armed)
+            }
+        };
+        if let Some(mut armed) = armed.map(|armed| std::mem::replace(armed, Armed::NOT)) {
+            self.deadlines.cancel(&mut armed, who);
         }
     }
 
@@ -42,7 +62,6 @@ impl Shard {
     /// A packet only wrote down when it came; here is looked whether that was too long ago.
     fn look_at_connection(&mut self, key: ConnectionKey, now: Time) {
         let Some(connection) = self.connection_mut(key) else { return };
-        connection.armed = Armed::NOT;
         if connection.expires_at().is_some_and(|end| end <= now) {
             return self.expire(key, now);
         }
@@ -67,9 +86,6 @@ impl Shard {
     /// A client that published too fast has waited for long enough.
     fn read_again(&mut self, key: ConnectionKey, now: Time) {
         let Some(connection) = self.connection_mut(key) else { return };
-        if let Some(throttle) = &mut connection.throttle {
-            throttle.armed = Armed::NOT;
-        }
         match connection.throttled_until {
             Some(until) if until > now => self.arm_reading(key, until),
             Some(_) => {
@@ -83,13 +99,11 @@ impl Shard {
 
     fn look_at_session(&mut self, key: SessionKey, now: Time) {
         let Some(at) = self.at_key(key) else { return };
-        let Some(session) = self.session_mut(at) else { return };
-        session.armed = Armed::NOT;
-        if session.connection.is_some() {
+        if self.session(at).is_some_and(|session| session.connection.is_some()) {
             self.announce_due(at, now);
             return self.arm_session(at);
         }
-        if session.will_at().is_some_and(|due| due <= now)
+        if self.session(at).is_some_and(|session| session.will_at().is_some_and(|due| due <= now))
             && let Some(will) = self.session_mut(at).and_then(|session| session.take_will(|_| true))
         {
             self.publish_will(at, *will, now);
