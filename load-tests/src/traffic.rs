@@ -182,7 +182,7 @@ impl<'a> Run<'a> {
         let mut sent: u64 = self.publishers.iter().map(|publisher| publisher.sent).sum();
         while sent < due.min(self.traffic.messages) {
             let at = (sent % self.publishers.len().max(1) as u64) as usize; // below the number of publishers
-            let when = origin + sent * 1_000_000_000 / rate;
+            let when = origin + (sent + 1) * 1_000_000_000 / rate; // the first is due after one interval
             if !self.send(generator, at, when) {
                 return;
             }
