@@ -146,18 +146,26 @@ struct Leaving {
 }
 
 impl Leaving {
+    /// Writes the last bytes, as far as the socket takes them. `false`: it is broken.
+    fn tell(&mut self) -> bool {
+        if self.is_told {
+            return true;
+        }
+        match self.stream.try_finish(&mut self.rest) {
+            Ok(()) => {
+                self.stream.shut_down();
+                (self.is_told, self.until) = (true, Instant::now() + LINGER);
+                self.bytes_left = LINGER_BYTES;
+                true
+            }
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        }
+    }
+
     /// Goes on as far as the socket lets it, with one read.
     fn step(&mut self, scratch: &mut [u8]) -> Step {
-        if !self.is_told {
-            match self.stream.try_finish(&mut self.rest) {
-                Ok(()) => {
-                    self.stream.shut_down();
-                    (self.is_told, self.until) = (true, Instant::now() + LINGER);
-                    self.bytes_left = LINGER_BYTES;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => return Step::Over,
-            }
+        if !self.tell() {
+            return Step::Over;
         }
         if self.bytes_left == 0 {
             return if self.is_told { Step::Over } else { Step::Waits };
@@ -328,18 +336,13 @@ impl Connections {
     }
 
     /// The rules have closed it: it takes the last bytes now or a little later, and the peer gets a while to read them.
-    pub(crate) fn leave(&mut self, key: ConnectionKey, mut rest: BytesMut) {
-        let Some(Slot { mut stream, seat, is_readable, .. }) = self.take(key) else { return };
-        let is_told = match stream.try_finish(&mut rest) {
-            Ok(()) => true,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
-            Err(_) => return,
-        };
-        if is_told {
-            stream.shut_down();
+    pub(crate) fn leave(&mut self, key: ConnectionKey, rest: BytesMut) {
+        let Some(Slot { stream, seat, is_readable, .. }) = self.take(key) else { return };
+        let (bytes_left, until) = (LINGER_BYTES, Instant::now() + GOODBYE);
+        let mut leaving = Leaving { stream, rest, is_told: false, bytes_left, until, _seat: seat };
+        if !leaving.tell() {
+            return;
         }
-        let until = Instant::now() + if is_told { LINGER } else { GOODBYE };
-        let leaving = Leaving { stream, rest, is_told, bytes_left: LINGER_BYTES, until, _seat: seat };
         self.leaving.insert(key, leaving);
         if is_readable {
             self.queue(key); // nobody tells again what was told already
