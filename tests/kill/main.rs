@@ -15,6 +15,7 @@ mod ledger;
 mod power;
 mod publisher;
 mod schedules;
+mod sender;
 mod subscriber;
 mod vendors;
 mod webhooks;

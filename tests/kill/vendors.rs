@@ -2,6 +2,7 @@
 //! out in batches, are paused and go on: nothing accepted is lost, and a push is doubled only where its answer was lost,
 //! which is counted.
 
+use crate::sender::send_all;
 use rand::RngExt as _;
 use reveille_fakes::vendors::VENDORS;
 use reveille_fakes::{FakeApns, FakeFcm, FakeVendors, Fault};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
 
 const KILLS: usize = 20;
@@ -105,31 +106,6 @@ impl Fakes {
     }
 }
 
-/// Sends one message after the other, each until it is accepted; returns their ids.
-async fn send_all(api: Api, is_over: Arc<AtomicBool>, accepted_count: watch::Sender<usize>) -> Vec<String> {
-    let mut ids = Vec::new();
-    let devices: Vec<_> = Fakes::vendors().collect();
-    while !is_over.load(Ordering::SeqCst) {
-        let body = json!({
-            "audience": {"devices": devices}, "notification": {"title": "标题", "body": "正文"},
-            "delivery": {"strategy": "vendor_only", "ttl_s": 86_400},
-        });
-        let key = format!("key-{}", ids.len());
-        let end = Instant::now() + PATIENCE;
-        let accepted = loop {
-            match api.try_post("/v1/apps/default/messages", &key, &body).await {
-                Some((202, answer)) => break answer,
-                Some((status, answer)) if status < 500 && status != 409 => panic!("{status} {answer}"),
-                Some(_) | None => assert!(Instant::now() < end, "no answer in time"),
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await; // the process is being started again
-        };
-        ids.push(accepted["id"].as_str().unwrap().to_owned());
-        accepted_count.send_replace(ids.len());
-    }
-    ids
-}
-
 async fn send_to_crowd(api: &Api) -> String {
     let body = json!({
         "audience": {"tags": ["crowd"]}, "notification": {"title": "标题", "body": "正文"},
@@ -164,7 +140,12 @@ async fn a_push_server_killed_while_it_calls_every_vendor_loses_nothing_and_coun
     let mut for_crowd: Vec<String> = Vec::new();
     let is_over = Arc::new(AtomicBool::new(false));
     let (count, mut counted_on) = watch::channel(0);
-    let sending = tokio::spawn(send_all(api.clone(), Arc::clone(&is_over), count));
+    let devices: Vec<_> = Fakes::vendors().collect();
+    let body = json!({
+        "audience": {"devices": devices}, "notification": {"title": "标题", "body": "正文"},
+        "delivery": {"strategy": "vendor_only", "ttl_s": 86_400},
+    });
+    let sending = tokio::spawn(send_all(api.clone(), body, Duration::ZERO, Arc::clone(&is_over), count));
     for round in 0..KILLS {
         fakes.cure((KILLS / 4..KILLS / 2).contains(&round));
         let wanted = *counted_on.borrow() + MESSAGES_A_ROUND;

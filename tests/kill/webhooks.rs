@@ -1,6 +1,7 @@
 //! SIGKILL of the push server while it tells a webhook what happens: each event arrives, and a repeat has the id and the body of
 //! the first time.
 
+use crate::sender::send_all;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -23,6 +24,8 @@ use tokio::sync::watch;
 const KILLS: usize = 15;
 /// Accepted before each kill, at least.
 const MESSAGES_A_ROUND: usize = 3;
+/// Behind each message: it makes fourteen events, which are told one by one.
+const PAUSE: Duration = Duration::from_millis(30);
 const DEVICES: usize = 4;
 /// Of so many calls one is answered late, so that kills come between the receiver's taking and our knowing of it.
 const LATE_EVERY: usize = 3;
@@ -96,31 +99,6 @@ fn devices() -> Vec<String> {
     (0..DEVICES).map(|n| format!("d{n}")).collect()
 }
 
-/// Sends one message after the other, each until it is accepted; their ids.
-async fn send_all(api: Api, is_over: Arc<AtomicBool>, accepted_count: watch::Sender<usize>) -> Vec<String> {
-    let mut ids = Vec::new();
-    while !is_over.load(Ordering::SeqCst) {
-        let body = json!({
-            "audience": {"devices": devices()}, "notification": {"title": "标题"},
-            "delivery": {"strategy": "vendor_only", "ttl_s": 86_400},
-        });
-        let key = format!("key-{}", ids.len());
-        let end = Instant::now() + PATIENCE;
-        let accepted = loop {
-            match api.try_post(&format!("{APP}/messages"), &key, &body).await {
-                Some((202, answer)) => break answer,
-                Some((status, answer)) if status < 500 && status != 409 => panic!("{status} {answer}"),
-                Some(_) | None => assert!(Instant::now() < end, "no answer in time"),
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await; // the process is being started again
-        };
-        ids.push(accepted["id"].as_str().unwrap().to_owned());
-        accepted_count.send_replace(ids.len());
-        tokio::time::sleep(Duration::from_millis(30)).await; // each makes fourteen events, which are told one by one
-    }
-    ids
-}
-
 /// What is told of every message once: name, and the device that it is about.
 fn wanted() -> Vec<(&'static str, Option<String>)> {
     let of_message = ["message.sending", "message.done"].map(|name| (name, None));
@@ -143,7 +121,11 @@ async fn a_webhook_hears_of_each_event_though_the_push_server_is_killed_and_know
     api.post(&format!("{APP}/webhooks"), json!({"url": url, "events": ["message.*", "delivery.*"]})).await;
     let is_over = Arc::new(AtomicBool::new(false));
     let (count, mut counted_on) = watch::channel(0);
-    let sending = tokio::spawn(send_all(api.clone(), Arc::clone(&is_over), count));
+    let body = json!({
+        "audience": {"devices": devices()}, "notification": {"title": "标题"},
+        "delivery": {"strategy": "vendor_only", "ttl_s": 86_400},
+    });
+    let sending = tokio::spawn(send_all(api.clone(), body, PAUSE, Arc::clone(&is_over), count));
     for _ in 0..KILLS {
         let wanted = *counted_on.borrow() + MESSAGES_A_ROUND;
         tokio::time::timeout(PATIENCE, counted_on.wait_for(|count| *count >= wanted)).await.unwrap().unwrap();
